@@ -1,0 +1,286 @@
+"""From the frames of a study to the numbers that are reported. Nothing here trains.
+
+Two protocols stand side by side. *Paper*: a strategy's score is its highest test accuracy over
+the depths, as far as the paper can be read; choosing on test is optimistic. *Honest*: the depth
+is chosen on validation, and test is read at that depth alone.
+"""
+
+import numpy as np
+import pandas as pd
+
+from sfusion.fusion import standardise
+from sfusion.signals import SIGNALS
+from sfusion.strategies import STRATEGIES, lookup
+
+UNIT = ["task", "seed"]
+DENOMINATORS = {
+    # column of Results.nodes: what it is called in print
+    "parameters": "all parameters",
+    "encoder_parameters": "encoder parameters",
+    "bytes": "bytes of weights",
+    "flops": "FLOPs a sequence",
+}
+
+
+def curves(results):
+    """Join every strategy's way down with what was found at its nodes.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    DataFrame
+        A row a task, seed, strategy (random draws apart) and number of removed layers; adds
+        ``group``, ``name`` (random draws together), the accuracies (shares) and the sizes.
+    """
+    frame = results.visits.merge(
+        results.nodes, on=[*UNIT, "path", "removed"], validate="many_to_one"
+    )
+    strategies = frame["strategy"].map(lookup)
+    frame["name"] = [s.name for s in strategies]
+    frame["group"] = [s.group for s in strategies]
+    return frame
+
+
+def protocols(frame):
+    """Score every strategy under both protocols.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`curves`.
+
+    Returns
+    -------
+    DataFrame
+        A row a task, seed and strategy: ``paper`` (highest test accuracy over one removal and
+        more), ``honest`` (test accuracy where validation is highest, of ties the smaller
+        model), ``validation`` (that highest validation accuracy), ``removed`` and ``path`` at
+        the honest depth, ``optimism`` (paper less honest), ``area`` (mean test accuracy over
+        the depths), and ``name``, ``group``.
+    """
+    pruned = frame[frame["removed"] > 0]
+    keys = [*UNIT, "strategy"]
+    ranked = pruned.sort_values([*keys, "validation_accuracy", "removed"])
+    honest = ranked.groupby(keys, as_index=False).last()
+    tested = pruned.groupby(keys)["test_accuracy"].agg(paper="max", area="mean").reset_index()
+    table = honest.rename(
+        columns={"test_accuracy": "honest", "validation_accuracy": "validation"}
+    ).merge(tested, on=keys)
+    table["optimism"] = table["paper"] - table["honest"]
+    columns = ["name", "group", "paper", "honest", "validation", "optimism", "area"]
+    return table[[*keys, *columns, "removed", "path"]]
+
+
+def by_name(table, columns):
+    """Average the draws of the random baseline, so that each unit has one row a strategy.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`protocols`.
+    columns : list of str
+        What to average.
+
+    Returns
+    -------
+    DataFrame
+        Index (task, seed), columns a MultiIndex-free pivot when one column is asked for.
+    """
+    return table.groupby([*UNIT, "name", "group"], as_index=False)[columns].mean()
+
+
+def wide(table, column):
+    """Pivot one score.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`protocols`.
+    column : str
+
+    Returns
+    -------
+    DataFrame
+        Index (task, seed), a column a strategy in the order of ``STRATEGIES``; the random
+        baseline is the mean of its draws.
+    """
+    frame = by_name(table, [column]).pivot(index=UNIT, columns="name", values=column)
+    return frame[[name for name in STRATEGIES if name in frame]]
+
+
+def task_means(frame):
+    """Average over seeds.
+
+    Parameters
+    ----------
+    frame : Series or DataFrame
+        Index (task, seed).
+
+    Returns
+    -------
+    Series or DataFrame
+        Index task.
+    """
+    return frame.groupby(level="task").mean()
+
+
+def bootstrap(frame, statistic=np.mean, *, resamples=2000, level=0.95, seed=0):
+    """Interval of a statistic over tasks and seeds.
+
+    Seeds are drawn with replacement within each task, and the tasks with replacement too
+    (stratified bootstrap of Agarwal et al. 2021, arXiv:2108.13264, with resampled tasks);
+    percentile interval.
+
+    Parameters
+    ----------
+    frame : Series or DataFrame
+        Index (task, seed).
+    statistic : callable
+        Takes the means over seeds, an array of shape (tasks,) or (tasks, columns), and gives a
+        number; by default their mean, so that every task counts alike.
+    resamples : int
+    level : float
+    seed : int
+        Of the generator.
+
+    Returns
+    -------
+    tuple of float
+        The statistic itself, and the ends of the interval.
+    """
+    rng = np.random.default_rng(seed)
+    parts = [part.to_numpy() for _, part in frame.groupby(level="task")]
+    means = [
+        part[rng.integers(len(part), size=(resamples, len(part)))].mean(axis=1) for part in parts
+    ]
+    drawn = np.stack(means, axis=1)
+    tasks = rng.integers(len(parts), size=(resamples, len(parts)))
+    drawn = drawn[np.arange(resamples)[:, None], tasks]
+    tails = (1 - level) / 2
+    low, high = np.quantile([statistic(values) for values in drawn], [tails, 1 - tails])
+    return float(statistic(task_means(frame).to_numpy())), float(low), float(high)
+
+
+def signal_correlations(results):
+    """Rank correlation of the signals over the layers of the unpruned models.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    DataFrame
+        Signal by signal, Spearman correlation averaged over tasks and seeds. A signal that is
+        removed highest-first enters with its sign turned, so that 1 means the same order of
+        removal.
+    """
+    roots = results.signals[results.signals["path"] == ""]
+    turned = pd.Series({slug: s.removed_first == "lowest" for slug, s in SIGNALS.items()})
+    signs = turned.map({True: 1.0, False: -1.0})
+    matrices = [
+        (part[list(SIGNALS)] * signs).corr(method="spearman").to_numpy()
+        for _, part in roots.groupby(UNIT)
+    ]
+    return pd.DataFrame(np.mean(matrices, axis=0), index=list(SIGNALS), columns=list(SIGNALS))
+
+
+def standardised_signals(results):
+    """Standardise the signals of the unpruned models over the layers, and average over seeds.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    DataFrame
+        Columns ``task``, ``layer``, ``signal``, ``value`` (standard deviations).
+    """
+    roots = results.signals[results.signals["path"] == ""].copy()
+    names = list(SIGNALS)
+    roots[names] = roots.groupby(UNIT, group_keys=False)[names].apply(standardise)
+    long = roots.melt([*UNIT, "layer"], names, var_name="signal")
+    return long.groupby(["task", "layer", "signal"], as_index=False, sort=False)["value"].mean()
+
+
+def removal_orders(frame):
+    """When each strategy removes each layer.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`curves`.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``task``, ``seed``, ``strategy``, ``name``, ``layer``, ``step``: 1 for the layer
+        that goes first; the layer that stays has the original's layer count.
+    """
+    last = frame.loc[frame.groupby([*UNIT, "strategy"])["removed"].idxmax()]
+    rows = []
+    for row in last.itertuples():
+        order = [int(layer) for layer in row.path.split("-")]
+        order += [layer for layer in range(row.removed + row.layers) if layer not in order]
+        rows += [
+            (row.task, row.seed, row.strategy, row.name, layer, step)
+            for step, layer in enumerate(order, start=1)
+        ]
+    return pd.DataFrame(rows, columns=[*UNIT, "strategy", "name", "layer", "step"])
+
+
+def size_ratios(frame):
+    """Accuracy against size, as a multiple of the original's, under every denominator.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows with ``task``, ``seed``, ``accuracy`` and the size columns; the rows with
+        ``removed`` 0 are the originals.
+
+    Returns
+    -------
+    DataFrame
+        The rows with, for each name in ``DENOMINATORS``, ``<name>_ratio``: accuracy over size
+        divided by the same of the original of that task and seed.
+    """
+    originals = frame[frame["removed"] == 0].drop_duplicates(UNIT)
+    names = list(DENOMINATORS)
+    joined = frame.merge(
+        originals[[*UNIT, "accuracy", *names]], on=UNIT, suffixes=("", "_original")
+    )
+    share = joined["accuracy"] / joined["accuracy_original"]
+    for name in names:
+        joined[f"{name}_ratio"] = share * joined[f"{name}_original"] / joined[name]
+    return joined.drop(columns=[f"{name}_original" for name in [*names, "accuracy"]])
+
+
+def distilled(results):
+    """Put the arms of the distillation beside the models they started from.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    DataFrame
+        A row a task, seed, number of removed layers and ``arm``: ``pruned`` (before), and those
+        of :data:`sfusion.distillation.ARMS`; the accuracies, the sizes, and ``original``: the
+        unpruned model's test accuracy.
+    """
+    sizes = ["layers", *DENOMINATORS]
+    nodes = results.nodes[
+        [*UNIT, "path", "removed", "validation_accuracy", "test_accuracy", *sizes]
+    ]
+    arms = results.distillation
+    taught = arms.merge(nodes[[*UNIT, "path", *sizes]], on=[*UNIT, "path"])
+    before = nodes.merge(arms[[*UNIT, "path"]].drop_duplicates(), on=[*UNIT, "path"])
+    before = before.assign(arm=np.where(before["removed"] == 0, "original", "pruned"))
+    frame = pd.concat([before, taught], ignore_index=True)
+    originals = nodes.loc[nodes["removed"] == 0, [*UNIT, "test_accuracy"]]
+    return frame.merge(originals.rename(columns={"test_accuracy": "original"}), on=UNIT)

@@ -1,0 +1,183 @@
+"""Fusion: from a layer's twelve signals to the accuracy expected after removing it."""
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.inspection import permutation_importance
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import r2_score
+from sklearn.model_selection import GroupKFold, cross_val_predict
+
+from sfusion.errors import SfusionError
+from sfusion.signals import SIGNALS
+
+LABEL = "accuracy_change"
+
+FUSION_MODELS = {
+    # Hyperparameters are declared here: the paper's are not known.
+    "linear-regression": LinearRegression(),
+    "random-forest": RandomForestRegressor(n_estimators=200, min_samples_leaf=2, random_state=0),
+}
+
+
+def standardise(signals):
+    """Centre and scale each signal over the layers of one model.
+
+    Scales of the signals differ between tasks and depths by orders of magnitude; a ranking of
+    layers needs only their order within one model, and transfer to another task needs a common
+    scale. Declared here.
+
+    Parameters
+    ----------
+    signals : DataFrame
+        A row a layer, a column a signal.
+
+    Returns
+    -------
+    DataFrame
+        Mean 0 and standard deviation 1 a column; 0 where all layers agree.
+    """
+    spread = signals.std(ddof=0)
+    return ((signals - signals.mean()) / spread.where(spread > 0, np.inf)).fillna(0.0)
+
+
+def training_table(nodes, signals):
+    """Make one row of every removal that was tried: the layer's signals and what it cost.
+
+    Parameters
+    ----------
+    nodes : DataFrame
+        Columns ``task``, ``seed``, ``path`` and ``validation_accuracy``.
+    signals : DataFrame
+        Columns ``task``, ``seed``, ``path``, ``layer`` and the twelve signals.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``task``, ``seed``, ``path`` (of the parent), ``layer``, the twelve signals
+        standardised within the parent, and ``accuracy_change``: validation accuracy after the
+        removal and the fine-tuning that follows, less the parent's, as a share.
+    """
+    unit = ["task", "seed"]
+    scaled = signals.copy()
+    names = list(SIGNALS)
+    scaled[names] = signals.groupby([*unit, "path"], group_keys=False)[names].apply(standardise)
+    children = nodes.loc[nodes["path"] != "", [*unit, "path", "validation_accuracy"]].copy()
+    split = children["path"].str.rpartition("-")
+    children["path"], children["layer"] = split[0], split[2].astype(int)
+    parents = nodes[[*unit, "path", "validation_accuracy"]]
+    edges = children.merge(parents, on=[*unit, "path"], suffixes=("", "_parent"))
+    edges[LABEL] = edges["validation_accuracy"] - edges["validation_accuracy_parent"]
+    table = edges.merge(scaled, on=[*unit, "path", "layer"], validate="one_to_one")
+    keys = [*unit, "path", "layer"]
+    return table[[*keys, *names, LABEL]].sort_values(keys, ignore_index=True)
+
+
+def fit_fusion(table, model="random-forest"):
+    """Fit a fusion model on removals that were tried.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`training_table`; its order of rows does not matter.
+    model : str
+        A name in ``FUSION_MODELS``.
+
+    Returns
+    -------
+    sklearn regressor
+        ``predict`` takes the twelve columns and gives the expected change of accuracy.
+
+    Raises
+    ------
+    SfusionError
+        For an unknown model or fewer than two rows.
+    """
+    if model not in FUSION_MODELS:
+        raise SfusionError(f"fusion {model!r} is not known: use one of {', '.join(FUSION_MODELS)}")
+    if len(table) < 2:
+        raise SfusionError(f"a fusion needs at least two tried removals; there are {len(table)}")
+    table = table.sort_values([*SIGNALS, LABEL])
+    return clone(FUSION_MODELS[model]).fit(table[list(SIGNALS)], table[LABEL])
+
+
+def _folds(table):
+    """Order rows by content and group them by parent, so that siblings never leak."""
+    ordered = table.sort_values([*SIGNALS, LABEL], ignore_index=True)
+    groups = ordered.groupby(["task", "seed", "path"]).ngroup()
+    return ordered, groups, GroupKFold(n_splits=min(5, groups.nunique()))
+
+
+def quality(table, model):
+    """Cross-validate a fusion, leaving out whole parents with all their removals.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`training_table`.
+    model : str
+        A name in ``FUSION_MODELS``.
+
+    Returns
+    -------
+    dict
+        ``r2``: cross-validated share of the label's variance explained (negative: worse than
+        the mean). ``rank_correlation``: Spearman correlation of predicted and observed change.
+        ``pairs_ordered``: share of sibling pairs (same parent, different label) that are ordered
+        rightly; .5 is chance. ``rows``: count.
+    """
+    ordered, groups, folds = _folds(table)
+    features, label = ordered[list(SIGNALS)], ordered[LABEL]
+    predicted = cross_val_predict(FUSION_MODELS[model], features, label, groups=groups, cv=folds)
+    frame = pd.DataFrame({"group": groups, "label": label, "predicted": predicted})
+    pairs = frame.merge(frame, on="group", suffixes=("_a", "_b"))
+    pairs = pairs[pairs["label_a"] > pairs["label_b"]]
+    right = (pairs["predicted_a"] > pairs["predicted_b"]).astype(float)
+    right[pairs["predicted_a"] == pairs["predicted_b"]] = 0.5
+    return {
+        "r2": float(r2_score(label, predicted)),
+        "rank_correlation": float(label.corr(pd.Series(predicted), method="spearman")),
+        "pairs_ordered": float(right.mean()),
+        "rows": len(frame),
+    }
+
+
+def importances(table, model, repeats=20):
+    """Permutation importance of each signal (Breiman 2001), on rows held out of the fit.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`training_table`.
+    model : str
+        A name in ``FUSION_MODELS``.
+    repeats : int
+        Shuffles a signal, in each of the folds of :func:`quality`.
+
+    Returns
+    -------
+    DataFrame
+        Index signal; ``importance`` and ``spread``: mean and standard deviation, over folds and
+        shuffles, of the rise in mean squared error over the label's variance. Correlated
+        signals share their importance.
+    """
+    ordered, groups, folds = _folds(table)
+    features, label = ordered[list(SIGNALS)], ordered[LABEL]
+    losses = []
+    for train, held_out in folds.split(features, label, groups):
+        fitted = clone(FUSION_MODELS[model]).fit(features.iloc[train], label.iloc[train])
+        result = permutation_importance(
+            fitted,
+            features.iloc[held_out],
+            label.iloc[held_out],
+            scoring="neg_mean_squared_error",
+            n_repeats=repeats,
+            random_state=0,
+        )
+        losses.append(result.importances / label.var(ddof=0))
+    losses = np.concatenate(losses, axis=1)
+    return pd.DataFrame(
+        {"importance": losses.mean(1), "spread": losses.std(1)},
+        index=pd.Index(list(SIGNALS), name="signal"),
+    )

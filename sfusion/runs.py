@@ -1,0 +1,173 @@
+"""The record store: what each run found, filed under everything that decided it."""
+
+import hashlib
+import json
+import os
+import tempfile
+import warnings
+from pathlib import Path
+
+from sfusion.errors import SfusionError
+
+SCHEMA = 1  # raised whenever the code comes to compute something else from the same inputs
+
+
+def content_key(spec):
+    """Hash a specification.
+
+    Parameters
+    ----------
+    spec : dict
+        Plain JSON values.
+
+    Returns
+    -------
+    str
+        SHA-256 of its canonical JSON, hexadecimal.
+    """
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_atomically(file, content):
+    """Write a file so that it is there whole or not at all.
+
+    Parameters
+    ----------
+    file : Path
+        Its folder is made when missing.
+    content : bytes
+
+    Raises
+    ------
+    SfusionError
+        When the disk is full or the folder cannot be written.
+    """
+    file = Path(file)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=file.parent, prefix=".partial-")
+    except OSError as error:
+        raise SfusionError(
+            f"cannot write {file}: {error.strerror}; choose another folder"
+        ) from error
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(name, file)
+    except BaseException as error:
+        Path(name).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise SfusionError(f"cannot write {file}: {error.strerror}; free some space") from error
+        raise
+
+
+class RecordStore:
+    """Records in a folder, one JSON file each; safe under several processes.
+
+    A record is written once, atomically, and carries a checksum. Processes that compute the
+    same record write the same bytes, so there is nothing to lock. Weights that were trained on
+    the way lie beside the records as a cache that may be emptied at any time.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when missing.
+    weights_gb : float
+        Size to which :meth:`trim` cuts the cache of weights, in GB (10^9 bytes).
+    """
+
+    def __init__(self, folder, weights_gb=4.0):
+        self.folder = Path(folder)
+        self.weights_gb = weights_gb
+
+    def _file(self, key):
+        return self.folder / "records" / key[:2] / f"{key}.json"
+
+    def get(self, spec):
+        """Look a record up.
+
+        Parameters
+        ----------
+        spec : dict
+
+        Returns
+        -------
+        dict or None
+            The result; None when there is no record, or it was damaged: then it is named in a
+            warning, set aside in ``damaged/``, and left to be computed again.
+        """
+        file = self._file(content_key(spec))
+        try:
+            content = file.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SfusionError(f"cannot read record {file}: {error.strerror}") from error
+        try:
+            record = json.loads(content)
+            intact = record["sha256"] == content_key([spec, record["result"]])
+        except (ValueError, KeyError, TypeError):
+            intact = False
+        if intact:
+            return record["result"]
+        aside = self.folder / "damaged" / file.name
+        try:
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, aside)
+        except FileNotFoundError:
+            return None  # another process set it aside first
+        except OSError as error:
+            raise SfusionError(f"record {file} is damaged: {error.strerror}; remove it") from error
+        warnings.warn(f"record {file} is damaged: set aside, computing it again", stacklevel=2)
+        return None
+
+    def put(self, spec, result):
+        """File a result.
+
+        Parameters
+        ----------
+        spec, result : dict
+            Plain JSON values; numbers must be finite.
+        """
+        record = {"spec": spec, "result": result, "sha256": content_key([spec, result])}
+        content = json.dumps(record, sort_keys=True, allow_nan=False, indent=1)
+        write_atomically(self._file(content_key(spec)), content.encode())
+
+    def weights_file(self, spec):
+        """Name the file in which the weights of a run are cached.
+
+        Parameters
+        ----------
+        spec : dict
+
+        Returns
+        -------
+        Path
+        """
+        return self.folder / "weights" / f"{content_key(spec)}.safetensors"
+
+    def trim(self, limit_gb=None):
+        """Remove the oldest cached weights until the rest fit.
+
+        Parameters
+        ----------
+        limit_gb : float, optional
+            By default the store's own limit.
+        """
+        limit = (self.weights_gb if limit_gb is None else limit_gb) * 1e9
+        found = []
+        for file in (self.folder / "weights").glob("*"):
+            try:
+                stat = file.stat()
+            except FileNotFoundError:
+                continue  # removed by a process beside this one
+            found.append((stat.st_mtime, stat.st_size, file))
+        total = sum(size for _, size, _ in found)
+        for _, size, file in sorted(found):
+            if total <= limit:
+                return
+            file.unlink(missing_ok=True)
+            total -= size

@@ -1,0 +1,271 @@
+"""The study: every stage of the paper, on every task and seed of a profile."""
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import pandas as pd
+import torch
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+
+from sfusion.distillation import ARMS, compute_distillation
+from sfusion.errors import SfusionError
+from sfusion.fusion import fit_fusion, training_table
+from sfusion.models import layer_stack, load_tokenizer, remove_layers, size
+from sfusion.nodes import (
+    Unit,
+    fixed_threads,
+    node_spec,
+    path_name,
+    remaining,
+    unit_model,
+    unit_task,
+)
+from sfusion.parallel import pool, progress
+from sfusion.profiles import ROOT
+from sfusion.results import STAGES, Results
+from sfusion.runs import RecordStore
+from sfusion.signals import SIGNALS
+from sfusion.strategies import IN_DATASET, STRATEGIES, expand
+from sfusion.training import default_device, resolve_precision
+from sfusion.walk import walk
+
+DISTILLED_STRATEGY = "random-forest"  # the path that claim C3 speaks of
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "datasets")
+
+
+def compute_task(unit, store):
+    """Describe the samples of a unit and measure the floor, unless the record is there.
+
+    Parameters
+    ----------
+    unit : Unit
+    store : RecordStore
+
+    Returns
+    -------
+    dict
+        The columns of ``Results.tasks``.
+    """
+    spec = {**node_spec(unit, ()), "kind": "task"}
+    record = store.get(spec)
+    if record is not None:
+        return record
+    task, tokenizer = unit_task(unit), load_tokenizer(unit.profile.model)
+    texts = {
+        split: tokenizer.batch_decode(data.input_ids, skip_special_tokens=True)
+        for split, data in (("train", task.train), ("test", task.test))
+    }
+    floor = make_pipeline(
+        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(max_iter=1000)
+    )
+    with fixed_threads(unit.profile.threads):
+        floor.fit(texts["train"], task.train.labels.numpy())
+        accuracy = floor.score(texts["test"], task.test.labels.numpy())
+    majority = task.train.labels.mode().values
+    record = {
+        "classes": len(task.label_names),
+        "train": len(task.train),
+        "validation": len(task.validation),
+        "test": len(task.test),
+        "fingerprint": task.fingerprint,
+        "source": task.source,
+        "majority_accuracy": float((task.test.labels == majority).double().mean()),
+        "floor_accuracy": float(accuracy),
+    }
+    store.put(spec, record)
+    return record
+
+
+def machine(profile):
+    """Describe what the numbers depend on besides the inputs.
+
+    Parameters
+    ----------
+    profile : Profile
+
+    Returns
+    -------
+    dict
+        Processor (name, instruction sets, caches), device, precision, threads, versions: equal
+        descriptions promise equal numbers.
+    """
+    able = torch.cpu.get_capabilities()
+    device = default_device()
+    return {
+        "processor": {
+            "architecture": platform.machine(),
+            "name": able.get("cpu_name", ""),
+            "caches": [able.get("l1d_cache_size", 0), able.get("l2_cache_size", 0)],
+            "instructions": sorted(name for name, has in able.items() if has is True),
+        },
+        "device": torch.cuda.get_device_name() if device == "cuda" else device,
+        "precision": resolve_precision(profile.precision, device),
+        "threads": profile.threads,
+        "versions": {name: version(name).split("+")[0] for name in PACKAGES},
+    }
+
+
+def _revision():
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _sizes(unit, depth):
+    base, tokens = unit_model(unit), unit.profile.max_length
+    return {
+        left: size(remove_layers(base, range(left, depth)), tokens) for left in range(1, depth + 1)
+    }
+
+
+def _frames(units, records):
+    """Turn ``(unit, path) -> record`` into the frames of nodes and of signals."""
+    depth = len(layer_stack(unit_model(units[0])))
+    cost = {}
+    for unit in units:
+        if unit.task not in cost:  # the head differs from task to task
+            cost[unit.task] = _sizes(unit, depth)
+    nodes, signals = [], []
+    for (unit, path), record in records.items():
+        key = {"task": unit.task, "seed": unit.seed, "path": path_name(path)}
+        left = remaining(path, depth)
+        seconds = record["seconds"]
+        nodes.append(
+            {
+                **key,
+                "removed": len(path),
+                "validation_accuracy": record["validation_accuracy"],
+                "test_accuracy": record["test_accuracy"],
+                "training": seconds["training"],
+                "evaluation": seconds["evaluation"],
+                "probing": seconds["signals"],
+                **cost[unit.task][len(left)],
+            }
+        )
+        signals += [
+            {**key, "layer": layer, **{slug: record["signals"][slug][i] for slug in SIGNALS}}
+            for i, layer in enumerate(left)
+        ]
+    return pd.DataFrame(nodes), pd.DataFrame(signals)
+
+
+def _fit_fusions(units, labels, table):
+    """Fit each fusion strategy for each unit: on its own tree, or on all other tasks' trees."""
+    fusions = {}
+    for unit in units:
+        own = table["task"] == unit.task
+        for label in labels:
+            strategy = STRATEGIES[label]
+            rows = own & (table["seed"] == unit.seed)
+            if strategy.learned_from != IN_DATASET:
+                rows = ~own
+            fusions[unit, label] = fit_fusion(table[rows], label.removesuffix("-transfer"))
+    return fusions
+
+
+def _distillation_calls(units, visits):
+    """List (unit, path, arm) of everything the distillation stage trains."""
+    calls = []
+    chosen = visits[visits["strategy"] == DISTILLED_STRATEGY]
+    for unit in units:
+        mine = chosen[(chosen["task"] == unit.task) & (chosen["seed"] == unit.seed)]
+        wanted = mine[mine["removed"].isin(unit.profile.distillation.removals)]
+        for arm, (who, _) in ARMS.items():
+            paths = (
+                [()]
+                if who == "original"
+                else [tuple(map(int, path.split("-"))) for path in wanted["path"]]
+            )
+            calls += [(unit, path, arm) for path in paths]
+    return calls
+
+
+def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
+    """Run the stages of a study, as far as their records are not there yet.
+
+    Parameters
+    ----------
+    profile : Profile
+    folder : Path
+        Records go to ``<folder>/store``; the same call goes on where a killed one stopped.
+    upto : str
+        Last stage, of ``STAGES``.
+    strategies : iterable of str, optional
+        Names in ``STRATEGIES``; by default all. Fusions learn from the walks of the others.
+    quiet : bool, optional
+        See :func:`sfusion.parallel.progress`.
+
+    Returns
+    -------
+    Results
+
+    Raises
+    ------
+    SfusionError
+        For an unknown strategy or task, unwritable folder, or data that cannot be had.
+    """
+    store = RecordStore(Path(folder) / "store")
+    units = [Unit(profile, task, seed) for task in profile.tasks for seed in profile.seeds]
+    names = _known_strategies(STRATEGIES if strategies is None else strategies, profile)
+    plain = [name for name in names if STRATEGIES[name].learned_from is None]
+    fused = [name for name in names if STRATEGIES[name].learned_from is not None]
+    labels = [] if upto == "signals" else expand(plain, profile.random_orders)
+    records, visits = walk(units, labels, store, title="single strategies", quiet=quiet)
+    if upto in ("fusion", "distillation") and fused:
+        table = training_table(*_frames(units, records))
+        fusions = _fit_fusions(units, fused, table)
+        more, choices = walk(
+            units, fused, store, fusions=fusions, title="fusion strategies", quiet=quiet
+        )
+        records, visits = {**records, **more}, pd.concat([visits, choices], ignore_index=True)
+    nodes, signals = _frames(units, records)
+    with pool(profile.threads) as run:
+        tasks = list(run(compute_task, [(unit, store) for unit in units]))
+        calls = _distillation_calls(units, visits) if upto == "distillation" else []
+        with progress(len(calls), "distillation", quiet) as bar:
+            taught = []
+            for record in run(compute_distillation, [(*call, store) for call in calls]):
+                taught.append(record)
+                bar.update()
+    columns = ["task", "seed", "path", "removed", "arm", "validation_accuracy", "test_accuracy"]
+    distillation = pd.DataFrame(
+        [
+            {"task": u.task, "seed": u.seed, "path": path_name(p), "removed": len(p), "arm": a, **r}
+            for (u, p, a), r in zip(calls, taught, strict=True)
+        ],
+        columns=columns,
+    )
+    return Results(
+        tasks=pd.DataFrame(
+            {"task": u.task, "seed": u.seed, **t} for u, t in zip(units, tasks, strict=True)
+        ),
+        nodes=nodes,
+        signals=signals,
+        visits=visits,
+        distillation=distillation,
+        manifest={
+            "profile": profile.model_dump(mode="json"),
+            "machine": machine(profile),
+            "revision": _revision(),
+            "weights_source": profile.model,
+        },
+    )
+
+
+def _known_strategies(names, profile):
+    names = list(names)
+    for name in names:
+        if name not in STRATEGIES:
+            raise SfusionError(
+                f"strategy {name!r} is not known: use one of {', '.join(STRATEGIES)}"
+            )
+    if len(profile.tasks) < 2:
+        # There is no other dataset to learn from.
+        names = [n for n in names if STRATEGIES[n].learned_from in (None, IN_DATASET)]
+    return names
