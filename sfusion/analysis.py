@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 
 from sfusion.fusion import standardise
+from sfusion.profiles import load_profile
+from sfusion.results import BUILD
 from sfusion.signals import SIGNALS
 from sfusion.strategies import STRATEGIES, lookup
 
@@ -42,6 +44,36 @@ def curves(results):
     frame["name"] = [s.name for s in strategies]
     frame["group"] = [s.group for s in strategies]
     return frame
+
+
+def sweep(profile="embedded", strategies=None, *, folder=None, quiet=None):
+    """Walk strategies down to one layer and tabulate accuracy against depth.
+
+    Parameters
+    ----------
+    profile : str or Path
+        See :func:`sfusion.profiles.load_profile`.
+    strategies : iterable of str, optional
+        Names in ``STRATEGIES``; by default those that need no fusion.
+    folder : Path, optional
+        Where records are kept; by default ``build/<profile>``.
+    quiet : bool, optional
+        See :func:`sfusion.parallel.progress`.
+
+    Returns
+    -------
+    DataFrame
+        See :func:`curves`.
+    """
+    from sfusion.study import compute  # here, because a replay of records needs no training code
+
+    checked = load_profile(profile)
+    if strategies is None:
+        strategies = [name for name, s in STRATEGIES.items() if s.learned_from is None]
+    learned = any(STRATEGIES[name].learned_from for name in strategies if name in STRATEGIES)
+    upto = "fusion" if learned else "sweep"
+    folder = folder or BUILD / checked.name
+    return curves(compute(checked, folder, upto=upto, strategies=strategies, quiet=quiet))
 
 
 def protocols(frame):
@@ -186,6 +218,25 @@ def signal_correlations(results):
         for _, part in roots.groupby(UNIT)
     ]
     return pd.DataFrame(np.mean(matrices, axis=0), index=list(SIGNALS), columns=list(SIGNALS))
+
+
+def effective_signals(correlations):
+    """Count how many independent orders of the layers a set of signals amounts to.
+
+    The participation ratio of the correlation matrix's eigenvalues, (sum)^2 / sum of squares: 1
+    when all signals agree, their number when none do.
+
+    Parameters
+    ----------
+    correlations : DataFrame
+        From :func:`signal_correlations`.
+
+    Returns
+    -------
+    float
+    """
+    values = np.linalg.eigvalsh(correlations.to_numpy())
+    return float(values.sum() ** 2 / (values**2).sum())
 
 
 def standardised_signals(results):

@@ -109,8 +109,8 @@ def _folds(table):
     return ordered, groups, GroupKFold(n_splits=min(5, groups.nunique()))
 
 
-def quality(table, model):
-    """Cross-validate a fusion, leaving out whole parents with all their removals.
+def held_out_predictions(table, model):
+    """Predict every removal from a fusion that saw neither it nor its siblings.
 
     Parameters
     ----------
@@ -121,25 +121,43 @@ def quality(table, model):
 
     Returns
     -------
+    DataFrame
+        Columns ``parent`` (number of the group of siblings), ``observed`` and ``predicted``
+        change of accuracy, as shares.
+    """
+    ordered, groups, folds = _folds(table)
+    features, label = ordered[list(SIGNALS)], ordered[LABEL]
+    predicted = cross_val_predict(FUSION_MODELS[model], features, label, groups=groups, cv=folds)
+    return pd.DataFrame({"parent": groups, "observed": label, "predicted": predicted})
+
+
+def quality(predictions):
+    """Score held-out predictions.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From :func:`held_out_predictions`.
+
+    Returns
+    -------
     dict
         ``r2``: cross-validated share of the label's variance explained (negative: worse than
         the mean). ``rank_correlation``: Spearman correlation of predicted and observed change.
         ``pairs_ordered``: share of sibling pairs (same parent, different label) that are ordered
         rightly; .5 is chance. ``rows``: count.
     """
-    ordered, groups, folds = _folds(table)
-    features, label = ordered[list(SIGNALS)], ordered[LABEL]
-    predicted = cross_val_predict(FUSION_MODELS[model], features, label, groups=groups, cv=folds)
-    frame = pd.DataFrame({"group": groups, "label": label, "predicted": predicted})
-    pairs = frame.merge(frame, on="group", suffixes=("_a", "_b"))
-    pairs = pairs[pairs["label_a"] > pairs["label_b"]]
+    pairs = predictions.merge(predictions, on="parent", suffixes=("_a", "_b"))
+    pairs = pairs[pairs["observed_a"] > pairs["observed_b"]]
     right = (pairs["predicted_a"] > pairs["predicted_b"]).astype(float)
     right[pairs["predicted_a"] == pairs["predicted_b"]] = 0.5
     return {
-        "r2": float(r2_score(label, predicted)),
-        "rank_correlation": float(label.corr(pd.Series(predicted), method="spearman")),
+        "r2": float(r2_score(predictions["observed"], predictions["predicted"])),
+        "rank_correlation": float(
+            predictions["observed"].corr(predictions["predicted"], method="spearman")
+        ),
         "pairs_ordered": float(right.mean()),
-        "rows": len(frame),
+        "rows": len(predictions),
     }
 
 
@@ -153,7 +171,7 @@ def importances(table, model, repeats=20):
     model : str
         A name in ``FUSION_MODELS``.
     repeats : int
-        Shuffles a signal, in each of the folds of :func:`quality`.
+        Shuffles a signal, in each of the folds of :func:`held_out_predictions`.
 
     Returns
     -------

@@ -1,0 +1,7 @@
+"""``python -m sfusion``."""
+
+import sys
+
+from sfusion.cli import main
+
+sys.exit(main())

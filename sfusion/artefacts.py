@@ -1,0 +1,220 @@
+"""Every notebook, figure and table, listed once; how they are made, and README's numbers."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from sfusion.errors import SfusionError
+from sfusion.profiles import ROOT
+from sfusion.runs import write_atomically
+
+SHOWN = "embedded"  # the profile whose results the notebooks, figures/ and README show
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """One notebook: the last stage it needs, and the figures and tables it makes."""
+
+    title: str
+    stage: str
+    figures: tuple[str, ...] = ()
+    tables: tuple[str, ...] = ()
+
+
+NOTEBOOKS = {
+    "00_start_here": Notebook("The question, the answer, the map", "distillation"),
+    "01_signals": Notebook(
+        "Twelve signals of a layer",
+        "signals",
+        figures=("signal_profile", "signal_correlation"),
+        tables=("signal_definitions", "tasks"),
+    ),
+    "02_single_strategy_sweeps": Notebook(
+        "Removing layers, one strategy at a time",
+        "fusion",
+        figures=("accuracy_by_depth", "removal_order", "maximum_accuracy"),
+        tables=("maximum_accuracy",),
+    ),
+    "03_fusion_training": Notebook(
+        "Fusing the signals",
+        "fusion",
+        figures=("fusion_fit", "fusion_coefficients", "fusion_importance"),
+        tables=("fusion_quality",),
+    ),
+    "04_knowledge_distillation": Notebook(
+        "The original teaches the pruned",
+        "distillation",
+        figures=("distillation_by_depth", "distillation_gain"),
+        tables=("distillation",),
+    ),
+    "05_accuracy_to_size": Notebook(
+        "Accuracy against size, and the scoreboard",
+        "distillation",
+        figures=("accuracy_to_size", "ratio_by_denominator", "protocol_gap", "scoreboard"),
+        tables=("ratio_readings", "protocols", "scoreboard"),
+    ),
+}
+
+
+def execute(name, profile, mode, folder, figures, tables):
+    """Run one notebook from top to bottom.
+
+    Parameters
+    ----------
+    name : str
+        Of ``NOTEBOOKS``.
+    profile, mode : str
+        See :func:`sfusion.results.open_results`.
+    folder, figures, tables : Path
+        Where the executed notebook, its figures and its tables go.
+
+    Raises
+    ------
+    SfusionError
+        When a cell fails: names the notebook and the error.
+    """
+    import papermill  # slow to import, and only this needs it
+
+    source = ROOT / "notebooks" / f"{name}.ipynb"
+    target = Path(folder) / f"{name}.ipynb"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        papermill.execute_notebook(
+            source,
+            target,
+            parameters={
+                "PROFILE": str(profile),
+                "MODE": mode,
+                "FIGURES": str(figures),
+                "TABLES": str(tables),
+            },
+            cwd=ROOT / "notebooks",
+            kernel_name="python3",
+            progress_bar=not os.environ.get("CI"),
+        )
+    except papermill.PapermillExecutionError as error:
+        raise SfusionError(
+            f"notebook {name} failed at cell {error.exec_count}: {error.ename}: {error.evalue}; "
+            f"see {target}"
+        ) from error
+
+
+def save_table(name, frame, folder):
+    """Write a table as CSV.
+
+    Parameters
+    ----------
+    name : str
+        Of a table in ``NOTEBOOKS``.
+    frame : DataFrame
+    folder : Path
+
+    Returns
+    -------
+    DataFrame
+        The same frame, to be shown.
+    """
+    text = frame.to_csv(float_format="%.6g", index=frame.index.name is not None)
+    write_atomically(Path(folder) / f"{name}.csv", text.encode())
+    return frame
+
+
+def fill(text, blocks):
+    """Put fresh numbers between a document's markers.
+
+    Parameters
+    ----------
+    text : str
+        Markdown with pairs ``<!-- begin NAME -->`` and ``<!-- end NAME -->``.
+    blocks : dict
+        New content by name.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    SfusionError
+        When the markers and the blocks do not match.
+    """
+    pattern = re.compile(r"(<!-- begin (\w+) -->\n).*?(\n<!-- end \2 -->)", re.DOTALL)
+    found = {match[2] for match in pattern.finditer(text)}
+    if found != set(blocks):
+        odd = ", ".join(sorted(found ^ set(blocks)))
+        raise SfusionError(f"markers and numbers do not match: {odd}")
+    return pattern.sub(lambda match: match[1] + blocks[match[2]] + match[3], text)
+
+
+def readme_blocks(results):
+    """Write the numbers that README shows.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    dict
+        Markdown by marker.
+    """
+    from sfusion.claims import scoreboard
+
+    board = scoreboard(results)
+    lines = [
+        "| | the paper says | ours | 95% interval | claimed | verdict |",
+        "|---|---|---|---|---|---|",
+    ]
+    for claim, row in board.iterrows():
+        lines.append(
+            f"| {claim} | {row['paper']} | {row['ours']:.2f} | {row['low']:.2f} to "
+            f"{row['high']:.2f} | {row['claimed']:.2f} | {row['verdict']} |"
+        )
+    return {"answer": answer(results), "scoreboard": "\n".join(lines), "artefacts": _map()}
+
+
+def answer(results):
+    """Say in a few sentences what was found, from the records.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    str
+    """
+    from sfusion.analysis import UNIT, bootstrap, curves, protocols, wide
+
+    honest = wide(protocols(curves(results)), "honest")
+    tasks, seeds = honest.index.get_level_values(0).nunique(), honest.index.nunique()
+    forest = honest["random-forest"]
+
+    def points(other):
+        mean, low, high = bootstrap(forest - other)
+        return f"{100 * mean:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+    return points(honest["random"]) + str(tasks) + str(seeds) + str(UNIT)
+
+
+def _map():
+    lines = ["| notebook | question | figures and tables |", "|---|---|---|"]
+    for name, notebook in NOTEBOOKS.items():
+        made = [f"[{f}](figures/{f}.png)" for f in notebook.figures]
+        made += [f"[{t}](results/{SHOWN}/tables/{t}.csv)" for t in notebook.tables]
+        link = f"[{name}](notebooks/{name}.ipynb)"
+        lines.append(f"| {link} | {notebook.title} | {', '.join(made)} |")
+    return "\n".join(lines)
+
+
+def refresh_readme(results):
+    """Write README anew with the numbers of the shown results.
+
+    Parameters
+    ----------
+    results : Results
+    """
+    file = ROOT / "README.md"
+    text = fill(file.read_text(encoding="utf-8"), readme_blocks(results))
+    write_atomically(file, text.encode())

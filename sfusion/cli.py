@@ -1,0 +1,133 @@
+"""The command line: ``python -m sfusion``. Bad input ends with one line and exit code 2."""
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+from sfusion import artefacts
+from sfusion.errors import SfusionError
+from sfusion.profiles import ROOT, load_profile
+from sfusion.results import BUILD, COMMITTED, STAGES, load_results, open_results
+
+
+def _folders(profile, mode):
+    """Say where notebooks, figures and tables go: the shown profile's replay is committed."""
+    if mode == "replay" and profile.name == artefacts.SHOWN:
+        return BUILD / "replay", ROOT / "figures", COMMITTED / profile.name / "tables"
+    folder = BUILD / profile.name / ("" if mode == "reproduce" else "replay")
+    return folder / "notebooks", folder / "figures", folder / "tables"
+
+
+def _notebooks(arguments, profile, mode):
+    folder, figures, tables = _folders(profile, mode)
+    for name in artefacts.NOTEBOOKS:
+        print(f"notebook {name}", flush=True)
+        artefacts.execute(name, arguments.profile, mode, folder, figures, tables)
+
+
+def _reproduce(arguments):
+    profile = load_profile(arguments.profile)
+    folder = BUILD / profile.name
+    for stage in STAGES:
+        # Computed here, stage by stage, for a bar in the terminal; the notebooks find it done.
+        results = open_results(arguments.profile, "reproduce", stage)
+    results.save(folder / "results")
+    _notebooks(arguments, profile, "reproduce")
+    if arguments.accept:
+        results.save(COMMITTED / profile.name)
+        print(f"accepted as results/{profile.name}")
+    return _compare(arguments)
+
+
+def _replay(arguments):
+    profile = load_profile(arguments.profile)
+    results = load_results(COMMITTED / profile.name)
+    _notebooks(arguments, profile, "replay")
+    if profile.name == artefacts.SHOWN:
+        artefacts.refresh_readme(results)
+    return 0
+
+
+def _compare(arguments):
+    from sfusion.compare import compare
+
+    profile = load_profile(arguments.profile)
+    new = load_results(BUILD / profile.name / "results")
+    if not (COMMITTED / profile.name).is_dir():
+        print(f"profile {profile.name!r} has no committed results: nothing to compare with")
+        return 0
+    table = compare(new, load_results(COMMITTED / profile.name))
+    artefacts.save_table("comparison", table, BUILD / profile.name)
+    print(table.to_string(index=False))
+    passed = bool(table["passed"].all())
+    print("the reproduction agrees" if passed else "the reproduction DIFFERS: see the rows above")
+    return 0 if passed else 1
+
+
+def _signals(arguments):
+    from sfusion.models import load_model, load_tokenizer
+    from sfusion.signals import extract_signals
+    from sfusion.tasks import load_file
+
+    data, label_names = load_file(
+        arguments.data,
+        load_tokenizer(arguments.model),
+        text_column=arguments.text_column,
+        label_column=arguments.label_column,
+        max_length=arguments.max_length,
+    )
+    model = load_model(arguments.model, label_names=label_names, seed=arguments.seed)
+    print(extract_signals(model, data).to_csv(float_format="%.6g"), end="")
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="sfusion", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, function, text in (
+        ("reproduce", _reproduce, "compute a profile, run its notebooks, compare"),
+        ("replay", _replay, "redraw everything from the committed records; trains nothing"),
+        ("compare", _compare, "hold build/<profile> against results/<profile>"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--profile", default=artefacts.SHOWN)
+        command.set_defaults(function=function)
+        if name == "reproduce":
+            command.add_argument(
+                "--accept", action="store_true", help="commit to the new numbers (maintainers)"
+            )
+    command = commands.add_parser("signals", help="print the twelve signals of a model as CSV")
+    command.add_argument("--model", required=True, help="name or directory")
+    command.add_argument("--data", required=True, type=Path, help="CSV, JSONL or Parquet")
+    command.add_argument("--text-column", default="text")
+    command.add_argument("--label-column", default="label")
+    command.add_argument("--max-length", type=int, default=32)
+    command.add_argument("--seed", type=int, default=0, help="of a head that is missing")
+    command.set_defaults(function=_signals)
+    return parser
+
+
+def main(argv=None):
+    """Run a command.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        By default the process's own arguments.
+
+    Returns
+    -------
+    int
+        Exit code: 0 done, 1 a comparison failed, 2 bad input.
+    """
+    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.function(arguments)
+    except SfusionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on from here", file=sys.stderr)
+        return 130
