@@ -13,7 +13,7 @@ LOCK := $(if $(shell command -v flock),flock requirements.lock)
 PYTEST := $(PY) -m pytest -q -n $(JOBS) --dist loadfile --nbval-current-env
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce replay compare test nbval bench lint clean lock
+.PHONY: help env reproduce replay compare test nbval notebooks bench lint clean lock
 # Tests share the cores between workers, and never reach for the Hub.
 test nbval: export OMP_NUM_THREADS := 1
 test nbval: export HF_HUB_OFFLINE := 1
@@ -39,6 +39,9 @@ test: env ## run the tests and check the notebooks' stored outputs
 
 nbval: env ## check the notebooks' stored outputs only
 	$(PYTEST) --nbval notebooks
+
+notebooks: env ## store fresh outputs in the notebooks, after a change that alters them
+	$(PY) -m jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 
 bench: env ## measure the speed ratios, into build/bench.json
 	$(PY) benchmarks/bench.py

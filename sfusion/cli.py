@@ -8,7 +8,7 @@ from pathlib import Path
 from sfusion import artefacts
 from sfusion.errors import SfusionError
 from sfusion.profiles import ROOT, load_profile
-from sfusion.results import BUILD, COMMITTED, STAGES, load_results, open_results
+from sfusion.results import BUILD, COMMITTED, load_results, open_results
 
 
 def _folders(profile, mode):
@@ -29,9 +29,8 @@ def _notebooks(arguments, profile, mode):
 def _reproduce(arguments):
     profile = load_profile(arguments.profile)
     folder = BUILD / profile.name
-    for stage in STAGES:
-        # Computed here, stage by stage, for a bar in the terminal; the notebooks find it done.
-        results = open_results(arguments.profile, "reproduce", stage)
+    # Computed here, for a bar in the terminal; the notebooks find the records done.
+    results = open_results(arguments.profile, "reproduce")
     results.save(folder / "results")
     _notebooks(arguments, profile, "reproduce")
     if arguments.accept:

@@ -2,7 +2,7 @@
 
 Real English prose that needs no download. The libraries' sources are parsed, never imported, so
 optional packages and import side effects play no part; docstrings are cut into paragraphs,
-cleaned of markup, masked, freed of duplicates and balanced. Declared here.
+cleaned of markup, masked, freed of duplicates and balanced. All rules here are our own.
 """
 
 import ast
@@ -11,14 +11,19 @@ import importlib.metadata
 import importlib.util
 import inspect
 import json
+import os
 import re
+import tempfile
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from sfusion.errors import SfusionError
 
@@ -27,10 +32,22 @@ MIN_WORDS, MAX_WORDS = 8, 120
 # Two texts are near duplicates when their first words agree (a model reads little more) or when
 # their sets of word 4-grams have at least this Jaccard similarity.
 SAME_START, SHINGLE, SIMILAR = 12, 4, 0.5
-SKIPPED_PATHS = frozenset({"tests", "externals", "_lib", "conftest.py", "setup.py"})
-PROSE = ("", "explanation", "notes", "warnings", "examples")
-ITEMS = ("parameters", "other parameters", "returns", "yields", "receives", "raises", "warns",
-         "attributes", "methods", "options")
+SKIPPED_PATHS = frozenset({"tests", "externals", "_lib", "conftest.py"})
+# Sections of numpydoc that hold "name : type" lines with indented descriptions.
+ITEM_SECTIONS = frozenset(
+    {
+        "parameters",
+        "other parameters",
+        "returns",
+        "yields",
+        "receives",
+        "raises",
+        "warns",
+        "attributes",
+        "methods",
+        "options",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -43,101 +60,142 @@ class Corpus:
         Slug, heading and what a label means.
     libraries : tuple of str
         Import names of the packages whose sources are read.
-    labels : mapping of str to str
-        Label by key; the key is a docstring section when `by_section`, else a dotted module
-        path that holds the source. Paragraphs without a key are left out.
-    masked : tuple of str
-        Regular expressions of what would give a label away; see `mask`.
+    classes : mapping of str to (str, str)
+        For each label its keys, apart by spaces, and a regular expression of the words that
+        would give it away (see `mask`). A key is a dotted module path, or a docstring section
+        when `by_section`; the longest path that holds a source counts.
     cap : int
-        Most texts a label, over all splits.
+        Most texts a label, over all splits. Sections fill it in the order of `sections`.
     sections : tuple of str
         Docstring sections that are read ("" is the text before the first header).
     by_section : bool
-        Whether `labels` is keyed by section.
+        Whether the keys are sections.
     """
 
     name: str
     title: str
     description: str
     libraries: tuple[str, ...]
-    labels: Mapping[str, str]
-    masked: tuple[str, ...]
+    classes: Mapping[str, tuple[str, str]]
     cap: int
-    sections: tuple[str, ...] = PROSE
+    sections: tuple[str, ...] = (
+        "",
+        "explanation",
+        "notes",
+        "warnings",
+        "examples",
+        "attributes",
+        "parameters",
+        "returns",
+    )
     by_section: bool = False
 
     @property
     def label_names(self) -> tuple[str, ...]:
         """Label names, sorted."""
-        return tuple(sorted(set(self.labels.values())))
+        return tuple(sorted(self.classes))
 
-    def label(self, source: str, section: str) -> str | None:
-        """Label of a paragraph, or None where the corpus does not use it."""
-        if section not in self.sections:
-            return None
-        if self.by_section:
-            return self.labels.get(section)
-        parts = source.split(".")
-        prefixes = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
-        return next((self.labels[p] for p in prefixes if p in self.labels), None)
+    @property
+    def keys(self) -> dict[str, str]:
+        """Label by key."""
+        return {key: label for label, (keys, _) in self.classes.items() for key in keys.split()}
 
-
-def _under(library: str, names: str, label: str = "") -> dict[str, str]:
-    return {f"{library}.{name}": label or name for name in names.split()}
+    @property
+    def masked(self) -> str:
+        """One regular expression of everything that would give a label away."""
+        names = [f"(?<![a-z]){library}(?![a-z])" for library in self.libraries]
+        return "|".join([*names, "scikit-learn", *(words for _, words in self.classes.values())])
 
 
+SCIPY = {
+    "cluster": ("scipy.cluster", "cluster"),
+    "fft": ("scipy.fft", "fft|fast[ -]fourier[ -]transform"),
+    "integrate": ("scipy.integrate", "integra"),
+    "interpolate": ("scipy.interpolate", "interpol"),
+    "io": ("scipy.io", r"\bi/?o\b"),
+    "linalg": ("scipy.linalg", "linalg|linear[ -]algebra"),
+    "ndimage": ("scipy.ndimage", "image"),
+    "optimize": ("scipy.optimize", "optim"),
+    "signal": ("scipy.signal", "signal"),
+    "spatial": ("scipy.spatial", "spatial"),
+    "special": ("scipy.special", "special"),
+    "stats": ("scipy.stats", "statistic|(?<![a-z])stats?(?![a-z])"),
+}
+SUBJECTS = {
+    "beams": ("sympy.physics.continuum_mechanics", "beam|continuum"),
+    "categories": ("sympy.categories", "categor"),
+    "control": ("sympy.physics.control", "control"),
+    "dates": (
+        "pandas.tseries pandas.core.arrays.datetimelike pandas.core.arrays.datetimes "
+        "pandas.core.arrays.period pandas.core.arrays.timedeltas "
+        "pandas.core.indexes.datetimelike pandas.core.indexes.datetimes "
+        "pandas.core.indexes.period pandas.core.indexes.timedeltas "
+        "pandas.core.tools.datetimes pandas.core.tools.timedeltas matplotlib.dates",
+        "(?<![a-z])dates?(?![a-z])|datetime",
+    ),
+    "equations": ("sympy.solvers", "equation|(?<![a-z])[op]des?(?![a-z])"),
+    "geometry": ("sympy.geometry", "geometr"),
+    "graphs": ("networkx.algorithms", "graph"),
+    "groups": (
+        "sympy.combinatorics.coset_table sympy.combinatorics.fp_groups "
+        "sympy.combinatorics.free_groups sympy.combinatorics.homomorphisms "
+        "sympy.combinatorics.named_groups sympy.combinatorics.pc_groups "
+        "sympy.combinatorics.perm_groups sympy.combinatorics.permutations "
+        "sympy.combinatorics.galois sympy.combinatorics.group_constructs",
+        "group",
+    ),
+    "logic": ("sympy.logic", "logic"),
+    "mechanics": ("sympy.physics.mechanics", "mechanic"),
+    "number theory": ("sympy.ntheory", "number[ -]theor|ntheory"),
+    "plots": (
+        "matplotlib.axes matplotlib.axis matplotlib.colorbar matplotlib.figure "
+        "matplotlib.legend matplotlib.pyplot matplotlib.ticker",
+        "plot",
+    ),
+    "polynomials": ("numpy.polynomial", "poly(?!gon)"),
+    "printing": ("sympy.printing", "print"),
+    "quantum physics": ("sympy.physics.quantum", "quantum|physic"),
+    "scores": ("sklearn.metrics", "scor(?:e|ing)"),
+    "statistics": ("sympy.stats", "statistic|(?<![a-z])stats?(?![a-z])"),
+    "strings": (
+        "pandas.core.strings numpy.strings numpy._core.strings numpy._core.defchararray",
+        "string|(?<![a-z])str(?![a-z])",
+    ),
+    "tables": ("pandas.core", r"\btab(?:les?|ular|ulated?)\b"),
+    "text generation": ("transformers.generation", "generat"),
+}
+DIRECTIONS = {
+    "input": ("parameters", "input|parameter|argument"),
+    "output": ("returns", "output|return"),
+}
 CORPORA: dict[str, Corpus] = {
     corpus.name: corpus
     for corpus in (
         Corpus(
-            name="subject",
-            title="Which subject",
-            description="The subject of the module whose docstring holds the paragraph.",
-            libraries=("matplotlib", "networkx", "numpy", "pandas", "sklearn", "sympy", "transformers"),
-            labels={
-                **_under("matplotlib","axes axis colorbar figure legend pyplot ticker","plots"),
-                "networkx.algorithms": "graphs",
-                "numpy.polynomial": "polynomials",
-                "pandas.core": "tables",
-                **_under("pandas.core", "arrays.datetimelike arrays.datetimes arrays.period arrays.timedeltas indexes.datetimelike indexes.datetimes indexes.period indexes.timedeltas indexes.accessors tools.datetimes tools.timedeltas resample", "dates"), **_under("pandas","tseries","dates"), **_under("matplotlib","dates","dates"),
-                **_under("pandas.core", "strings", "strings"), **_under("numpy", "strings _core.strings _core.defchararray", "strings"),
-                "sklearn.metrics": "scores",
-                "sympy.categories": "categories",
-                **_under("sympy.combinatorics", "coset_table fp_groups free_groups galois generators group_constructs group_numbers homomorphisms named_groups pc_groups perm_groups permutations util", "groups"),
-                "sympy.geometry": "geometry",
-                "sympy.logic": "logic",
-                "sympy.ntheory": "number theory",
-                "sympy.physics.continuum_mechanics": "beams",
-                "sympy.physics.control": "control",
-                "sympy.physics.mechanics": "mechanics",
-                "sympy.physics.quantum": "quantum physics",
-                "sympy.printing": "printing",
-                "sympy.solvers": "equations",
-                "sympy.stats": "statistics",
-                "transformers.generation": "text generation",
-            },
-            masked=(r"matplotlib", "networkx", "numpy", "pandas", "scikit[ -]learn", "sklearn", "sympy", "transformers",
-             "plot", "graph", "polynom", r"\btables?\b", r"\bfile", "scor(?:e|ing)", "categor", "group", "geometr", "logic", "number[ -]theor", "ntheory", "beam", "continuum", "control", "mechanic", "quantum", "physic", "print", "equation", "statistic", "stats", "generat"),
-            cap=170,
+            "input-or-output",
+            "Input or output",
+            "Whether a paragraph describes what a function takes or what it returns.",
+            ("numpy", "scipy", "sklearn"),
+            DIRECTIONS,
+            cap=1500,
+            sections=("parameters", "returns"),
+            by_section=True,
         ),
         Corpus(
-            name="scipy-subpackage",
-            title="Which scipy subpackage",
-            description="The subpackage of scipy whose docstring holds the paragraph.",
-            libraries=("scipy",),
-            labels=_under("scipy", "cluster fft integrate interpolate io linalg ndimage optimize "
-                          "signal spatial special stats"),
-            masked=("cluster", "fft", "integrat", "interpol", r"\bio\b", "linalg","linear algebra","ndimage","optimi[sz]","signal","spars","spatial","special","statistic","stats"),
+            "scipy-subpackage",
+            "Which scipy subpackage",
+            "The subpackage of scipy whose documentation holds the paragraph.",
+            ("scipy",),
+            SCIPY,
             cap=250,
         ),
         Corpus(
-            name="input-or-output",
-            title="Input or output",
-            description="Whether the paragraph describes a parameter or a returned value.",
-            libraries=("numpy", "pandas", "scipy", "sklearn"),
-            labels={"parameters": "input", "returns": "output"},
-            masked=("input","output",r"return","argument","parameter"),
-            cap=1700, sections=("parameters","returns"), by_section=True,
+            "subject",
+            "Which subject",
+            "The subject of the library module whose documentation holds the paragraph.",
+            ("matplotlib", "networkx", "numpy", "pandas", "sklearn", "sympy", "transformers"),
+            SUBJECTS,
+            cap=170,
         ),
     )
 }
@@ -149,9 +207,15 @@ CORPORA: dict[str, Corpus] = {
 def docstrings(library: str, within: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
     """Yield (source, docstring) for a library, file by file in sorted order.
 
-    A source is the dotted name of a module or of a top-level class or function: what stands
-    inside a class (its methods) counts as the class, so that a split by source keeps it together.
-    ``add_newdoc("name", "text")`` calls, which document compiled functions, count too.
+    A source is the dotted name of a module, a function, a class or a method of a class; private
+    ones count. So do ``add_newdoc("name", "text")`` calls, which document compiled functions.
+
+    Parameters
+    ----------
+    library : str
+        Import name of an installed package.
+    within : tuple of str
+        Dotted module paths to read; all of the library when empty.
 
     Raises
     ------
@@ -164,10 +228,10 @@ def docstrings(library: str, within: tuple[str, ...] = ()) -> Iterator[tuple[str
     root = Path(found.origin).parent
     files = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
     for name, path in sorted(files.items()):
+        module = ".".join([library, *name.removesuffix(".py").split("/")]).removesuffix(".__init__")
         if SKIPPED_PATHS & set(name.split("/")):
             continue
-        module = ".".join([library, *name.removesuffix(".py").split("/")]).removesuffix(".__init__")
-        if within and not any(f"{module}.".startswith(f"{path}.") for path in within):
+        if within and not any(f"{module}.".startswith(f"{part}.") for part in within):
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes in other people's docstrings
@@ -176,80 +240,87 @@ def docstrings(library: str, within: tuple[str, ...] = ()) -> Iterator[tuple[str
         for node in tree.body:
             match node:
                 case ast.ClassDef() | ast.FunctionDef():
-                    yield f"{module}.{node.name}", ast.get_docstring(node) or ""
+                    source = f"{module}.{node.name}"
+                    yield source, ast.get_docstring(node) or ""
                     for inner in node.body if isinstance(node, ast.ClassDef) else ():
                         if isinstance(inner, ast.FunctionDef):
-                            source = f"{module}.{node.name}.{inner.name}"
-                            yield source, ast.get_docstring(inner) or ""
-                case ast.Expr(ast.Call(ast.Name("add_newdoc"), [*_, ast.Constant(str(target)),
-                                                                ast.Constant(str(text))])):
+                            yield f"{source}.{inner.name}", ast.get_docstring(inner) or ""
+                case ast.Expr(
+                    ast.Call(
+                        ast.Name("add_newdoc"),
+                        [*_, ast.Constant(str(target)), ast.Constant(str(text))],
+                    )
+                ):
                     yield f"{module}.{target}", inspect.cleandoc(text)
 
 
 UNDERLINE = re.compile(r"\s*([-=~^])\1{2,}\s*$")
-BULLET = re.compile(r"([-*+•]|\d+[.)]|\(\w+\)|#\.)\s")
-ADMONITION = re.compile(r"\.\. (note|warning|tip|important)::$")
+BULLET = re.compile(r"(?:[-*+•]|\d+[.)]|\(\w+\)|#\.)\s")
+ADMONITION = re.compile(r"\.\. (?:note|warning|tip|important)::$")
 
 
 def paragraphs(docstring: str) -> Iterator[tuple[str, str]]:
     """Yield (section, paragraph) of a docstring: lower-case header, lines joined by a space.
 
-    Left out: headers, directives with their bodies (but notes and warnings), literal blocks,
-    lists, and the ``name : type`` lines of numpydoc's item sections.
+    Left out: headers, lists, literal blocks, directives with their bodies (but the bodies of
+    notes and warnings stay) and the ``name : type`` lines of numpydoc's item sections.
     """
-    section, block, skipped = "", [], None  # skipped: indent below which lines are passed over
-    lines = docstring.expandtabs().splitlines() or [""]
-    margin = 0
-    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+    section, margin, block, block_indent = "", 0, [], 0
+    skipped = None  # lines indented deeper than this are passed over
+    lines = docstring.expandtabs().splitlines()
+    for line, following in zip(lines, [*lines[1:], ""], strict=False):
         text, indent = line.strip(), len(line) - len(line.lstrip())
-        header = UNDERLINE.match(following) and text and not UNDERLINE.match(line)
         if skipped is not None and text:
             if indent > skipped:
                 continue
             skipped = None
-        item = section in ITEMS and indent <= margin
-        ends = not text or header or UNDERLINE.match(line) or BULLET.match(text)
-        ends = ends or item or text.startswith((".. ", "..."))
-        if block and (ends or indent != block_indent):
+        underline = UNDERLINE.match(line)
+        header = text and not underline and UNDERLINE.match(following)
+        item = section in ITEM_SECTIONS and indent <= margin
+        unread = BULLET.match(text) or text.startswith((".. ", "..."))
+        stop = not text or underline or header or item or unread
+        if block and (stop or indent != block_indent):
             yield section, " ".join(block)
             block = []
         if header:
             section, margin = text.lower().rstrip(":"), indent
-        elif ends:
-            if text and not item and not ADMONITION.match(text) and not UNDERLINE.match(line):
-                skipped = indent
-        else:
-            block.append(text)
-            block_indent = indent
-            if text.endswith("::"):
-                skipped = indent
+        elif not stop:
+            block, block_indent = [*block, text], indent
+        if text.endswith("::") or unread:
+            skipped = None if ADMONITION.match(text) else indent
     if block:
         yield section, " ".join(block)
 
 
 ROLE = re.compile(r"(?::[\w:+-]+:)?(`+)~?\.?(.+?)\1_*")
-TARGET = re.compile(r"\s*<[^<>]*>$")
+LINK_TARGET = re.compile(r"\s*<[^<>]*>$")
 FOOTNOTE = re.compile(r"\s*\[[\w, -]+\]_")
 EMPHASIS = re.compile(r"(?<![\w*])(\*{1,2})(\w[^*]*)\1(?![\w*])")
+DOTTED = re.compile(
+    r"\b(?:matplotlib|mpl|networkx|nx|numpy|np|pandas|pd|scipy|sklearn|sympy"
+    r"|transformers)(?:\.\w+)*\.(\w+)"
+)
+LATEX = re.compile(r"\\(?:\w+\{(\w+)\}|(\w+))")
 
 
 def clean(paragraph: str) -> str:
-    """Turn RST markup into plain words; a dotted path of a library into its last part."""
+    """Turn RST markup into plain words, and a library's dotted path into its last part."""
     text = FOOTNOTE.sub("", paragraph)
-    text = ROLE.sub(lambda found: TARGET.sub("", found[2]), text)
-    text = EMPHASIS.sub(r"\2", text)
-    text = re.sub(r"\b(?:scipy|sklearn|sympy|numpy|np|pandas|pd)(?:\.\w+)*\.(\w+)", r"\1", text)
-    text = re.sub(r"\\(?:\w+\{(\w+)\}|(\w+))", r"\1\2", text)  # \mathrm{d} and \alpha
-    return " ".join(text.replace("::", ":").split())
+    text = ROLE.sub(lambda found: LINK_TARGET.sub("", found[2]), text)
+    text = LATEX.sub(r"\1\2", EMPHASIS.sub(r"\2", text))
+    return " ".join(DOTTED.sub(r"\1", text).replace("::", ":").split())
 
 
 WORD = re.compile(r"[(\"']?[A-Za-z][A-Za-z'-]*[)\"',.;:!?]*")
-NOT_PROSE = re.compile(r">>>|%\(|[{}|]|={3}|-{3}|https?:|\b(?:doi|pp|vol|eds)\b\.?|"
-                       r"copyright|spdx|licen[sc]e|\bcf\.|\bet al\b", re.IGNORECASE)
+NOT_PROSE = re.compile(
+    r">>>|%\(|[{}|]|={3}|-{3}|https?:|\b(?:doi|pp|vol|eds)\b|"
+    r"copyright|spdx|licen[sc]e|\bcf\.|\bet al\b",
+    re.IGNORECASE,
+)
 
 
 def is_prose(text: str) -> bool:
-    """Whether a cleaned paragraph is a readable one: length, words rather than symbols, no code."""
+    """Whether a cleaned paragraph is readable: its length, words not symbols, no code."""
     words = text.split()
     return (
         MIN_WORDS <= len(words) <= MAX_WORDS
@@ -259,30 +330,34 @@ def is_prose(text: str) -> bool:
     )
 
 
-def mask(text: str, patterns: tuple[str, ...]) -> str:
-    """Put `MASK` for every word (letters, digits, underscores) that holds one of the patterns.
+def mask(text: str, pattern: str) -> str:
+    """Put `MASK` for every word (letters, digits, underscores) that holds the pattern.
 
-    Matching ignores case and looks inside words, so a stem covers inflections, identifiers and
-    CamelCase: "optimi[sz]" masks "optimizer", "reoptimized" and "OptimizeResult".
+    Case is ignored and the pattern may lie inside the word, so a stem covers inflections,
+    derivations, identifiers and CamelCase alike: "interpol" masks "interpolation",
+    "interpolating", "_interpolate" and "BarycentricInterpolator".
     """
-    return re.sub(rf"\w*(?:{'|'.join(patterns)})\w*", MASK, text, flags=re.IGNORECASE)
+    return re.sub(rf"\w*(?:{pattern})\w*", MASK, text, flags=re.IGNORECASE)
 
 
 # --- duplicates, balance, cache --------------------------------------------------------------
 
 
-def _without_duplicates(rows: list[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
-    """Keep the first of each group of near duplicates; none where the labels differ."""
-    kept, clashing = [], set()
-    sizes, by_start, by_shingle = [], {}, defaultdict(list)
+def _unique(rows: list[tuple[str, str, str, int]]) -> list[tuple[str, str, str, int]]:
+    """Keep the first of each group of near duplicates, and none where their labels differ."""
+    kept, sizes, clashing = [], [], set()
+    by_start, by_shingle = {}, defaultdict(list)
     for row in rows:
         words = re.findall("[a-z]+", row[0].lower())
         start = tuple(words[:SAME_START])
         shingles = {tuple(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))}
         shared = Counter(twin for shingle in shingles for twin in by_shingle[shingle])
-        twins = [by_start[start]] if start in by_start else []
-        twins += [twin for twin, n in shared.items()
-                  if n >= SIMILAR * (len(shingles) + sizes[twin] - n)]
+        twins = [
+            twin
+            for twin, common in shared.items()
+            if common >= SIMILAR * (len(shingles) + sizes[twin] - common)
+        ]
+        twins += [by_start[start]] if start in by_start else []
         if twins:
             clashing.update(twin for twin in twins if kept[twin][1] != row[1])
             continue
@@ -295,25 +370,95 @@ def _without_duplicates(rows: list[tuple[str, str, str]]) -> list[tuple[str, str
 
 
 def _make(corpus: Corpus) -> pd.DataFrame:
-    rows = []
+    keys, rows = corpus.keys, []
+    within = () if corpus.by_section else tuple(keys)
     for library in corpus.libraries:
-        for source, docstring in docstrings(library, () if corpus.by_section else tuple(corpus.labels)):
+        for source, docstring in docstrings(library, within):
+            prefixes = [source[: cut.start()] for cut in re.finditer(r"\.|$", source)]
+            label = next((keys[path] for path in reversed(prefixes) if path in keys), None)
             for section, paragraph in paragraphs(docstring):
-                label = corpus.label(source, section)
-                if label is not None and is_prose(text := clean(paragraph)):
-                    order = corpus.sections.index(section)
-                    rows.append((mask(text, corpus.masked), label, source, order))
-    frame = pd.DataFrame(_without_duplicates(rows), columns=["text", "label", "source", "order"])
-    # Which texts stay under the cap depends on each text alone, never on its neighbours.
-    rank = frame["text"].map(lambda text: hashlib.sha256(text.encode()).hexdigest())
-    frame = frame.assign(rank=rank).sort_values(["label", "order", "rank"], kind="stable")
+                label = keys.get(section) if corpus.by_section else label
+                if label is None or section not in corpus.sections:
+                    continue
+                text = clean(paragraph)
+                masked = mask(text, corpus.masked)
+                if is_prose(text) and len(masked.split()) >= MIN_WORDS:
+                    rows.append((masked, label, source, corpus.sections.index(section)))
+    frame = pd.DataFrame(_unique(rows), columns=["text", "label", "source", "order"])
+    # What fills a label up to the cap hangs on each text alone, never on its neighbours.
+    digest = frame["text"].map(lambda text: hashlib.sha256(text.encode()).hexdigest())
+    frame = frame.assign(digest=digest).sort_values(["label", "order", "digest"])
     frame = frame.groupby("label").head(corpus.cap)
     return frame[["text", "label", "source"]].reset_index(drop=True)
+
+
+def versions(name: str) -> str:
+    """Distributions and versions behind a corpus, as "numpy 2.4.6, scipy 1.17.1".
+
+    Raises
+    ------
+    SfusionError
+        If the corpus is unknown or a library is not installed.
+    """
+    if name not in CORPORA:
+        raise SfusionError(f"unknown corpus {name!r}: choose one of {', '.join(CORPORA)}")
+    wanted = [{"sklearn": "scikit-learn"}.get(lib, lib) for lib in CORPORA[name].libraries]
+    try:
+        return ", ".join(f"{package} {importlib.metadata.version(package)}" for package in wanted)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise SfusionError(
+            f"corpus {name!r} needs {error.name}: make the environment again"
+        ) from None
+
+
+def _cache_file(name: str) -> Path:
+    # The digest of this module is a schema number that nobody can forget to raise.
+    schema = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    key = hashlib.sha256(f"{schema} {versions(name)}".encode()).hexdigest()[:16]
+    folder = os.environ.get("SFUSION_CACHE") or os.path.expanduser("~/.cache/sfusion")
+    return Path(folder) / f"{name}-{key}.parquet"
+
+
+def build(name: str) -> pd.DataFrame:
+    """Texts of an embedded corpus, from the cache or made anew (a few seconds).
+
+    The cache is a Parquet file in ``$SFUSION_CACHE`` (default ``~/.cache/sfusion``), keyed by the
+    corpus, the library versions and the code; one that is damaged or cannot be written is not
+    used.
+
+    Parameters
+    ----------
+    name : str
+        A key of `CORPORA`.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns text, label and source (dotted name of the documented object), sorted by label;
+        the same on every machine with the same library versions.
+
+    Raises
+    ------
+    SfusionError
+        If the corpus is unknown or a library is not installed.
+    """
+    path = _cache_file(name)
+    with suppress(OSError, pa.ArrowException):
+        return pq.read_table(path, page_checksum_verification=True).to_pandas()
+    frame = _make(CORPORA[name])
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            part = Path(scratch) / path.name
+            table = pa.Table.from_pandas(frame, preserve_index=False)
+            pq.write_table(table, part, write_page_checksum=True)
+            os.replace(part, path)
+    return frame
 
 
 def fingerprint(frame: pd.DataFrame) -> str:
     """Sha256 (hex) over the texts and labels of a frame, row by row in its order."""
     digest = hashlib.sha256()
     for text, label in zip(frame["text"], frame["label"], strict=True):
-        digest.update(json.dumps([text, str(label)]).encode() + b"\n")
+        digest.update(json.dumps([text, label]).encode() + b"\n")
     return digest.hexdigest()

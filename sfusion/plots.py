@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib import style
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation
 
-from sfusion.analysis import UNIT, bootstrap, by_name, wide
+from sfusion.analysis import UNIT, bootstrap, wide
 from sfusion.claims import RATIO
 from sfusion.errors import SfusionError
 from sfusion.runs import write_atomically
@@ -47,6 +48,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", (0, (3.5, 1.2)), (0, (1, 1)), (0, (4, 1, 1, 1)))
 
 ORIGINAL = {"color": "black", "linestyle": (0, (4, 2)), "linewidth": 0.9}
+ZERO = {"color": "black", "linewidth": 0.6}
+THRESHOLD = {"color": "black", "linewidth": 0.9}
 FLOOR = {"color": "black", "linestyle": (0, (1, 1.5)), "linewidth": 0.9}
 ARM_STYLES = {
     "pruned": {"color": "#999999", "marker": "^", "linestyle": ":", "markerfacecolor": "white"},
@@ -54,10 +57,22 @@ ARM_STYLES = {
     "distilled": {"color": COLOURS["fusion"], "marker": "o"},
 }
 ARM_TITLES = {
-    "pruned": "pruned, before the extra steps",
-    "same-steps": "same steps without a teacher",
-    "distilled": "distilled",
+    "pruned": "Pruned, before the extra steps",
+    "same-steps": "Same steps without a teacher",
+    "distilled": "Distilled",
 }
+FOLDS = (0.25, 0.5, 0.7, 1, 1.2, 1.5, 2, 3, 4, 6, 8, 12)  # ticks of an axis of fold changes
+BASELINES = ("random", "top-first")
+SINGLE = {"color": "#332288", "marker": "D", "linestyle": (0, (4, 1, 1, 1))}
+# Two pairs of denominators lie almost on one another: the second of each is larger and hollow.
+_LARGE = {"markersize": 6, "markerfacecolor": "none", "linestyle": ""}
+DENOMINATOR_STYLES = (
+    {"marker": "o"},
+    {"marker": "s"},
+    {"marker": "o"} | _LARGE,
+    {"marker": "s"} | _LARGE,
+)
+_BELOW = LinearSegmentedColormap.from_list("below", ["#56B4E9", "#FFFFFF"])
 VERDICTS = {
     "supported": "#009E73",
     "not supported": "#D55E00",
@@ -165,12 +180,16 @@ def _ordered(names):
 
 
 def _tasks(frame):
-    return list(dict.fromkeys(frame["task"]))
+    return sorted(set(frame["task"]))
 
 
-def _over_seeds(frame):
+def _over_seeds(frame, what="markers, whiskers: mean, range"):
     count = frame["seed"].nunique()
-    return "one seed" if count == 1 else f"mean and range over {count} seeds"
+    return "one seed" if count == 1 else f"{what} over {count} seeds"
+
+
+def _interval_text(mean, low, high, digits=1):
+    return f"{mean:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]".replace("-", "−")
 
 
 def _panels(tasks, width, height, xlabel, ylabel, *, extra=0.0, sharey=True):
@@ -192,8 +211,10 @@ def _panels(tasks, width, height, xlabel, ylabel, *, extra=0.0, sharey=True):
     return figure, panels
 
 
-def _legend_below(figure, handles, columns, title=None):
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=title)
+def _legend_below(figure, handles, columns, title=None, labels=None):
+    labels = [handle.get_label() for handle in handles] if labels is None else labels
+    where = {"loc": "outside lower center", "ncols": columns, "title": title}
+    figure.legend(list(handles), list(labels), **where)
 
 
 def _name_rows(axes, names):
@@ -211,16 +232,13 @@ def _name_rows(axes, names):
         axes.plot([0], [row], transform=left, clip_on=False, **look)
 
 
-def _group_edges(names):
-    groups = [STRATEGIES[name].group for name in names]
-    return [i - 0.5 for i in range(1, len(names)) if groups[i] != groups[i - 1]]
-
-
 def _separate(axes, names, *, both=False, **line):
-    for edge in _group_edges(names):
-        axes.axhline(edge, **line)
-        if both:
-            axes.axvline(edge, **line)
+    groups = [STRATEGIES[name].group for name in names]
+    for place in range(1, len(names)):
+        if groups[place] != groups[place - 1]:
+            axes.axhline(place - 0.5, **line)
+            if both:
+                axes.axvline(place - 0.5, **line)
 
 
 def _frame_off(axes):
@@ -228,20 +246,59 @@ def _frame_off(axes):
     axes.tick_params(length=0)
 
 
-def _write_cells(axes, image, texts, **font):
+def _colour_bar(figure, image, axes, label):
+    return figure.colorbar(image, ax=axes, label=label, aspect=9 * figure.get_figheight())
+
+
+def _number_layers(axes, layers, step=1):
+    axes.set_xticks(range(0, len(layers), step), layers[::step])
+
+
+def _number_depths(axes, removed):
+    """Tick whole layers, and leave a margin that holds for a single depth too."""
+    removed = sorted(set(removed))
+    axes.set_xticks(removed[:: 2 if len(removed) > 12 else 1])
+    axes.set_xlim(removed[0] - 0.5, removed[-1] + 0.5)
+
+
+def _write_cells(axes, image, texts, bold=None, **font):
     """Write into the cells of a heat map, white on dark cells."""
     values = image.get_array()
     for (row, column), text in np.ndenumerate(texts):
         red, green, blue, _ = image.cmap(image.norm(values[row, column]))
         dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
-        colour = "white" if dark else "black"
-        axes.text(column, row, text, ha="center", va="center", color=colour, **font)
+        look = {"color": "white" if dark else "black", "ha": "center", "va": "center"}
+        if bold is not None and bold[row, column]:
+            look["weight"] = "bold"
+        axes.text(column, row, text, **look, **font)
 
 
 def _whiskers(axes, x, values, **look):
     """Draw mean and range over the columns of ``values``, an (x, seeds) table."""
     mean, low, high = values.mean(axis=1), values.min(axis=1), values.max(axis=1)
-    axes.errorbar(x, mean, yerr=[mean - low, high - mean], elinewidth=0.7, **look)
+    arms = np.maximum([mean - low, high - mean], 0)  # rounding of the mean of equal values
+    axes.errorbar(x, mean, yerr=arms, elinewidth=0.7, **look)
+
+
+def _intervals(axes, parts, along="y", **look):
+    """Draw mean and bootstrap interval of each part, a dict of place to a (task, seed) Series."""
+    mean, low, high = np.array([bootstrap(part) for part in parts.values()]).T
+    # Where all units agree, rounding alone can put the mean outside its interval.
+    arms = np.maximum([mean - low, high - mean], 0)
+    places = (list(parts), mean) if along == "y" else (mean, list(parts))
+    axes.errorbar(*places, **{f"{along}err": arms}, elinewidth=0.7, **look)
+
+
+def _handles(axes):
+    return axes.get_legend_handles_labels()[0]
+
+
+def _centred(count):
+    return np.arange(count) - (count - 1) / 2
+
+
+def _fusion_name(model):
+    return next(name for name, one in STRATEGIES.items() if model in (name, one.title))
 
 
 def _by_seed(part, index="removed", values="test_accuracy"):
@@ -268,11 +325,11 @@ def signal_profile(frame):
     for task, axes in zip(tasks, panels, strict=True):
         table = frame[frame["task"] == task].pivot(index="signal", columns="layer", values="value")
         image = axes.imshow(table.loc[names], cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
-        axes.set_xticks(range(table.shape[1]), table.columns)
+        _number_layers(axes, table.columns, 2 if table.shape[1] > 8 else 1)
         _name_rows(axes, names)
         _separate(axes, names, color="white", linewidth=1.5)
         _frame_off(axes)
-    figure.colorbar(image, ax=panels, label="standard deviations from the model's mean")
+    _colour_bar(figure, image, panels, "standard deviations\nfrom the model's mean")
     return figure
 
 
@@ -291,9 +348,9 @@ def signal_correlation(matrix):
     """
     names = _ordered(matrix.index)
     values = matrix.loc[names, names].to_numpy()
-    figure = _Figure(figsize=(PAGE - 1.2, PAGE - 1.9))
+    figure = _Figure(figsize=(5.6, 4.4))
     axes = figure.subplots()
-    image = axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1)
+    image = axes.imshow(values, cmap="RdBu_r", vmin=-1, vmax=1, aspect="auto")
     texts = [["–" if np.isnan(v) else f"{v:.2f}".replace("-", "−") for v in row] for row in values]
     _write_cells(axes, image, np.array(texts), fontsize=6)
     _name_rows(axes, names)
@@ -301,7 +358,7 @@ def signal_correlation(matrix):
     axes.set_xticks(range(len(names)), titles, rotation=40, ha="right", rotation_mode="anchor")
     _separate(axes, names, both=True, color="white", linewidth=2)
     _frame_off(axes)
-    figure.colorbar(image, ax=axes, label="Spearman correlation over the layers", shrink=0.8)
+    _colour_bar(figure, image, axes, "Spearman correlation of the orders of removal")
     return figure
 
 
@@ -323,15 +380,17 @@ def accuracy_by_depth(frame, floors=None):
     Figure
     """
     tasks, names = _tasks(frame), _ordered(frame["name"])
-    removed = np.arange(frame["removed"].max() + 1)
+    extra = 1.2 if len(tasks) == 1 else 0.75
     figure, panels = _panels(
-        tasks, PAGE, 1.75, "layers removed", "test accuracy (%)", extra=0.75, sharey=False
+        tasks, PAGE, 1.75, "layers removed", "test accuracy (%)", extra=extra, sharey=False
     )
     whiskered = [name for name in names if STRATEGIES[name].group in ("fusion", "position")]
     dodge = dict(zip(whiskered, 0.07 * _centred(len(whiskered)), strict=True))
     for task, axes in zip(tasks, panels, strict=True):
         part = frame[frame["task"] == task]
-        axes.axhline(100 * _original(part), zorder=1.5, **ORIGINAL)
+        axes.axhline(
+            100 * part.loc[part["removed"] == 0, "test_accuracy"].mean(), zorder=1.5, **ORIGINAL
+        )
         if floors is not None:
             floor = floors.loc[floors["task"] == task, "floor_accuracy"].mean()
             axes.axhline(100 * floor, zorder=1.5, **FLOOR)
@@ -341,7 +400,7 @@ def accuracy_by_depth(frame, floors=None):
                 at = 100 * one.groupby("removed")["test_accuracy"].quantile([0.1, 0.9]).unstack()
                 axes.fill_between(at.index, at[0.1], at[0.9], color="0.87", linewidth=0, zorder=0)
                 mean = 100 * one.groupby("removed")["test_accuracy"].mean()
-                axes.plot(mean.index, mean, color=look["color"], zorder=1)
+                axes.plot(mean.index, mean, color=look["color"], linewidth=1.5, zorder=2.5)
             elif name in dodge:
                 seeds = _by_seed(one)
                 _whiskers(axes, seeds.index + dodge[name], seeds, linewidth=1, zorder=3, **look)
@@ -349,16 +408,509 @@ def accuracy_by_depth(frame, floors=None):
                 look |= {"marker": "", "linewidth": 0.8, "alpha": 0.9, "zorder": 2}
                 mean = 100 * one.groupby("removed")["test_accuracy"].mean()
                 axes.plot(mean.index, mean, **look)
-        axes.set_xticks(removed)
-    handles = [Line2D([], [], label="Original model", **ORIGINAL)]
+        _number_depths(axes, frame["removed"])
+    entries = {"Original model": Line2D([], [], **ORIGINAL)}
     if floors is not None:
-        handles.append(Line2D([], [], label="TF-IDF floor", **FLOOR))
+        entries["TF-IDF floor"] = Line2D([], [], **FLOOR)
+    for name in sorted(names, key=lambda name: (name in SIGNALS, name not in BASELINES)):
+        look = appearance(name)
+        if name not in dodge:
+            look |= {"marker": "", "linewidth": 0.8}
+        entries[STRATEGIES[name].title] = Line2D([], [], **look)
     if "random" in names:
-        band = Patch(color="0.87", label="Random order, middle 80%")
-        handles += [Line2D([], [], color=COLOURS["random"], label="Random order, mean"), band]
-    for name in [*whiskered[::-1], *names]:
-        look = appearance(name) | ({} if name in dodge else {"marker": "", "linewidth": 0.8})
-        if name != "random":
-            handles.append(Line2D([], [], label=STRATEGIES[name].title, **look))
-    _legend_below(figure, handles, 5, f"whiskers: {_over_seeds(frame)}")
+        entries["Random order"] = (Patch(color="0.87"), entries["Random order"])
+    note = _over_seeds(frame) + "; grey band: middle 80% of random orders"
+    _legend_below(figure, entries.values(), -(-len(entries) // 4), note, entries)
     return figure
+
+
+@_styled
+def maximum_accuracy(table, column="paper"):
+    """Draw every strategy's score on every task, as numbers on a heat map.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`sfusion.analysis.protocols`.
+    column : {"paper", "honest"}
+        Highest test accuracy over the depths, or that at the depth chosen on validation.
+
+    Returns
+    -------
+    Figure
+        Per task the mean over seeds and half their range; the colour says how far below the
+        task's best strategy, whose number is bold. At the right the mean lead over the random
+        baseline of the same task and seed, with its 95% bootstrap interval over both.
+    """
+    scores = 100 * wide(table, column)
+    names, tasks = list(scores), _tasks(table)
+    seeds = scores.groupby(level="task")
+    means, half = seeds.mean().loc[tasks].T, (seeds.max() - seeds.min()).loc[tasks].T / 2
+    below = means.max() - means
+    texts, few = means.map("{:.1f}".format), len(tasks) < 6
+    if table["seed"].nunique() > 1:
+        texts += half.map(f"{' ' if few else chr(10)}±{{:.1f}}".format)
+    below["mean"] = below.mean(axis=1)
+    texts["mean"] = means.mean(axis=1).map("{:.1f}".format)
+    lead = scores.sub(scores["random"], axis=0)
+    lead = ["" if name == "random" else _interval_text(*bootstrap(lead[name])) for name in names]
+    cell = min(0.62, 3.7 / (len(tasks) + 1))
+    figure = _Figure(
+        figsize=(1.6 + cell * (len(tasks) + 1) + 1.7, (0.19 if few else 0.25) * len(names) + 1)
+    )
+    axes, right = figure.subplots(1, 2, width_ratios=[cell * (len(tasks) + 1), 1.05], sharey=True)
+    image = axes.imshow(below, cmap=_BELOW, vmin=0, vmax=below.max(axis=None) or 1, aspect="auto")
+    _write_cells(axes, image, texts.to_numpy(), below.to_numpy() <= 1e-7, fontsize=6)
+    for row, text in enumerate(lead):
+        right.text(0.5, row, text, ha="center", va="center", fontsize=6)
+    slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(len(tasks) + 1), [*tasks, "mean"], **slanted)
+    score = {
+        "paper": "maximum test accuracy (%)",
+        "honest": "test accuracy (%) at validation's depth",
+    }
+    axes.set_xlabel(f"{score[column]}\n{_over_seeds(table, 'mean ± half the range')}")
+    right.set_xticks([])
+    right.set_xlim(0, 1)
+    right.set_xlabel("less random order\n(points, 95% interval)")
+    _name_rows(axes, names)
+    _separate(axes, names, color="white", linewidth=2)
+    axes.axvline(len(tasks) - 0.5, color="white", linewidth=4)
+    _frame_off(axes)
+    _frame_off(right)
+    _colour_bar(figure, image, right, "points below the task's best strategy")
+    return figure
+
+
+@_styled
+def removal_order(orders, average=False):
+    """Draw at which step each strategy removes each layer.
+
+    Parameters
+    ----------
+    orders : DataFrame
+        From :func:`sfusion.analysis.removal_orders`; means over seeds and random draws.
+    average : bool
+        One panel with numbers, averaged over tasks too, instead of a panel a task.
+
+    Returns
+    -------
+    Figure
+    """
+    names, depth = _ordered(orders["name"]), int(orders["step"].max())
+    if average:
+        units = orders.groupby(["task", "name", "layer"], as_index=False)["step"].mean()
+        orders = units.assign(task="mean over tasks")
+    tasks = _tasks(orders)
+    if len(tasks) == 1:
+        width, height = 2.2 + 0.27 * max(depth, 8), 0.17 * len(names) + 0.6
+    else:
+        width, height = PAGE, 0.105 * len(names) + 0.45
+    figure, panels = _panels(tasks, width, height, "layer", "")
+    for task, axes in zip(tasks, panels, strict=True):
+        part = orders[orders["task"] == task]
+        steps = part.pivot_table(index="name", columns="layer", values="step").loc[names]
+        image = axes.imshow(steps, cmap="viridis", vmin=1, vmax=depth, aspect="auto")
+        if len(tasks) == 1:
+            _write_cells(axes, image, steps.map("{:.1f}".format).to_numpy(), fontsize=6)
+        _number_layers(axes, steps.columns, 2 if depth > 8 and len(tasks) > 1 else 1)
+        _name_rows(axes, names)
+        _separate(axes, names, color="white", linewidth=1.5)
+        _frame_off(axes)
+        if len(tasks) > 1:
+            axes.tick_params(axis="y", labelsize=5.5)
+    bar = _colour_bar(figure, image, panels, f"mean step of removal (1 first, {depth} kept)")
+    bar.set_ticks(np.unique(np.linspace(1, depth, min(depth, 6)).round()))
+    bar.ax.invert_yaxis()
+    return figure
+
+
+@_styled
+def fusion_importance(importances):
+    """Draw what each fusion model leans on.
+
+    Parameters
+    ----------
+    importances : DataFrame
+        Columns ``signal``, ``fusion`` (name or title), ``importance`` and ``spread``, as from
+        :func:`sfusion.fusion.importances`.
+
+    Returns
+    -------
+    Figure
+    """
+    names, models = _ordered(importances["signal"]), list(dict.fromkeys(importances["fusion"]))
+    figure = _Figure(figsize=(COLUMN, 0.21 * len(names) + 0.75))
+    axes = figure.subplots()
+    axes.axvline(0, **ZERO)
+    for model, shift in zip(models, 0.3 * _centred(len(models)), strict=True):
+        part = importances[importances["fusion"] == model].set_index("signal").loc[names]
+        rows = np.arange(len(names)) + shift
+        look = appearance(_fusion_name(model)) | {"linestyle": "", "elinewidth": 0.7}
+        axes.errorbar(
+            part["importance"],
+            rows,
+            xerr=part["spread"],
+            label=STRATEGIES[_fusion_name(model)].title,
+            **look,
+        )
+    _name_rows(axes, names)
+    _separate(axes, names, color="0.85", linewidth=0.6)
+    axes.set_xlabel(
+        "rise in squared error when shuffled, share of the variance\n"
+        "(mean ± standard deviation over folds and shuffles)",
+        loc="right",
+    )
+    _legend_below(figure, _handles(axes), 2)
+    return figure
+
+
+@_styled
+def fusion_coefficients(coefficients):
+    """Draw the coefficients of the linear fusion.
+
+    Parameters
+    ----------
+    coefficients : DataFrame
+        Columns ``signal``, ``coefficient`` (share of accuracy a standard deviation of the
+        signal) and, for several fits, ``task`` or ``learned_from``.
+
+    Returns
+    -------
+    Figure
+        A small dot a fit, and their mean.
+    """
+    names = _ordered(coefficients["signal"])
+    figure = _Figure(figsize=(COLUMN, 0.19 * len(names) + 0.7))
+    axes = figure.subplots()
+    axes.axvline(0, **ZERO)
+    parts = 100 * coefficients.set_index("signal")["coefficient"]
+    fits = int(coefficients["signal"].value_counts().max())
+    for row, name in enumerate(names):
+        values, look = parts.loc[[name]], appearance(name) | {"linestyle": ""}
+        if fits > 1:
+            spot = {"color": "0.6", "marker": "o", "linestyle": "", "markersize": 1.8}
+            axes.plot(values, [row] * len(values), **spot)
+        axes.plot([values.mean()], [row], **look | {"markersize": 4.2})
+    _name_rows(axes, names)
+    _separate(axes, names, color="0.85", linewidth=0.6)
+    label = "coefficient (points of accuracy a standard deviation)"
+    label += f"\n(small: {fits} fits, large: their mean)" if fits > 1 else ""
+    axes.set_xlabel(label, loc="right")
+    return figure
+
+
+@_styled
+def fusion_fit(predictions):
+    """Draw predicted against observed changes of accuracy, a panel a fusion.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Columns ``fusion`` (name or title), ``observed`` and ``predicted`` (shares), a row a
+        removal that was tried; predictions from folds that did not hold it.
+
+    Returns
+    -------
+    Figure
+        With the share of the variance explained, R².
+    """
+    models = list(dict.fromkeys(predictions["fusion"]))
+    figure = _Figure(figsize=(COLUMN if len(models) < 3 else PAGE, 2.0))
+    panels = figure.subplots(1, len(models), sharex=True, sharey=True, squeeze=False)[0]
+    points = 100 * predictions[["observed", "predicted"]]
+    low, high = points.to_numpy().min(), points.to_numpy().max()
+    margin = 0.05 * (high - low) or 1.0
+    for model, axes in zip(models, panels, strict=True):
+        part = points[predictions["fusion"] == model]
+        error = ((part["observed"] - part["predicted"]) ** 2).sum()
+        total = ((part["observed"] - part["observed"].mean()) ** 2).sum()
+        axes.axline((0, 0), slope=1, **ZERO)
+        look = appearance(_fusion_name(model)) | {"linestyle": "", "markersize": 2, "alpha": 0.5}
+        axes.plot(part["predicted"], part["observed"], **look | {"markeredgewidth": 0})
+        fit = f"R² {1 - error / total:.2f}, n {len(part)}".replace("-", "−") if total else ""
+        axes.set_title(f"{STRATEGIES[_fusion_name(model)].title}\n{fit}")
+        axes.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
+        axes.set_xlabel("predicted change (points)")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+        axes.set_box_aspect(1)
+    panels[0].set_ylabel("observed change (points)")
+    return figure
+
+
+@_styled
+def distillation_by_depth(frame):
+    """Draw the arms of the distillation by depth, a panel a task.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`sfusion.analysis.distilled`.
+
+    Returns
+    -------
+    Figure
+        Means over seeds with their range; the horizontal lines are means over seeds.
+    """
+    tasks, present = _tasks(frame), set(frame["arm"])
+    arms = [arm for arm in ARM_STYLES if arm in present]
+    figure, panels = _panels(
+        tasks, PAGE, 1.7, "layers removed", "test accuracy (%)", extra=0.45, sharey=False
+    )
+    longer = ORIGINAL | {"linestyle": (0, (1, 1.5))}
+    for task, axes in zip(tasks, panels, strict=True):
+        part = frame[frame["task"] == task]
+        axes.axhline(100 * part.drop_duplicates("seed")["original"].mean(), **ORIGINAL)
+        extra = part.loc[part["arm"] == "original-same-steps", "test_accuracy"]
+        if len(extra):
+            axes.axhline(100 * extra.mean(), **longer)
+        for arm, shift in zip(arms, 0.1 * _centred(len(arms)), strict=True):
+            seeds = _by_seed(part[part["arm"] == arm])
+            _whiskers(axes, seeds.index + shift, seeds, **ARM_STYLES[arm])
+        _number_depths(axes, frame.loc[frame["arm"].isin(arms), "removed"])
+    handles = [Line2D([], [], label="Original model", **ORIGINAL)]
+    if "original-same-steps" in present:
+        handles.append(Line2D([], [], label="Original model, same steps", **longer))
+    handles += [Line2D([], [], label=ARM_TITLES[arm], **ARM_STYLES[arm]) for arm in arms]
+    _legend_below(figure, handles, 3, _over_seeds(frame))
+    return figure
+
+
+@_styled
+def distillation_gain(frame):
+    """Draw what the teacher adds to the same steps without one.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`sfusion.analysis.distilled`.
+
+    Returns
+    -------
+    Figure
+        Mean over tasks with its 95% bootstrap interval over tasks and seeds; a dot a task.
+    """
+    arms = frame[frame["arm"].isin(["distilled", "same-steps"])]
+    wide_arms = arms.pivot(index=[*UNIT, "removed"], columns="arm", values="test_accuracy")
+    gain = 100 * (wide_arms["distilled"] - wide_arms["same-steps"])
+    figure = _Figure(figsize=(COLUMN, 2.2))
+    axes = figure.subplots()
+    axes.axhline(0, **ZERO)
+    spots = gain.groupby(level=["task", "removed"]).mean().reset_index(name="gain")
+    axes.plot(
+        spots["removed"] + 0.16, spots["gain"], "o", color="0.6", markersize=2, label="a task"
+    )
+    parts = {removed: part.droplevel("removed") for removed, part in gain.groupby("removed")}
+    mean = "mean over tasks, 95% bootstrap interval"
+    _intervals(axes, parts, label=mean, capsize=2, **ARM_STYLES["distilled"])
+    _number_depths(axes, parts)
+    axes.set_xlabel("layers removed")
+    axes.set_ylabel("distilled less same steps\nwithout a teacher (points)")
+    _legend_below(figure, _handles(axes), 2)
+    return figure
+
+
+def best_single(frame):
+    """Choose for each task and seed the signal that keeps validation accuracy highest.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`sfusion.analysis.curves`.
+
+    Returns
+    -------
+    DataFrame
+        The rows of one signal a task and seed: the one of the highest mean validation accuracy
+        over the depths, of ties the first in ``SIGNALS``.
+    """
+    singles = frame[frame["name"].isin(SIGNALS)]
+    kept = singles[singles["removed"] > 0]
+    means = kept.pivot_table(index=UNIT, columns="name", values="validation_accuracy")
+    chosen = means[[name for name in SIGNALS if name in means]].idxmax(axis=1).rename("name")
+    return singles.merge(chosen.reset_index(), on=[*UNIT, "name"])
+
+
+@_styled
+def accuracy_to_size(frame):
+    """Draw accuracy against size, both as a share of the original's.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`sfusion.analysis.curves`.
+
+    Returns
+    -------
+    Figure
+        Means over tasks with their 95% bootstrap intervals over tasks and seeds, for all
+        parameters and for the encoder's; the single signal is that of :func:`best_single`.
+    """
+    originals = frame[frame["removed"] == 0].groupby(UNIT)
+    lines = {
+        "Random forest": (frame[frame["name"] == "random-forest"], appearance("random-forest")),
+        "Best single signal by validation": (best_single(frame), SINGLE),
+        "Random order": (frame[frame["name"] == "random"], appearance("random")),
+        "Top layers first": (frame[frame["name"] == "top-first"], appearance("top-first")),
+    }
+    lines = {label: line for label, line in lines.items() if len(line[0])}
+    figure = _Figure(figsize=(PAGE, 2.9))
+    panels = figure.subplots(1, 2, sharey=True)
+    sizes = {"parameters": "parameters", "encoder_parameters": "encoder parameters"}
+    for axes, (size, title) in zip(panels, sizes.items(), strict=True):
+        axes.axhline(100, **ORIGINAL)
+        for shift, (label, (rows, look)) in zip(_centred(len(lines)), lines.items(), strict=True):
+            means = rows.groupby([*UNIT, "removed"])[["test_accuracy", size]].mean()
+            whole = originals[["test_accuracy", size]].first()
+            share = 100 * means / whole.reindex(means.index.droplevel("removed")).to_numpy()
+            parts = {
+                part[size].mean() + 0.5 * shift: part["test_accuracy"].droplevel("removed")
+                for _, part in share.groupby("removed")
+            }
+            _intervals(axes, parts, label=label, **look)
+        axes.invert_xaxis()
+        axes.set_xlabel(f"share of the original's {title} (%)")
+    panels[0].set_ylabel("share of the original's\ntest accuracy (%)")
+    handles = [Line2D([], [], label="Original model", **ORIGINAL), *_handles(panels[0])]
+    title = "mean over tasks, 95% bootstrap interval over tasks and seeds"
+    _legend_below(figure, handles, 5, title)
+    return figure
+
+
+@_styled
+def ratio_by_denominator(readings):
+    """Draw the accuracy-to-size ratio under every denominator, and what it gains in per cent.
+
+    Parameters
+    ----------
+    readings : DataFrame
+        From :func:`sfusion.claims.ratio_readings`: means over tasks and seeds.
+
+    Returns
+    -------
+    Figure
+        Left the fold change from the original to the distilled model; right what distillation
+        adds to the pruned model's own ratio. The paper's number appears as a per cent only:
+        as a fold change it is out of reach of these models.
+    """
+    figure = _Figure(figsize=(PAGE, 2.7))
+    left, right = figure.subplots(1, 2, width_ratios=[1.25, 1])
+    for place, (name, part) in enumerate(readings.groupby("denominator", sort=False)):
+        look = DENOMINATOR_STYLES[place] | {"label": name, "color": COLOURS["fusion"]}
+        left.plot(part["removed"], part["distilled"], **look)
+        right.plot(part["removed"], part["over_pruned_percent"], **look)
+    paper = {"color": "0.4", "linestyle": LINES[3], "linewidth": 0.9}
+    left.axhline(1 + RATIO / 100, label=f"the paper's {RATIO}, read as per cent gained", **paper)
+    right.axhline(RATIO, **paper)
+    left.axhline(1, **ZERO)
+    right.axhline(0, **ZERO)
+    left.set_yscale("log", base=2)
+    gains = left.secondary_yaxis("right")  # takes over the scale, so it must come after it
+    for axis in (left.yaxis, gains.yaxis):
+        axis.set_major_locator(FixedLocator(FOLDS))
+        axis.set_minor_locator(NullLocator())
+    left.yaxis.set_major_formatter("{x:g}")
+    gains.yaxis.set_major_formatter(lambda fold, _: f"{100 * (fold - 1):+.0f}".replace("-", "−"))
+    gains.set_ylabel("gain over the original (%)")
+    left.set_ylabel("accuracy over size, fold change\noriginal to distilled")
+    right.set_ylabel("ratio gained by distillation\nover the pruned model (%)")
+    for axes in (left, right):
+        axes.set_xlabel("layers removed")
+        _number_depths(axes, readings["removed"])
+    _legend_below(figure, _handles(left), 3, "mean over tasks and seeds")
+    return figure
+
+
+@_styled
+def protocol_gap(table):
+    """Draw by how much choosing the depth on test flatters each strategy.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`sfusion.analysis.protocols`.
+
+    Returns
+    -------
+    Figure
+        Mean over tasks with its 95% bootstrap interval over tasks and seeds; a dot a task.
+    """
+    gaps = 100 * wide(table, "optimism")
+    names = list(gaps)
+    figure = _Figure(figsize=(COLUMN, 0.17 * len(names) + 0.8))
+    axes = figure.subplots()
+    axes.axvline(0, **ZERO)
+    for row, name in enumerate(names):
+        spots = gaps[name].groupby(level="task").mean()
+        axes.plot(spots, [row + 0.22] * len(spots), "o", color="0.6", markersize=1.6)
+        look = appearance(name) | {"linestyle": ""}
+        _intervals(axes, {row: gaps[name]}, along="x", **look)
+    _name_rows(axes, names)
+    _separate(axes, names, color="0.85", linewidth=0.6)
+    axes.set_xlabel(
+        "maximum test accuracy less that at validation's depth (points)\n"
+        "mean over tasks, 95% bootstrap interval; small: a task",
+        loc="right",
+    )
+    return figure
+
+
+@_styled
+def scoreboard(frame):
+    """Draw each claim's number and interval beside what the claim asks for.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`sfusion.claims.scoreboard`.
+
+    Returns
+    -------
+    Figure
+        A row a claim, each on its own scale, with 95% bootstrap intervals. A claim that cannot
+        be tested has no mark for what it asks, since that has no unit.
+    """
+    figure = _Figure(figsize=(PAGE, 0.74 * len(frame) + 0.3))
+    grid = figure.subplots(len(frame), 3, width_ratios=[2.3, 2.4, 1.1], squeeze=False)
+    for row, (words, axes, verdict) in zip(frame.itertuples(), grid, strict=True):
+        colour = VERDICTS[row.verdict]
+        statement = textwrap.fill(row.paper, 46)
+        words.text(0, 1, row.Index, weight="bold", va="top")
+        words.text(0.1, 1, statement, va="top", fontsize=6.5)
+        values = [row.ours, row.low, row.high]
+        digits = 3 if 0 < max(map(abs, values)) < 0.1 else 2
+        numbers = "ours " + _interval_text(*values, digits)
+        threshold = f"threshold {row.claimed:.2f}"
+        if row.verdict == "cannot be tested":
+            threshold = f"claimed {row.claimed:.4g}, no unit given"
+        else:
+            axes.axvline(row.claimed, **THRESHOLD)
+            values.append(row.claimed)
+        # Not as whiskers of the point: the interval of a maximum need not hold it.
+        axes.plot([row.low, row.high], [0, 0], color=colour, marker="|", markersize=5)
+        axes.plot([row.ours], [0], color=colour, marker="o", markersize=4)
+        axes.set_xlim(*_scale(row.measure, values))
+        axes.set_ylim(-1, 1)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel(textwrap.fill(row.measure, 56), fontsize=6.5)
+        verdict.text(0, 1, row.verdict, color=colour, weight="bold", va="top")
+        verdict.text(0, 0.5, f"{numbers}\n{threshold}", va="top", fontsize=6.5)
+        words.set_axis_off()
+        verdict.set_axis_off()
+    handles = [Line2D([], [], label="threshold of the claim", **THRESHOLD)]
+    handles.append(Line2D([], [], color="0.4", marker="o", label="ours, 95% bootstrap interval"))
+    _legend_below(figure, handles, 2)
+    return figure
+
+
+def _scale(measure, values):
+    """Give shares and correlations their whole range, and other measures what they need."""
+    if "share of" in measure:
+        return -0.03, 1.03
+    if measure.startswith("correlation"):
+        return -1.03, 1.03
+    margin = 0.12 * (max(values) - min(values)) or 0.1
+    return min(values) - margin, max(values) + margin

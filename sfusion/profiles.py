@@ -40,7 +40,7 @@ class Recipe(_Checked):
     """
 
     samples: PositiveInt
-    learning_rate: PositiveFloat = 1e-4
+    learning_rate: PositiveFloat = 3e-4
     batch_size: PositiveInt = 32
     warmup: Share = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.01

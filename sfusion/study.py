@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from sfusion.nodes import (
     unit_model,
     unit_task,
 )
-from sfusion.parallel import pool, progress
+from sfusion.parallel import jobs, pool, progress
 from sfusion.profiles import ROOT
 from sfusion.results import STAGES, Results
 from sfusion.runs import RecordStore
@@ -210,6 +211,7 @@ def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
     SfusionError
         For an unknown strategy or task, unwritable folder, or data that cannot be had.
     """
+    start = time.monotonic()
     store = RecordStore(Path(folder) / "store")
     units = [Unit(profile, task, seed) for task in profile.tasks for seed in profile.seeds]
     names = _known_strategies(STRATEGIES if strategies is None else strategies, profile)
@@ -253,7 +255,8 @@ def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
             "profile": profile.model_dump(mode="json"),
             "machine": machine(profile),
             "revision": _revision(),
-            "weights_source": profile.model,
+            "jobs": jobs(profile.threads),
+            "wall_seconds": round(time.monotonic() - start, 1),
         },
     )
 

@@ -1,0 +1,71 @@
+"""Fixtures shared by the tests: a tiny random BERT and a probe set with padding."""
+
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from sfusion.tasks import Encoded
+
+
+def _tiny_bert(num_layers=4, num_labels=3, seed=24, attention="eager"):
+    config = BertConfig(
+        vocab_size=50,
+        hidden_size=16,
+        num_hidden_layers=num_layers,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=64,
+        num_labels=num_labels,
+        attn_implementation=attention,
+    )
+    model = BertForSequenceClassification(config).eval()
+    # A fresh BERT has unit LayerNorm gains and zero biases, which makes some signals the same
+    # in every layer (mean activation 0, norm sqrt(H)), so every parameter is drawn anew. The
+    # generator is private: neither the global seed nor the library's own scheme matters.
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+            else:
+                parameter.copy_(0.35 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def _tiny_probe(n=45, width=12, classes=3, seed=0, lengths=(3, 10)):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % classes
+    input_ids = torch.zeros(n, width, dtype=torch.long)
+    mask = torch.zeros(n, width, dtype=torch.long)
+    for row in range(n):
+        length = int(torch.randint(lengths[0], lengths[1] + 1, (1,), generator=generator))
+        # Each class has its own range of words, so that labels and activations are related.
+        start = 5 + 10 * (int(labels[row]) % 3)
+        words = torch.randint(start, start + 25, (length - 2,), generator=generator)
+        input_ids[row, :length] = torch.cat([torch.tensor([2]), words, torch.tensor([3])])
+        mask[row, :length] = 1
+    return Encoded(input_ids=input_ids, attention_mask=mask, labels=labels)
+
+
+@pytest.fixture(scope="session")
+def make_bert():
+    """Return the maker of tiny random BERT classifiers (hidden 16, 2 heads, vocabulary 50)."""
+    return _tiny_bert
+
+
+@pytest.fixture(scope="session")
+def make_probe():
+    """Return the maker of padded probe sets: ``[CLS] words [SEP] padding``, labels in turn."""
+    return _tiny_probe
+
+
+@pytest.fixture
+def tiny_bert():
+    """Return a fresh 4-layer model in fp32 with eager attention, in eval mode."""
+    return _tiny_bert()
+
+
+@pytest.fixture(scope="session")
+def probe():
+    """Return 45 samples of 3 classes, 3 to 10 real tokens padded to 12 columns."""
+    return _tiny_probe()

@@ -1,0 +1,92 @@
+"""A model directory, tasks and profiles so small that a whole study takes seconds."""
+
+import os
+
+import numpy as np
+import torch
+from datasets import ClassLabel, Dataset, Features, Value
+from transformers import BertConfig, BertModel, BertTokenizer
+
+from sfusion.profiles import Profile
+
+THEMES = (
+    "river lake water boat fish shore wave rain",
+    "iron bolt wheel motor gear weld chain drill",
+    "song drum voice choir tune lyric band flute",
+)
+FILLER = "the a of and in on with for near under over some many this that".split()
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+def write_model(folder, layers=4, seed=0):
+    """Save a random BERT (hidden 16, 2 heads) with a WordPiece tokenizer; return the folder."""
+    words = [*SPECIAL, *FILLER, *(word for theme in THEMES for word in theme.split())]
+    tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(words)})
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=32,
+        initializer_range=0.2,  # the usual 0.02 leaves so small a model without any say
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def sentences(count, classes, seed):
+    """Invent texts whose words lean to the theme of their label."""
+    rng = np.random.default_rng(seed)
+    labels = [number % classes for number in range(count)]
+    texts = []
+    for label in labels:
+        theme = THEMES[label].split()
+        own = rng.choice(theme, size=rng.integers(1, 4))
+        texts.append(" ".join(rng.permutation([*own, *rng.choice(FILLER, size=5)])))
+    return texts, labels
+
+
+def write_task(folder, name, classes=3, sizes=(48, 24, 24), seed=0):
+    """Write one task's three splits as Parquet; return the data folder for SFUSION_DATA."""
+    names = [f"{name} {number}" for number in range(classes)]
+    features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
+    (folder / name).mkdir(parents=True)
+    offset = int.from_bytes(name.encode()[:3], "big") + 1000 * seed
+    for position, (split, size) in enumerate(
+        zip(("train", "validation", "test"), sizes, strict=True)
+    ):
+        texts, labels = sentences(size, classes, offset + position)
+        data = Dataset.from_dict({"text": texts, "label": labels}, features=features)
+        data.to_parquet(folder / name / f"{split}.parquet")
+    return folder
+
+
+def make_profile(model, tasks=("agnews", "imdb"), **changes):
+    """Make a profile that a 4-layer model finishes in a second or two."""
+    recipe = {"samples": 16, "batch_size": 8, "learning_rate": 0.003}
+    content = {
+        "name": "tiny",
+        "description": "for tests",
+        "model": str(model),
+        "tasks": tasks,
+        "source": "folder",
+        "seeds": [0],
+        "max_length": 12,
+        "sizes": {"train": 48, "validation": 24, "test": 24, "probe": 24},
+        "random_orders": 2,
+        "precision": "fp32",
+        "original": {**recipe, "samples": 48},
+        "recovery": recipe,
+        "distillation": {**recipe, "removals": [1, 2]},
+    }
+    return Profile(**{**content, **changes})
+
+
+def one_line(error):
+    """Give the message of an error for people, after checking that it is one line."""
+    message = str(error.value)
+    assert message and "\n" not in message
+    return message
