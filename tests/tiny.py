@@ -1,10 +1,16 @@
 """A model directory, tasks and profiles so small that a whole study takes seconds."""
 
+import atexit
+import functools
+import json
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import torch
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import ClassLabel, Dataset, Features, Value, disable_progress_bars
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from sfusion.profiles import Profile
@@ -54,6 +60,7 @@ def write_task(folder, name, classes=3, sizes=(48, 24, 24), seed=0):
     names = [f"{name} {number}" for number in range(classes)]
     features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
     (folder / name).mkdir(parents=True)
+    disable_progress_bars()
     offset = int.from_bytes(name.encode()[:3], "big") + 1000 * seed
     for position, (split, size) in enumerate(
         zip(("train", "validation", "test"), sizes, strict=True)
@@ -61,6 +68,19 @@ def write_task(folder, name, classes=3, sizes=(48, 24, 24), seed=0):
         texts, labels = sentences(size, classes, offset + position)
         data = Dataset.from_dict({"text": texts, "label": labels}, features=features)
         data.to_parquet(folder / name / f"{split}.parquet")
+    return folder
+
+
+NINE = ("newsgroup", "dbpedia", "arxiv", "patent", "yahoo", "yelp", "agnews", "imdb", "amazon")
+
+
+@functools.cache
+def data_folder():
+    """Write the nine tasks once a process: its workers keep the SFUSION_DATA they began with."""
+    folder = Path(tempfile.mkdtemp(prefix="sfusion-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for position, name in enumerate(NINE):
+        write_task(folder, name, classes=2 + position % 2)
     return folder
 
 
@@ -90,3 +110,29 @@ def one_line(error):
     message = str(error.value)
     assert message and "\n" not in message
     return message
+
+
+def records(folder):
+    """Read every record of a store: its path in the store, and the result without its times."""
+    found = {}
+    for file in (Path(folder) / "store" / "records").rglob("*.json"):
+        record = json.loads(file.read_text())
+        record["result"].pop("seconds", None)
+        found[file.name] = (record["spec"], record["result"])
+    return found
+
+
+def run_study(profile, folder, strategies, log):
+    """Run a study in a process of its own and write down how often it trained."""
+    from sfusion import distillation, nodes
+    from sfusion.study import compute
+
+    trained, fine_tune = [], nodes.fine_tune
+
+    def counted(*arguments, **kwargs):
+        trained.append(1)
+        return fine_tune(*arguments, **kwargs)
+
+    nodes.fine_tune = distillation.fine_tune = counted
+    compute(profile, folder, strategies=strategies, quiet=True)
+    Path(log).write_text(str(len(trained)))
