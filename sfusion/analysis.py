@@ -159,12 +159,11 @@ def task_means(frame):
     return frame.groupby(level="task").mean()
 
 
-def bootstrap(frame, statistic=np.mean, *, resamples=2000, level=0.95, seed=0):
+def bootstrap(frame, statistic=np.mean, *, tasks=True, resamples=2000, level=0.95, seed=0):
     """Interval of a statistic over tasks and seeds.
 
-    Seeds are drawn with replacement within each task, and the tasks with replacement too
-    (stratified bootstrap of Agarwal et al. 2021, arXiv:2108.13264, with resampled tasks);
-    percentile interval.
+    Seeds are drawn with replacement within each task (stratified bootstrap of Agarwal et al.
+    2021, arXiv:2108.13264), and the tasks with replacement too; percentile interval.
 
     Parameters
     ----------
@@ -173,6 +172,9 @@ def bootstrap(frame, statistic=np.mean, *, resamples=2000, level=0.95, seed=0):
     statistic : callable
         Takes the means over seeds, an array of shape (tasks,) or (tasks, columns), and gives a
         number; by default their mean, so that every task counts alike.
+    tasks : bool
+        Whether tasks are drawn as well: yes for what is said of tasks in general, no for a count
+        over the very tasks at hand.
     resamples : int
     level : float
     seed : int
@@ -189,8 +191,9 @@ def bootstrap(frame, statistic=np.mean, *, resamples=2000, level=0.95, seed=0):
         part[rng.integers(len(part), size=(resamples, len(part)))].mean(axis=1) for part in parts
     ]
     drawn = np.stack(means, axis=1)
-    tasks = rng.integers(len(parts), size=(resamples, len(parts)))
-    drawn = drawn[np.arange(resamples)[:, None], tasks]
+    if tasks:
+        chosen = rng.integers(len(parts), size=(resamples, len(parts)))
+        drawn = drawn[np.arange(resamples)[:, None], chosen]
     tails = (1 - level) / 2
     low, high = np.quantile([statistic(values) for values in drawn], [tails, 1 - tails])
     return float(statistic(task_means(frame).to_numpy())), float(low), float(high)
@@ -335,3 +338,24 @@ def distilled(results):
     frame = pd.concat([before, taught], ignore_index=True)
     originals = nodes.loc[nodes["removed"] == 0, [*UNIT, "test_accuracy"]]
     return frame.merge(originals.rename(columns={"test_accuracy": "original"}), on=UNIT)
+
+
+def best_single(frame):
+    """Choose for each task and seed the signal that keeps validation accuracy highest.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`sfusion.analysis.curves`.
+
+    Returns
+    -------
+    DataFrame
+        The rows of one signal a task and seed: the one of the highest mean validation accuracy
+        over the depths, of ties the first in ``SIGNALS``.
+    """
+    singles = frame[frame["name"].isin(SIGNALS)]
+    kept = singles[singles["removed"] > 0]
+    means = kept.pivot_table(index=UNIT, columns="name", values="validation_accuracy")
+    chosen = means[[name for name in SIGNALS if name in means]].idxmax(axis=1).rename("name")
+    return singles.merge(chosen.reset_index(), on=[*UNIT, "name"])

@@ -3,6 +3,8 @@
 A verdict follows from the interval by a rule that is fixed here, before any run is looked at:
 *supported* when the whole interval satisfies the claim, *not supported* when none of it does,
 *undecided* when it does in part, *cannot be tested* when the claim leaves out its definition.
+Claims that count datasets (C1 to C3) are about the datasets at hand: their intervals draw seeds
+alone. The others draw datasets and seeds.
 """
 
 from dataclasses import dataclass
@@ -232,7 +234,7 @@ def scoreboard(results):
     -------
     DataFrame
         Index claim; ``paper`` (the statement), ``standing``, ``measure``, ``ours`` (the
-        number), ``low`` and ``high`` (95% bootstrap interval over tasks and seeds),
+        number), ``low`` and ``high`` (95% bootstrap interval),
         ``claimed`` (what the number would have to reach), ``verdict``, ``note``.
     """
     frame = curves(results)
@@ -240,7 +242,7 @@ def scoreboard(results):
     fourteen = scores[PAPER_STRATEGIES]
     rows = {}
 
-    won = bootstrap(fourteen, _share_won(PAPER_STRATEGIES.index("random-forest")))
+    won = bootstrap(fourteen, _share_won(PAPER_STRATEGIES.index("random-forest")), tasks=False)
     means = task_means(fourteen)
     gap = means.max(axis=1) - means["random-forest"]
     linear = _share_won(PAPER_STRATEGIES.index("linear-regression"))(means.to_numpy())
@@ -251,7 +253,7 @@ def scoreboard(results):
     rows["C1"] = (*won, 7 / 9, judge(won[1], won[2], 7 / 9), note)
 
     singles = scores[list(SIGNALS)]
-    universal = bootstrap(singles, _largest_share_won)
+    universal = bootstrap(singles, _largest_share_won, tasks=False)
     means = task_means(singles)
     best = [
         " = ".join(STRATEGIES[n].title for n in means.columns[row >= row.max() - TIE])
@@ -269,7 +271,7 @@ def scoreboard(results):
     arms = distillation_scores(results).set_index(UNIT)
     taught = arms[arms["arm"] == "distilled"]
     pair = pd.DataFrame({"taught": taught["paper"], "original": taught["original"]})
-    above = bootstrap(pair, _share_above)
+    above = bootstrap(pair, _share_above, tasks=False)
     control = arms.loc[arms["arm"] == "same-steps", "paper"]
     extra = bootstrap(taught["paper"] - control)
     note = (

@@ -15,7 +15,7 @@ def _folders(profile, mode):
     """Say where notebooks, figures and tables go: the shown profile's replay is committed."""
     if mode == "replay" and profile.name == artefacts.SHOWN:
         return BUILD / "replay", ROOT / "figures", COMMITTED / profile.name / "tables"
-    folder = BUILD / profile.name / ("" if mode == "reproduce" else "replay")
+    folder = BUILD / profile.name / ("" if mode == "built" else "replay")
     return folder / "notebooks", folder / "figures", folder / "tables"
 
 
@@ -32,7 +32,7 @@ def _reproduce(arguments):
     # Computed here, for a bar in the terminal; the notebooks find the records done.
     results = open_results(arguments.profile, "reproduce")
     results.save(folder / "results")
-    _notebooks(arguments, profile, "reproduce")
+    _notebooks(arguments, profile, "built")
     if arguments.accept:
         results.save(COMMITTED / profile.name)
         print(f"accepted as results/{profile.name}")

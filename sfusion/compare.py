@@ -43,7 +43,7 @@ def _cells(results):
 
 
 def _tolerance(old, tests):
-    """Standard error of a difference between two means over seeds, a task and depth."""
+    """Work out how far two means over seeds may lie apart, for each task and depth."""
     seeds = old["seed"].nunique()
     by_cell = old.groupby(["task", "what", "cell", "removed", "score"])["value"]
     variance = by_cell.var(ddof=1).groupby(["task", "removed", "score"]).mean()

@@ -1,6 +1,7 @@
 """Results of a study as tidy frames, and where they are kept."""
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from sfusion.runs import write_atomically
 
 STAGES = ("signals", "sweep", "fusion", "distillation")
 FRAMES = ("tasks", "nodes", "signals", "visits", "distillation")
-COMMITTED, BUILD = ROOT / "results", ROOT / "build"
+COMMITTED = ROOT / "results"
+BUILD = Path(os.environ.get("SFUSION_BUILD", ROOT / "build"))  # elsewhere: a larger disk, a test
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,9 @@ def open_results(profile="embedded", mode="replay", upto=STAGES[-1], *, folder=N
     ----------
     profile : str or Path
         See :func:`sfusion.profiles.load_profile`.
-    mode : {"replay", "reproduce"}
-        ``replay`` reads ``results/<profile>`` and trains nothing. ``reproduce`` computes what
+    mode : {"replay", "built", "reproduce"}
+        ``replay`` reads the committed ``results/<profile>``, ``built`` what `make reproduce` left
+        in ``build/<profile>/results``: neither trains. ``reproduce`` computes what
         ``build/<profile>`` does not hold yet.
     upto : str
         Last stage to compute, of ``STAGES``; a replay gives all.
@@ -124,9 +127,11 @@ def open_results(profile="embedded", mode="replay", upto=STAGES[-1], *, folder=N
         raise SfusionError(f"stage {upto!r} is not known: use one of {', '.join(STAGES)}")
     if mode == "replay":
         return load_results(folder or COMMITTED / checked.name)
+    if mode == "built":
+        return load_results(folder or BUILD / checked.name / "results")
     if mode == "reproduce":
         # Imported here, not at the top: a replay needs neither torch nor transformers.
         from sfusion.study import compute
 
         return compute(checked, folder or BUILD / checked.name, upto=upto, quiet=quiet)
-    raise SfusionError(f"mode {mode!r} is not known: use replay or reproduce")
+    raise SfusionError(f"mode {mode!r} is not known: use replay, built or reproduce")

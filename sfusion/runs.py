@@ -68,8 +68,8 @@ class RecordStore:
     """Records in a folder, one JSON file each; safe under several processes.
 
     A record is written once, atomically, and carries a checksum. Processes that compute the
-    same record write the same bytes, so there is nothing to lock. Weights that were trained on
-    the way lie beside the records as a cache that may be emptied at any time.
+    same record write the same numbers (all but the times), so there is nothing to lock. Weights
+    that were trained on the way lie beside the records, a cache that may be emptied at any time.
 
     Parameters
     ----------

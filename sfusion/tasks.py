@@ -139,8 +139,8 @@ class Task:
 
 
 # --- splitting -------------------------------------------------------------------------------
-# All draws order items by a hash of themselves and a salt: the same on every machine, and
-# whatever the order or the number of the other items.
+# All draws order items by a hash of themselves and a salt: the same on every machine and for every
+# version of every library, whatever the order in which the items come.
 
 
 def _shuffled(items: Sequence[Hashable], salt: str) -> list[int]:
@@ -253,6 +253,7 @@ def _tidy(
     ]
     labels = raw[label].tolist()
     if names is not None:
+        labels = [int(number) for number in labels]
         if wrong := [number for number in labels if not 0 <= number < len(names)]:
             raise SfusionError(f"{where} has label {wrong[0]}: there are {len(names)} label names")
         labels = [names[number] for number in labels]
@@ -391,11 +392,9 @@ def _hub(name: str) -> _Pool:
 @functools.lru_cache(maxsize=16)
 def _pool(name: str, source: str, folder: str | None, stamp: tuple) -> _Pool:
     """Read a task once a process; the stamp (times and sizes of files) notices new files."""
-    return (
-        {"embedded": _embedded, "hub": _hub}[source](name)
-        if source != "folder"
-        else (_folder(name, folder))
-    )
+    if source == "folder":
+        return _folder(name, folder)
+    return _embedded(name) if source == "embedded" else _hub(name)
 
 
 # --- loading ---------------------------------------------------------------------------------

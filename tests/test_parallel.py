@@ -124,8 +124,6 @@ def test_a_backend_that_is_not_installed_names_its_extra(monkeypatch):
 
 def test_progress_is_silent_in_ci(monkeypatch, capsys):
     monkeypatch.setenv("CI", "1")
-    for _ in progress(3, "title"):
-        pass
     for quiet in (None, True):
         progress(3, "title", quiet).update(3)
     assert capsys.readouterr().err == ""
@@ -157,18 +155,21 @@ def test_dask_gives_the_same_bits(units, alone, tmp_path, monkeypatch):
     )
     with workers as cluster:
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
+        with pool(1) as run:
+            assert os.getpid() not in set(run(os.getpid, [()] * 4))
         walk(units, LABELS, RecordStore(tmp_path / "store"), quiet=True)
     _same(tmp_path, alone)
 
 
-@pytest.mark.slow
-def test_dask_starts_a_cluster_of_its_own(units, alone, tmp_path, monkeypatch):
+def test_dask_starts_a_cluster_of_its_own(monkeypatch):
     pytest.importorskip("distributed", reason="the extra dask is not installed")
     monkeypatch.setenv("SFUSION_BACKEND", "dask")
-    walk(units[:1], LABELS[:1], RecordStore(tmp_path / "store"), quiet=True)
-    found = tiny.records(tmp_path)
-    assert len(found) == 4
-    _same(tmp_path, {key: alone[key] for key in found})
+    monkeypatch.setenv("SFUSION_JOBS", "2")
+    with pool(1) as run:
+        workers = set(run(os.getpid, [()] * 8))
+        assert list(run(pow, [(2, 1), (2, 2)])) == [2, 4]
+    assert 1 <= len(workers) <= 2
+    assert os.getpid() not in workers
 
 
 @pytest.mark.slow

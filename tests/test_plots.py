@@ -1,13 +1,23 @@
 """Figures on fabricated results of the real shape: few and many tasks, one seed and several."""
 
+import functools
+import os
+import subprocess
+import sys
+import warnings
 import zlib
 
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from sfusion import plots
 from sfusion.analysis import (
+    DENOMINATORS,
+    best_single,
     curves,
     distilled,
     protocols,
@@ -15,10 +25,11 @@ from sfusion.analysis import (
     signal_correlations,
     standardised_signals,
 )
-from sfusion.claims import ratio_readings, scoreboard
+from sfusion.claims import CLAIMS, judge, ratio_readings, scoreboard
+from sfusion.errors import SfusionError
 from sfusion.results import Results
 from sfusion.signals import SIGNALS
-from sfusion.strategies import STRATEGIES, TRANSFER, expand
+from sfusion.strategies import STRATEGIES, expand
 
 NINE = ("newsgroup", "dbpedia", "arxiv", "patent", "yahoo", "yelp", "agnews", "imdb", "amazon")
 ARMS = ("distilled", "same-steps", "original-same-steps")
@@ -128,3 +139,250 @@ def make_drawings(results):
 
 def _guess(model, observed):
     return 0.5 * observed - 0.015 + _rng(model).normal(0, 0.01, len(observed))
+
+
+SHAPES = {
+    "one": (NINE[:1], 1),
+    "three": (NINE[:3], 2),
+    "nine": (NINE, 3),
+    "deep": (NINE[:4], 1, 12),
+}
+FIGURES = [
+    "signal_profile",
+    "signal_correlation",
+    "accuracy_by_depth",
+    "maximum_accuracy",
+    "honest_accuracy",
+    "removal_order",
+    "removal_order_mean",
+    "fusion_importance",
+    "fusion_coefficients",
+    "fusion_fit",
+    "distillation_by_depth",
+    "distillation_gain",
+    "accuracy_to_size",
+    "ratio_by_denominator",
+    "protocol_gap",
+    "scoreboard",
+]
+
+# Twelve layers instead of six matter to some figures alone.
+LAYERED = ("signal_profile", "accuracy_by_depth", "removal_order", "distillation_gain")
+CASES = [
+    (shape, name)
+    for shape in SHAPES
+    for name in FIGURES
+    if shape != "deep" or name.startswith(LAYERED)
+]
+
+
+@functools.cache
+def _drawings(shape):
+    return {name: rest for name, *rest in make_drawings(make_results(*SHAPES[shape]))}
+
+
+@functools.cache
+def _figure(shape, name):
+    draw, frame, more = _drawings(shape)[name]
+    before, settings = frame.copy(deep=True), dict(matplotlib.rcParams)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = draw(frame, **more)
+    pd.testing.assert_frame_equal(frame, before)
+    assert dict(matplotlib.rcParams) == settings
+    return figure
+
+
+def test_every_figure_is_listed():
+    drawn = {draw.__name__ for draw, *_ in _drawings("one").values()}
+    public = {
+        name
+        for name, value in vars(plots).items()
+        if hasattr(value, "__wrapped__") and not name.startswith("_")
+    }
+    assert drawn == public
+    assert list(_drawings("one")) == FIGURES
+
+
+def _is_number(text):
+    return text.replace("−", "").replace("+", "").replace(".", "").isdigit()
+
+
+def _beside(figure, axes, across):
+    """List the panels of the same row, or of the same column."""
+    place = axes.get_subplotspec()
+    if place is None:
+        return [axes]
+    span = "rowspan" if across else "colspan"
+    return [
+        other
+        for other in figure.axes
+        if other.get_subplotspec() is not None
+        and getattr(other.get_subplotspec(), span) == getattr(place, span)
+    ]
+
+
+@pytest.mark.parametrize(("shape", "name"), CASES)
+def test_numeric_axes_are_labelled(shape, name):
+    figure = _figure(shape, name)
+    assert isinstance(figure, Figure)
+    assert figure.get_figwidth() <= plots.PAGE + 1e-6
+    for axes in [axes for axes in figure.axes if axes.axison]:
+        for axis, across in ((axes.xaxis, False), (axes.yaxis, True)):
+            ticks = [tick.get_text() for tick in axis.get_ticklabels() if tick.get_visible()]
+            if any(_is_number(text) for text in ticks):
+                labels = [
+                    getattr(a, axis.axis_name + "axis") for a in _beside(figure, axes, across)
+                ]
+                assert any(label.get_label_text() for label in labels), (axes, axis)
+
+
+def _overlaps(boxes):
+    boxes = sorted(boxes, key=lambda box: (box.x0, box.y0))
+    return [(a, b) for a, b in zip(boxes, boxes[1:], strict=False) if a.overlaps(b)]
+
+
+@pytest.mark.parametrize(("shape", "name"), CASES)
+def test_nothing_is_cut_off_or_overprinted(shape, name):
+    figure = _figure(shape, name)
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    box, (width, height) = figure.get_tightbbox(renderer), figure.get_size_inches()
+    slack = 0.02
+    assert box.x0 > -slack and box.y0 > -slack, box
+    assert box.x1 < width + slack and box.y1 < height + slack, box
+    for axes in [axes for axes in figure.axes if axes.axison]:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            ticks = [tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high]
+            labels = [label for tick in ticks for label in (tick.label1, tick.label2)]
+            shown = [label for label in labels if label.get_visible() and label.get_text()]
+            level = [label for label in shown if not label.get_rotation()]
+            assert not _overlaps([label.get_window_extent(renderer) for label in level])
+    for legend in figure.legends:
+        assert not _overlaps([text.get_window_extent(renderer) for text in legend.get_texts()])
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_same_frame_gives_the_same_files(name, tmp_path):
+    draw, frame, more = _drawings("one")[name]
+    first = plots.save_figure(name, _figure("one", name), frame, tmp_path / "a")
+    assert first == tmp_path / "a" / f"{name}.png"
+    assert first.read_bytes() == draw(frame, **more)._repr_png_()
+    for form in ("png", "pdf"):
+        content = first.with_suffix(f".{form}").read_bytes().lower()
+        assert b"creationdate" not in content and b"matplotlib" not in content
+    assert sorted(file.suffix for file in (tmp_path / "a").iterdir()) == [".csv", ".pdf", ".png"]
+    named = frame.index.name is not None or name == "signal_correlation"
+    read = pd.read_csv(first.with_suffix(".csv"), index_col=0 if named else None)
+    frame = frame if named else frame.reset_index(drop=True)
+    read["path"] = frame["path"] if "path" in frame else None  # "" and 3 are text, not numbers
+    assert list(read.drop(columns="path")) == [name for name in frame if name != "path"]
+    for column in frame:
+        if pd.api.types.is_numeric_dtype(frame[column]):
+            np.testing.assert_allclose(read[column], frame[column], rtol=1e-5, atol=1e-12)
+        else:
+            assert list(read[column]) == list(frame[column])
+
+
+DRAW_ONE = """
+import pandas as pd
+from sfusion import plots
+table = pd.DataFrame({"signal": ["energy", "inhibition"], "coefficient": [0.1, -0.02]})
+plots.save_figure("figure", plots.fusion_coefficients(table), table, folder)
+"""
+
+
+def test_files_do_not_depend_on_the_process(tmp_path):
+    # PDFs name their fonts after the glyphs they hold: a hash that must not be salted.
+    here, there = tmp_path / "here", tmp_path / "there"
+    exec(DRAW_ONE, {"folder": here})
+    salted = os.environ | {
+        "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") == "2" else "2"
+    }
+    code = f"folder = {str(there)!r}{DRAW_ONE}"
+    subprocess.run([sys.executable, "-c", code], check=True, env=salted)
+    for file in ("figure.png", "figure.pdf", "figure.csv"):
+        assert (here / file).read_bytes() == (there / file).read_bytes()
+
+
+def test_every_group_has_its_own_colour():
+    groups = {strategy.group for strategy in STRATEGIES.values()}
+    assert groups <= set(plots.COLOURS), "give the new group a colour in sfusion.plots.COLOURS"
+    assert len(set(plots.COLOURS.values())) == len(plots.COLOURS)
+
+
+def test_every_strategy_has_its_own_look():
+    looks = [tuple(map(str, plots.appearance(name).values())) for name in STRATEGIES]
+    assert len(set(looks)) == len(STRATEGIES)
+
+
+def test_every_arm_denominator_and_verdict_has_its_look():
+    from sfusion.distillation import ARMS as arms
+
+    assert set(ARMS) == set(arms)
+    assert (
+        set(plots.ARM_STYLES)
+        == set(plots.ARM_TITLES)
+        == {"pruned", *arms} - {"original-same-steps"}
+    )
+    assert len(plots.DENOMINATOR_STYLES) == len(DENOMINATORS)
+    assert {judge(0, 1, at) for at in (-1, 0.5, 2)} <= set(plots.VERDICTS)
+    assert set(scoreboard(make_results(*SHAPES["one"]))["verdict"]) <= set(plots.VERDICTS)
+
+
+def test_some_of_the_strategies_can_be_drawn():
+    frame, _ = _drawings("three")["accuracy_by_depth"][1:]
+    singles = frame[frame["name"].isin(SIGNALS)]
+    assert plots.accuracy_by_depth(singles).axes
+    assert plots.accuracy_to_size(frame[frame["name"] == "random-forest"]).axes
+    with pytest.raises(SfusionError, match="random baseline"):
+        plots.maximum_accuracy(protocols(singles))
+
+
+def test_best_single_is_chosen_on_validation_alone():
+    frame, _ = _drawings("three")["accuracy_by_depth"][1:]
+    chosen = best_single(frame)
+    scrambled = best_single(frame.assign(test_accuracy=-frame["test_accuracy"]))
+    assert list(chosen["path"]) == list(scrambled["path"])
+    assert (chosen.groupby(["task", "seed"])["name"].nunique() == 1).all()
+    singles = frame[frame["name"].isin(SIGNALS) & (frame["removed"] > 0)]
+    means = singles.groupby(["task", "seed", "name"])["validation_accuracy"].mean()
+    kept = chosen[chosen["removed"] > 0].groupby(["task", "seed"])["validation_accuracy"].mean()
+    pd.testing.assert_series_equal(kept, means.groupby(["task", "seed"]).max())
+
+
+def test_agreement_of_all_units_is_no_error():
+    results = make_results(NINE[:2], 2)
+    for frame in (results.nodes, results.distillation):
+        frame[["validation_accuracy", "test_accuracy"]] = 0.7
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a correlation of constants, in sfusion.claims
+        drawings = [one for one in make_drawings(results) if not one[0].startswith("fusion")]
+        warnings.simplefilter("error")
+        for _, draw, frame, more in drawings:
+            draw(frame, **more)
+
+
+def test_an_interval_beside_its_number_can_be_drawn():
+    frame = _drawings("three")["scoreboard"][1].copy()
+    frame.loc["C2", ["ours", "low", "high"]] = 0.2, 0.3, 0.6
+    assert plots.scoreboard(frame).axes
+    assert len(plots.scoreboard(frame).axes) == 3 * len(CLAIMS)
+
+
+def test_an_empty_frame_is_named():
+    frame = _drawings("three")["distillation_gain"][1]
+    with pytest.raises(SfusionError, match="distillation_gain has nothing to draw"):
+        plots.distillation_gain(frame[:0])
+
+
+def test_an_unknown_fusion_is_named():
+    frame = _drawings("three")["fusion_fit"][1].assign(fusion="Boosting")
+    with pytest.raises(SfusionError, match="'Boosting' is not known"):
+        plots.fusion_fit(frame)
+
+
+def test_notebooks_get_a_picture_without_a_backend():
+    picture = _figure("one", "distillation_gain")._repr_png_()
+    assert picture.startswith(b"\x89PNG")
+    assert "matplotlib.pyplot" not in vars(plots)

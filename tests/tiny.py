@@ -9,11 +9,15 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from datasets import ClassLabel, Dataset, Features, Value, disable_progress_bars
 from transformers import BertConfig, BertModel, BertTokenizer
 
 from sfusion.profiles import Profile
+from sfusion.results import Results
+from sfusion.signals import SIGNALS
+from sfusion.strategies import STRATEGIES, expand
 
 THEMES = (
     "river lake water boat fish shore wave rain",
@@ -110,6 +114,94 @@ def one_line(error):
     message = str(error.value)
     assert message and "\n" not in message
     return message
+
+
+LABELS = tuple(expand(STRATEGIES, 2))
+WIDE = 40  # so many layers that every strategy can have a path of its own
+
+
+def path_of(label, removed):
+    """Give every strategy its own way: layer k, then layer k + 20 (k is its place in the list)."""
+    number = LABELS.index(label) + 1
+    return "-".join(map(str, (number, number + 20)[:removed]))
+
+
+def sizes_of(layers):
+    """Count as a model would: 100 numbers below the layers, 10 in each, 1000 FLOPs a layer."""
+    parameters = 100 + 10 * layers
+    return {
+        "layers": layers,
+        "parameters": parameters,
+        "encoder_parameters": 10 * layers,
+        "bytes": 4 * parameters,
+        "flops": 1000 * layers,
+    }
+
+
+def make_results(
+    score,
+    arm=lambda task, seed, arm, removed: (0.5, 0.5),
+    tasks=("t", "u", "v"),
+    seeds=(0, 1),
+    labels=LABELS,
+):
+    """Write the results of a study by hand: two removals a strategy, distilled at both.
+
+    ``score(task, seed, label, removed)`` and ``arm(task, seed, arm, removed)`` give validation
+    and test accuracy; the label of the unpruned model is None.
+    """
+    rng = np.random.default_rng(0)
+    nodes, signals, visits, taught = {}, [], [], []
+    units = [(task, seed) for task in tasks for seed in seeds]
+    for task, seed in units:
+        for label in (None, *labels):
+            for removed in range(3) if label else range(1):
+                path = path_of(label, removed) if label else ""
+                if label:
+                    visits.append((task, seed, label, removed, path))
+                if label and removed == 0:
+                    continue
+                validation, test = score(task, seed, label, removed)
+                seconds = {"training": 2.0, "evaluation": 0.2, "probing": 0.1}
+                nodes[task, seed, path] = {
+                    "removed": removed,
+                    "validation_accuracy": validation,
+                    "test_accuracy": test,
+                    **seconds,
+                    **sizes_of(WIDE - removed),
+                }
+        for name in ("distilled", "same-steps", "original-same-steps"):
+            for removed in (0,) if name.startswith("original") else (1, 2):
+                path = path_of("random-forest", removed)
+                taught.append((task, seed, path, removed, name, *arm(task, seed, name, removed)))
+    keys = ["task", "seed", "path"]
+    for key in nodes:
+        for layer in (0, WIDE - 1):
+            values = dict(zip(SIGNALS, rng.normal(size=len(SIGNALS)), strict=True))
+            signals.append({**dict(zip(keys, key, strict=True)), "layer": layer, **values})
+    accuracies = ["validation_accuracy", "test_accuracy"]
+    return Results(
+        tasks=pd.DataFrame(
+            {
+                "task": task,
+                "seed": seed,
+                "classes": 2,
+                "test": 400,
+                "fingerprint": f"of {task}",
+                "source": "by hand",
+                "majority_accuracy": 0.5,
+                "floor_accuracy": 0.6,
+            }
+            for task, seed in units
+        ),
+        nodes=pd.DataFrame(
+            [{**dict(zip(keys, key, strict=True)), **row} for key, row in nodes.items()]
+        ),
+        signals=pd.DataFrame(signals),
+        visits=pd.DataFrame(visits, columns=["task", "seed", "strategy", "removed", "path"]),
+        distillation=pd.DataFrame(taught, columns=[*keys, "removed", "arm", *accuracies]),
+        manifest={"machine": {"processor": "this one", "threads": 1}, "profile": {"name": "hand"}},
+    )
 
 
 def records(folder):

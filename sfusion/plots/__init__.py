@@ -1,0 +1,42 @@
+"""Figures: each is a pure function of a tidy frame, ``frame -> Figure``."""
+
+from sfusion.plots.distillation import distillation_by_depth, distillation_gain
+from sfusion.plots.fusion import fusion_coefficients, fusion_fit, fusion_importance
+from sfusion.plots.look import (
+    ARM_STYLES,
+    ARM_TITLES,
+    COLOURS,
+    DENOMINATOR_STYLES,
+    PAGE,
+    VERDICTS,
+    appearance,
+    save_figure,
+)
+from sfusion.plots.outcome import accuracy_to_size, protocol_gap, ratio_by_denominator, scoreboard
+from sfusion.plots.signals import signal_correlation, signal_profile
+from sfusion.plots.sweeps import accuracy_by_depth, maximum_accuracy, removal_order
+
+__all__ = [
+    "ARM_STYLES",
+    "ARM_TITLES",
+    "COLOURS",
+    "DENOMINATOR_STYLES",
+    "PAGE",
+    "VERDICTS",
+    "accuracy_by_depth",
+    "accuracy_to_size",
+    "appearance",
+    "distillation_by_depth",
+    "distillation_gain",
+    "fusion_coefficients",
+    "fusion_fit",
+    "fusion_importance",
+    "maximum_accuracy",
+    "protocol_gap",
+    "ratio_by_denominator",
+    "removal_order",
+    "save_figure",
+    "scoreboard",
+    "signal_correlation",
+    "signal_profile",
+]
