@@ -70,18 +70,20 @@ def compare(new, old):
     """
     exact = same_kind(new.manifest, old.manifest)
     keys = ["task", "what", "cell", "removed", "score"]
-    cells_new, cells_old = _cells(new), _cells(old)
-    means = pd.DataFrame(
-        {
-            "new": cells_new.groupby(keys)["value"].mean(),
-            "old": cells_old.groupby(keys)["value"].mean(),
-        }
-    ).reset_index()
+    cells_old = _cells(old)
+    cells = cells_old.merge(_cells(new), on=[*keys, "seed"], how="outer", suffixes=("_old", "_new"))
+    cells["same"] = cells["value_new"] == cells["value_old"]
+    # A seed that is missing on one side makes the mean missing too, so that its cell differs.
+    means = cells.groupby(keys).agg(
+        new=("value_new", lambda values: values.mean(skipna=False)),
+        old=("value_old", lambda values: values.mean(skipna=False)),
+        same=("same", "all"),
+    )
+    means = means.reset_index()
     tests = old.tasks.groupby("task")["test"].first()
     allowed = _tolerance(cells_old, tests).rename("allowed").reset_index()
     means = means.merge(allowed, on=["task", "removed", "score"], how="left")
     gap = (means["new"] - means["old"]).abs()
-    means["same"] = gap == 0
     means["within"] = ~means["same"] & (gap <= means["allowed"])
     means["differs"] = ~means["same"] & ~means["within"]  # a cell missing on one side, too
     counted = means.groupby(["task", "what"], sort=False)[["same", "within", "differs"]].sum()

@@ -71,7 +71,7 @@ def unit_task(unit):
     )
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=1)  # 90 MB each; a wave goes through the units in order
 def _pretrained(model, label_names, seed):
     return models.load_model(model, label_names=label_names, seed=seed)
 

@@ -1,0 +1,320 @@
+"""The command line: what it writes, and that bad input is one line and exit code 2."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+import time
+
+import nbformat
+import pandas as pd
+import pytest
+import tiny
+import yaml
+
+from sfusion import SIGNALS, SfusionError, artefacts, cli, load_profile, load_results
+from sfusion import results as results_module
+from sfusion.profiles import ROOT
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path, monkeypatch):
+    """Keep what commands write and read away from the project's own folders."""
+    for module in (cli, results_module):
+        monkeypatch.setattr(module, "BUILD", tmp_path / "build")
+        monkeypatch.setattr(module, "COMMITTED", tmp_path / "results")
+    monkeypatch.setenv("SFUSION_DATA", str(tiny.data_folder()))
+    monkeypatch.setenv("SFUSION_JOBS", "1")
+    monkeypatch.setenv("CI", "1")
+    monkeypatch.delenv("SFUSION_BACKEND", raising=False)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny.write_model(tmp_path_factory.mktemp("cli") / "model", layers=3)
+
+
+@pytest.fixture
+def mine(model, tmp_path):
+    """The YAML file of a tiny profile."""
+    profile = tiny.make_profile(model, random_orders=1)
+    content = profile.model_dump(mode="json", exclude={"name"})
+    content["distillation"]["removals"] = [1]
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump(content))
+    return file
+
+
+@pytest.fixture
+def executed(monkeypatch):
+    """Note the notebooks instead of running them."""
+    calls = []
+    monkeypatch.setattr(artefacts, "execute", lambda *arguments: calls.append(arguments))
+    return calls
+
+
+@pytest.fixture
+def refused(capsys):
+    """Run a command that must fail: exit code 2, and one line on stderr."""
+
+    def refused(*arguments):
+        capsys.readouterr()
+        try:
+            code = cli.main([str(argument) for argument in arguments])
+        except SystemExit as error:
+            code = error.code
+        line = capsys.readouterr().err
+        assert code == 2
+        assert line.count("\n") == 1 and line.endswith("\n"), line
+        return line
+
+    return refused
+
+
+def _python(*arguments, **environment):
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "sfusion", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={k: v for k, v in {**os.environ, **environment}.items() if v is not None},
+    )
+    return done, time.monotonic() - started
+
+
+@pytest.mark.parametrize("command", ["reproduce", "replay", "compare"])
+def test_an_unknown_profile_is_one_line(command, refused):
+    assert "'embeded'" in refused(command, "--profile", "embeded")
+
+
+def test_a_profile_with_a_mistake_is_one_line(refused, mine):
+    mine.write_text(mine.read_text().replace("threads: 1", "threads: many"))
+    assert "threads" in refused("reproduce", "--profile", mine)
+
+
+@pytest.mark.parametrize("command", ["replay", "compare"])
+def test_missing_results_are_one_line(command, refused, mine):
+    line = refused(command, "--profile", mine)
+    assert "make reproduce" in line
+
+
+@pytest.mark.parametrize("text", ["0", "two", "-1"])
+def test_bad_jobs_are_one_line(text, refused, mine, monkeypatch, tmp_path):
+    monkeypatch.setenv("SFUSION_JOBS", text)
+    assert f"SFUSION_JOBS={text!r}" in refused("reproduce", "--profile", mine)
+    assert not (tmp_path / "build").exists()
+
+
+def test_a_bad_backend_is_one_line(refused, mine, monkeypatch, tmp_path):
+    monkeypatch.setenv("SFUSION_BACKEND", "spark")
+    assert "SFUSION_BACKEND='spark'" in refused("reproduce", "--profile", mine)
+    assert not (tmp_path / "build").exists()
+
+
+def test_a_folder_without_the_data_is_one_line(refused, mine, monkeypatch, tmp_path):
+    monkeypatch.setenv("SFUSION_DATA", str(tmp_path / "nothing"))
+    mine.write_text(mine.read_text().replace("agnews", "newsgroup"))
+    assert "newsgroup" in refused("reproduce", "--profile", mine)
+
+
+def test_a_build_folder_that_cannot_be_written_is_one_line(refused, mine, tmp_path):
+    (tmp_path / "build").write_text("in the way")
+    assert "cannot" in refused("reproduce", "--profile", mine)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["reproduced"],
+        ["reproduce", "--profil", "x", "y"],
+        ["replay", "--accept"],
+        ["signals", "--model", "minilm-l6"],
+        ["signals", "--model", "m", "--data", "d", "--max-length", "many"],
+    ],
+    ids=" ".join,
+)
+def test_bad_arguments_are_one_line(arguments, refused):
+    refused(*arguments)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A labelled CSV file."""
+    texts, labels = tiny.sentences(24, 3, seed=5)
+    frame = pd.DataFrame({"text": texts, "label": [f"class {label}" for label in labels]})
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    return tmp_path / "data.csv"
+
+
+def test_signals_prints_a_row_a_layer(model, data, capsys):
+    assert cli.main(["signals", "--model", str(model), "--data", str(data)]) == 0
+    captured = capsys.readouterr()
+    table = pd.read_csv(io.StringIO(captured.out))
+    assert list(table) == ["layer", *SIGNALS]
+    assert table["layer"].tolist() == [0, 1, 2]
+    assert table.notna().all(axis=None)
+    assert captured.err == ""
+
+
+def test_signals_takes_columns_by_name(model, data, capsys):
+    main = ["signals", "--model", str(model), "--data"]
+    cli.main([*main, str(data)])
+    expected = capsys.readouterr().out
+    renamed = data.with_name("renamed.csv")
+    pd.read_csv(data).rename(columns={"text": "words", "label": "kind"}).to_csv(renamed)
+    cli.main([*main, str(renamed), "--text-column", "words", "--label-column", "kind"])
+    assert capsys.readouterr().out == expected
+    cli.main([*main, str(data), "--seed", "1"])
+    assert capsys.readouterr().out != expected
+
+
+def test_signals_of_bad_input_are_one_line(refused, model, data, tmp_path):
+    signals = ["signals", "--model", model, "--data"]
+    assert "nothing.csv" in refused(*signals, tmp_path / "nothing.csv")
+    assert "'words'" in refused(*signals, data, "--text-column", "words")
+    assert "max_length" in refused(*signals, data, "--max-length", 100_000)
+    (tmp_path / "data.txt").write_text("text")
+    assert "data.txt" in refused(*signals, tmp_path / "data.txt")
+    (tmp_path / "empty.csv").write_text("")
+    assert "empty.csv" in refused(*signals, tmp_path / "empty.csv")
+    pd.read_csv(data).assign(label="all alike").to_csv(tmp_path / "one.csv")
+    assert "one.csv" in refused(*signals, tmp_path / "one.csv")
+    assert "'no-such-model'" in refused(
+        "signals", "--model", "no-such-model", "--data", data
+    )
+
+
+def _committed(folder, profile, change=0.0):
+    results = tiny.make_results(lambda *_: (0.5, 0.5 + change))
+    results.save(folder / profile)
+    return results
+
+
+def test_compare_of_equal_results_agrees(mine, capsys, tmp_path):
+    _committed(tmp_path / "results", "mine")
+    _committed(tmp_path / "build" / "mine", "results")
+    assert cli.main(["compare", "--profile", str(mine)]) == 0
+    assert "agrees" in capsys.readouterr().out
+    table = pd.read_csv(tmp_path / "build" / "mine" / "comparison.csv")
+    assert table["passed"].all()
+
+
+def test_compare_of_a_difference_exits_1_and_shows_it(mine, capsys, tmp_path):
+    _committed(tmp_path / "results", "mine")
+    _committed(tmp_path / "build" / "mine", "results", change=0.1)
+    assert cli.main(["compare", "--profile", str(mine)]) == 1
+    out = capsys.readouterr().out
+    assert "DIFFERS" in out and "same numbers" in out
+    table = pd.read_csv(tmp_path / "build" / "mine" / "comparison.csv")
+    assert not table["passed"].all()
+
+
+def test_compare_without_committed_results_says_so(mine, capsys, tmp_path):
+    _committed(tmp_path / "build" / "mine", "results")
+    assert cli.main(["compare", "--profile", str(mine)]) == 0
+    assert "nothing to compare with" in capsys.readouterr().out
+
+
+def test_compare_with_damaged_results_is_one_line(mine, refused, tmp_path):
+    _committed(tmp_path / "results", "mine")
+    _committed(tmp_path / "build" / "mine", "results")
+    (tmp_path / "results" / "mine" / "nodes.parquet").write_bytes(b"torn")
+    assert "damaged" in refused("compare", "--profile", mine)
+
+
+def test_reproduce_computes_keeps_draws_and_compares(mine, executed, capsys, tmp_path):
+    main = ["reproduce", "--profile", str(mine)]
+    assert cli.main([*main, "--accept"]) == 0
+    assert [call[0] for call in executed] == list(artefacts.NOTEBOOKS)
+    built = load_results(tmp_path / "build" / "mine" / "results")
+    accepted = load_results(tmp_path / "results" / "mine")
+    pd.testing.assert_frame_equal(built.nodes, accepted.nodes)
+    assert "the reproduction agrees" in capsys.readouterr().out
+    # Again: all is there, and nothing differs.
+    assert cli.main(main) == 0
+    assert (tmp_path / "build" / "mine" / "comparison.csv").is_file()
+
+
+def test_notebooks_of_ones_own_profile_find_it_from_their_folder(
+    mine, executed, monkeypatch, tmp_path
+):
+    _committed(tmp_path / "results", "mine")
+    monkeypatch.chdir(mine.parent)
+    assert cli.main(["replay", "--profile", "mine.yaml"]) == 0
+    monkeypatch.chdir(ROOT / "notebooks")
+    for _, profile, _, folder, figures, tables in executed:
+        assert load_profile(profile).name == "mine"
+        assert all(path.is_relative_to(tmp_path / "build") for path in (folder, figures, tables))
+
+
+def test_replay_of_the_shown_profile_draws_what_is_committed(executed, monkeypatch, tmp_path):
+    results = _committed(tmp_path / "results", artefacts.SHOWN)
+    refreshed = []
+    monkeypatch.setattr(artefacts, "refresh_readme", refreshed.append)
+    assert cli.main(["replay"]) == 0
+    for _, profile, mode, _, figures, tables in executed:
+        assert (profile, mode) == (artefacts.SHOWN, "replay")
+        assert figures == ROOT / "figures"
+        assert tables == tmp_path / "results" / artefacts.SHOWN / "tables"
+    assert json.dumps(refreshed[0].manifest) == json.dumps(results.manifest)
+
+
+def test_stopping_says_how_to_go_on(mine, monkeypatch, capsys):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "open_results", stop)
+    assert cli.main(["reproduce", "--profile", str(mine)]) == 130
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_help_names_every_command(capsys):
+    with pytest.raises(SystemExit) as error:
+        cli.main(["--help"])
+    assert error.value.code == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in ("reproduce", "replay", "compare", "signals"))
+
+
+def test_from_outside_an_error_is_one_line_without_a_traceback(tmp_path):
+    done, _ = _python("reproduce", "--profile", "embeded", SFUSION_BUILD=str(tmp_path))
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: profile 'embeded'")
+    assert done.stdout == ""
+
+
+def test_nine_without_network_and_folder_fails_at_once(tmp_path):
+    _, start = _python("--help")
+    done, seconds = _python(
+        "reproduce", "--profile", "nine", SFUSION_BUILD=str(tmp_path), SFUSION_DATA=None,
+        HF_HUB_OFFLINE="1",
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert "SFUSION_DATA" in done.stderr
+    assert not list(tmp_path.iterdir())
+    # Beyond what it takes to start: importing torch, once, and no waiting for a network.
+    assert seconds < 2 * start + 20
+
+
+@pytest.mark.slow
+def test_a_notebook_that_fails_is_named_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(artefacts, "ROOT", tmp_path)
+    notebook = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_code_cell("PROFILE = 0", metadata={"tags": ["parameters"]}),
+            nbformat.v4.new_code_cell("raise ValueError('first line\\nsecond line')"),
+        ],
+        metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+    )
+    (tmp_path / "notebooks").mkdir()
+    nbformat.write(notebook, tmp_path / "notebooks" / "bad.ipynb")
+    with pytest.raises(SfusionError) as error:
+        artefacts.execute("bad", "smoke", "replay", tmp_path / "out", tmp_path, tmp_path)
+    message = tiny.one_line(error)
+    assert "bad" in message and "first line" in message
