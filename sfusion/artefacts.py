@@ -141,12 +141,12 @@ def fill(text, blocks):
     SfusionError
         When the markers and the blocks do not match.
     """
-    pattern = re.compile(r"(<!-- begin (\w+) -->\n).*?(\n<!-- end \2 -->)", re.DOTALL)
+    pattern = re.compile(r"(<!-- begin (\w+) -->\n).*?(<!-- end \2 -->)", re.DOTALL)
     found = {match[2] for match in pattern.finditer(text)}
     if found != set(blocks):
         odd = ", ".join(sorted(found ^ set(blocks)))
         raise SfusionError(f"markers and numbers do not match: {odd}")
-    return pattern.sub(lambda match: match[1] + blocks[match[2]] + match[3], text)
+    return pattern.sub(lambda match: f"{match[1]}{blocks[match[2]]}\n{match[3]}", text)
 
 
 def readme_blocks(results):
@@ -186,16 +186,15 @@ def _answer(results):
         index=analysis.UNIT, columns="arm", values="test_accuracy"
     )
     return (
-        f"> On {tasks} tasks and {seeds} seeds, layers chosen by the random forest keep the test "
-        f"accuracy, averaged over the depths, {points(forest, area['random'])} above random "
-        f"orders and {points(forest, area['top-first'])} above dropping the top layers first. "
-        "A forest that learned on the other tasks alone differs from one that learned on the "
-        f"very removals it then chooses by "
-        f"{points(area['random-forest-transfer'], forest)}. "
-        "Distillation gives the pruned models "
-        f"{points(100 * arms['distilled'], 100 * arms['pruned'])}, of which the teacher, against "
-        "the same steps without one, "
-        f"{points(100 * arms['distilled'], 100 * arms['same-steps'])}. "
+        f"> On {tasks} tasks with {seeds} seeds each, choosing layers by the random forest changes "
+        "the test accuracy, averaged over the depths, by "
+        f"{points(forest, area['random'])} against random orders and by "
+        f"{points(forest, area['top-first'])} against dropping the top layers first. "
+        "A forest that learned on the other tasks alone, as a new dataset would need it, makes "
+        f"{points(area['random-forest-transfer'], area['random'])} against random orders. "
+        "Distillation changes the pruned models by "
+        f"{points(100 * arms['distilled'], 100 * arms['pruned'])}; against the same steps without "
+        f"a teacher that is {points(100 * arms['distilled'], 100 * arms['same-steps'])}. "
         "(Brackets: 95% bootstrap intervals over tasks and seeds.)"
     )
 
@@ -229,7 +228,7 @@ def _map():
     lines = ["| notebook | question | figures and tables |", "|---|---|---|"]
     for name, notebook in NOTEBOOKS.items():
         made = [f"[{f}](figures/{f}.png)" for f in notebook.figures]
-        made += [f"[{t}](results/{SHOWN}/tables/{t}.csv)" for t in notebook.tables]
+        made += [f"[{t} (table)](results/{SHOWN}/tables/{t}.csv)" for t in notebook.tables]
         link = f"[{name}](notebooks/{name}.ipynb)"
         lines.append(f"| {link} | {notebook.title} | {', '.join(made)} |")
     return "\n".join(lines)

@@ -309,9 +309,7 @@ def test_size_ratios_by_hand():
     found = size_ratios(pd.DataFrame(rows))
     assert len(found) == 4
     np.testing.assert_allclose(found["encoder_parameters_ratio"], [1, 0.75 * 2, 1, 1.2 * 6])
-    np.testing.assert_allclose(
-        found["parameters_ratio"], [1, 0.75 * 160 / 130, 1, 1.2 * 160 / 110]
-    )
+    np.testing.assert_allclose(found["parameters_ratio"], [1, 0.75 * 160 / 130, 1, 1.2 * 160 / 110])
     np.testing.assert_allclose(found["bytes_ratio"], found["parameters_ratio"])
     np.testing.assert_allclose(found["flops_ratio"], found["encoder_parameters_ratio"])
     assert not [column for column in found if column.endswith("_original")]

@@ -236,9 +236,7 @@ def _orders(ways):
 
 
 def test_ends_kept_by_hand():
-    kept = ends_kept(
-        _orders({"a": [1, 2, 3, 0, 4], "b": [4, 1, 2, 3, 0], "c": [2, 0, 1, 3, 4]})
-    )
+    kept = ends_kept(_orders({"a": [1, 2, 3, 0, 4], "b": [4, 1, 2, 3, 0], "c": [2, 0, 1, 3, 4]}))
     # Of five layers an end goes at step 4 at the latest.
     assert kept[("t", 0)].to_dict() == {"a": 1.0, "b": 0.25, "c": 0.5}
 

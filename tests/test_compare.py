@@ -96,9 +96,8 @@ def test_one_changed_arm_fails_on_the_same_machine(old, new):
 
 
 def test_changes_that_cancel_over_seeds_fail_on_the_same_machine(old, new):
-    for arm in ("distilled", "same-steps"):
-        rows = new.distillation.query("task == 't' and arm == @arm and removed == 1").index
-        new.distillation.loc[rows[:2], "test_accuracy"] += [1 / 64, -1 / 64]
+    rows = new.distillation.query("task == 't' and arm == 'distilled' and removed == 1").index
+    new.distillation.loc[rows[:2], "test_accuracy"] += [1 / 64, -1 / 64]
     assert not compare(new, old)["passed"].all()
 
 

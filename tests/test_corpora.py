@@ -278,10 +278,16 @@ TOY = {
     "apples/__init__.py": f'''"""{BOILER}"""
 def peel(fruit):
     """Take the skin off one apple with the short knife from the drawer."""
-def twin(fruit):
+def same_start(fruit):
     """Take the skin off one apple with the short knife from the cupboard shelf."""
 class Tree:
-    """Grow in the garden for many years and carry fruit in autumn."""
+    """Grow in the garden for many years and carry fruit in autumn.
+
+    Parameters
+    ----------
+    place : str
+        Any quiet corner where the roots find water in dry summers.
+    """
     def shake(self):
         """Make the ripe ones fall down into the grass below the branches."""
         def inner():
@@ -291,6 +297,8 @@ class Tree:
 add_newdoc("core", """
     Cut the middle out and throw it on the heap behind the house.
     """)
+def same_middle(fruit):
+    """Now take the skin off one apple with the short knife from the drawer."""
 ''',
     "pears/base.py": f'''
 def settings():
@@ -323,24 +331,36 @@ def toy(tmp_path, monkeypatch):
 
 def test_texts_and_sources_of_a_library(toy):
     frame = corpora.build("toy")
-    found = {row.source: (row.label, row.text.split()[0]) for row in frame.itertuples()}
+    found = {(row.source, row.label, row.text.split()[0]) for row in frame.itertuples()}
     # The paragraph under both labels is gone; of the near twins the first is left.
     assert found == {
-        "toyfruit.apples.peel": ("apple", "Take"),
-        "toyfruit.apples.Tree": ("apple", "Grow"),
-        "toyfruit.apples.Tree.shake": ("apple", "Make"),
-        "toyfruit.apples._more.core": ("apple", "Cut"),
-        "toyfruit.pears.base.ripen": ("pear", "Keep"),
+        ("toyfruit.apples.peel", "apple", "Take"),
+        ("toyfruit.apples.Tree", "apple", "Grow"),
+        ("toyfruit.apples.Tree", "apple", "Any"),
+        ("toyfruit.apples.Tree.shake", "apple", "Make"),
+        ("toyfruit.apples._more.core", "apple", "Cut"),
+        ("toyfruit.pears.base.ripen", "pear", "Keep"),
     }
+    assert len(frame) == 6
     assert "one this with" in " ".join(frame["text"])
     assert "toyfruit" not in sys.modules
 
 
-def test_cap_keeps_the_same_texts_of_a_larger_corpus(toy, monkeypatch):
+def test_cap_keeps_the_same_texts_of_a_larger_corpus(toy):
     whole = corpora.build("toy")
+    assert whole["text"][4].startswith("Any ")  # parameters come last
     small = corpora._make(corpora.Corpus(**{**vars(toy), "cap": 2}))
     assert small["label"].value_counts().to_dict() == {"apple": 2, "pear": 1}
     assert small.equals(whole.groupby("label").head(2).reset_index(drop=True))
+
+
+def test_order_of_the_file_system_does_not_matter(toy, monkeypatch):
+    first = corpora._make(toy)
+    rglob = corpora.Path.rglob
+    monkeypatch.setattr(
+        corpora.Path, "rglob", lambda self, pattern: sorted(rglob(self, pattern), reverse=True)
+    )
+    assert corpora._make(toy).equals(first)
 
 
 def test_cache_is_used_and_gives_the_same(toy, monkeypatch, tmp_path):
@@ -356,7 +376,7 @@ def test_damaged_cache_is_made_again(toy, tmp_path, damage):
     (file,) = (tmp_path / "cache").iterdir()
     content = bytearray(file.read_bytes())
     if damage == "flip":
-        content[content.index(b"Grow")] ^= 1
+        content[content.index(b"garden")] ^= 1
     file.write_bytes({"truncate": content[:-9], "flip": content, "empty": b""}[damage])
     pd.testing.assert_frame_equal(corpora.build("toy"), first)
     assert file.stat().st_size > len(content) - 9
@@ -372,7 +392,7 @@ def test_cache_knows_the_library_version(toy, monkeypatch, tmp_path):
 def test_cache_that_cannot_be_written_is_not_needed(toy, monkeypatch, tmp_path):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("SFUSION_CACHE", str(tmp_path / "file"))
-    assert len(corpora.build("toy")) == 5
+    assert len(corpora.build("toy")) == 6
 
 
 def test_versions_name_the_distributions():

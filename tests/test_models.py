@@ -366,8 +366,12 @@ def test_fingerprint_follows_a_directory_that_is_written_anew(directory):
 
 def test_the_stack_of_a_default_bert_is_found():
     config = BertConfig(
-        vocab_size=9, hidden_size=4, num_attention_heads=1, intermediate_size=8,
-        num_hidden_layers=3, num_labels=2,
+        vocab_size=9,
+        hidden_size=4,
+        num_attention_heads=1,
+        intermediate_size=8,
+        num_hidden_layers=3,
+        num_labels=2,
     )
     model = AutoModelForSequenceClassification.from_config(config)
     assert layer_stack(model) is model.bert.encoder.layer

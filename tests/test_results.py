@@ -33,7 +33,9 @@ def _refused(folder):
 def test_what_is_saved_comes_back_bit_for_bit(results, folder):
     again = load_results(folder)
     for name in FRAMES:
-        pd.testing.assert_frame_equal(getattr(again, name), getattr(results, name), check_exact=True)
+        pd.testing.assert_frame_equal(
+            getattr(again, name), getattr(results, name), check_exact=True
+        )
     assert again.manifest == results.manifest
 
 
@@ -102,9 +104,7 @@ def test_an_unknown_mode_stage_or_profile_is_one_line(arguments, word, folder):
     assert word in tiny.one_line(error)
 
 
-def test_replay_reads_the_committed_folder_and_computes_nothing(
-    results, tmp_path, monkeypatch
-):
+def test_replay_reads_the_committed_folder_and_computes_nothing(results, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "COMMITTED", tmp_path)
     results.save(tmp_path / "smoke")
     monkeypatch.setattr("sfusion.study.compute", None)

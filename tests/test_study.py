@@ -52,7 +52,8 @@ def test_every_strategy_is_walked_on_every_unit(results, profile):
     labels = expand(STRATEGIES, profile.random_orders)
     expected = {(task, 0, label, n) for task in profile.tasks for label in labels for n in range(4)}
     visits = results.visits
-    found = list(zip(visits["task"], visits["seed"], visits["strategy"], visits["removed"]))
+    columns = ["task", "seed", "strategy", "removed"]
+    found = list(visits[columns].itertuples(index=False, name=None))
     assert len(found) == len(set(found))
     assert set(found) == expected
 
@@ -132,7 +133,7 @@ def test_fusions_of_the_own_tree_and_of_the_others_differ(results, monkeypatch, 
     fit = study.fit_fusion
 
     def watched(table, model):
-        asked.setdefault(model, []).append(sorted(set(zip(table["task"], table["seed"]))))
+        asked.setdefault(model, []).append(sorted(set(table.groupby(["task", "seed"]).groups)))
         return fit(table, model)
 
     monkeypatch.setattr(study, "fit_fusion", watched)
@@ -184,18 +185,14 @@ def test_a_fusion_without_walks_to_learn_from_is_one_line(profile, tmp_path):
 
 def test_an_unknown_task_is_one_line(profile, tmp_path):
     with pytest.raises(SfusionError) as error:
-        compute(
-            profile.model_copy(update={"tasks": ("weather",)}), tmp_path, quiet=True
-        )
+        compute(profile.model_copy(update={"tasks": ("weather",)}), tmp_path, quiet=True)
     assert "weather" in tiny.one_line(error)
 
 
 def test_training_that_diverges_is_one_line(profile, tmp_path):
     wild = profile.original.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(SfusionError) as error:
-        compute(
-            profile.model_copy(update={"original": wild}), tmp_path, upto="signals", quiet=True
-        )
+        compute(profile.model_copy(update={"original": wild}), tmp_path, upto="signals", quiet=True)
     tiny.one_line(error)
 
 

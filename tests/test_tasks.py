@@ -259,6 +259,17 @@ def test_draw_takes_different_items_of_every_class(items, n, seed):
     assert got == expected
 
 
+@FAST
+@given(ITEMS, st.integers(1, 20))
+def test_draw_does_not_depend_on_the_order(items, n):
+    rows = [(label, i) for i, (label, _) in enumerate(items)]
+
+    def chosen(rows):
+        return [rows[i] for i in tasks.draw([r[0] for r in rows], [r[1] for r in rows], n, "salt")]
+
+    assert chosen(rows) == chosen(rows[::-1])
+
+
 def test_draw_is_shuffled_and_salted():
     labels, items = ["a"] * 50 + ["b"] * 50, list(range(100))
     first, second = (tasks.draw(labels, items, None, salt) for salt in ("one", "two"))
@@ -296,6 +307,14 @@ def test_sizes_are_respected_as_far_as_there_are_texts(folder):
     assert _sizes(_load(folder, sizes=(60, 12, 24))) == [60, 12, 24]
     assert _sizes(_load(folder, sizes=(900, 300, 400))) == [54, 18, 24]
     assert torch.bincount(_load(folder, sizes=(30, 9, 6)).train.labels).tolist() == [10] * 3
+
+
+def test_order_of_the_rows_does_not_matter(folder):
+    before = _load(folder, sizes=(30, 9, 10)).texts
+    for split, count in (("train", 60), ("validation", 12), ("test", 24)):
+        columns = {key: values[::-1] for key, values in _texts(split, count).items()}
+        _write(folder / "boats" / f"{split}.parquet", columns)
+    assert _load(folder, sizes=(30, 9, 10)).texts == before
 
 
 def test_validation_file_may_be_missing(folder):

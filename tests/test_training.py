@@ -93,9 +93,7 @@ def test_frozen_embeddings_stay_bit_equal_and_the_rest_moves(precision, model, p
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_unfrozen_embeddings_move(precision, model, probe):
-    trained = _trained(
-        model, probe, _change(RECIPE, freeze_embeddings=False), precision=precision
-    )
+    trained = _trained(model, probe, _change(RECIPE, freeze_embeddings=False), precision=precision)
     before = dict(model.named_parameters())
     still = {name for name, p in trained.named_parameters() if torch.equal(p, before[name])}
     assert not still

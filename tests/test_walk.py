@@ -267,9 +267,7 @@ SPECIFIC = {
     "threads": lambda unit: _with(unit, threads=2),
     "precision": lambda unit: _with(unit, precision="bf16"),
     "max_length": lambda unit: _with(unit, max_length=10),
-    "sizes": lambda unit: _with(
-        unit, sizes=unit.profile.sizes.model_copy(update={"probe": 12})
-    ),
+    "sizes": lambda unit: _with(unit, sizes=unit.profile.sizes.model_copy(update={"probe": 12})),
     "original": lambda unit: _with(
         unit, original=unit.profile.original.model_copy(update={"warmup": 0.5})
     ),

@@ -3,7 +3,6 @@
 import atexit
 import functools
 import json
-import os
 import shutil
 import tempfile
 from pathlib import Path
