@@ -2,7 +2,7 @@
 
 from sfusion.errors import SfusionError
 from sfusion.models import remove_layers
-from sfusion.nodes import fixed_threads, grow, node_spec, unit_task
+from sfusion.nodes import check_key, fixed_threads, grow, node_spec, unit_task
 from sfusion.training import accuracies, derive_seed, fine_tune, lower, predict_logits
 
 ARMS = {
@@ -69,7 +69,7 @@ def distillation_spec(unit, path, arm):
     return {**node_spec(unit, path), "kind": "distillation", "arm": arm, "distillation": recipe}
 
 
-def compute_distillation(unit, path, arm, store):
+def compute_distillation(unit, path, arm, store, key=None):
     """Train and evaluate one arm at one node, unless its record is there.
 
     The order of samples is the same in every arm of a unit, so arms differ by the teacher alone.
@@ -80,6 +80,8 @@ def compute_distillation(unit, path, arm, store):
     path : tuple of int
     arm : str
     store : RecordStore
+    key : str, optional
+        See :func:`sfusion.nodes.check_key`.
 
     Returns
     -------
@@ -87,6 +89,7 @@ def compute_distillation(unit, path, arm, store):
         ``validation_accuracy`` and ``test_accuracy``.
     """
     spec = distillation_spec(unit, path, arm)
+    check_key(spec, key)
     record = store.get(spec)
     if record is not None:
         return record

@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from sfusion.tasks import load_task
 from threadpoolctl import threadpool_limits
 
 from sfusion import models
+from sfusion.errors import SfusionError
 from sfusion.profiles import Profile
-from sfusion.runs import SCHEMA, write_atomically
+from sfusion.runs import SCHEMA, content_key, write_atomically
 from sfusion.signals import SIGNALS, extract_signals
+from sfusion.tasks import load_task
 from sfusion.training import (
     accuracies,
     default_device,
@@ -132,8 +133,10 @@ def _load_weights(unit, path, file):
     except (FileNotFoundError, SafetensorError):
         return None  # never cached, trimmed, or torn: it is trained again
     model = models.remove_layers(unit_model(unit), path)
-    model.load_state_dict(state, strict=False)  # frozen embeddings are not in the file
-    return model
+    missing, unexpected = model.load_state_dict(state, strict=False)
+    # Only frozen embeddings may be left out of the file.
+    complete = not unexpected and all(".embeddings." in name for name in missing)
+    return model if complete else None
 
 
 def grow(unit, path, store):
@@ -181,7 +184,29 @@ def grow(unit, path, store):
     return model
 
 
-def compute_node(unit, path, store):
+def check_key(spec, key):
+    """Make sure that a worker is about to do what it was asked for.
+
+    Parameters
+    ----------
+    spec : dict
+        As the worker sees it.
+    key : str, optional
+        Content key of the specification as the asking process saw it; unchecked when left out.
+
+    Raises
+    ------
+    SfusionError
+        When the two differ: other data, code or library versions on the worker's side.
+    """
+    if key is not None and content_key(spec) != key:
+        raise SfusionError(
+            f"a worker sees other data, code or versions than the process that asked (task "
+            f"{spec['task'][:12]}): install the same on both and start again"
+        )
+
+
+def compute_node(unit, path, store, key=None):
     """Train, evaluate and probe one node, unless its record is there.
 
     Parameters
@@ -189,6 +214,8 @@ def compute_node(unit, path, store):
     unit : Unit
     path : tuple of int
     store : RecordStore
+    key : str, optional
+        See :func:`check_key`.
 
     Returns
     -------
@@ -197,6 +224,7 @@ def compute_node(unit, path, store):
         number a layer that is left); ``seconds`` for training, evaluation and signals.
     """
     spec = node_spec(unit, path)
+    check_key(spec, key)
     record = store.get(spec)
     if record is not None:
         return record

@@ -12,7 +12,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from sfusion.distillation import ARMS, compute_distillation
+from sfusion.distillation import ARMS, compute_distillation, distillation_spec
 from sfusion.errors import SfusionError
 from sfusion.fusion import fit_fusion, training_table
 from sfusion.models import layer_stack, load_tokenizer, remove_layers, size
@@ -28,7 +28,7 @@ from sfusion.nodes import (
 from sfusion.parallel import jobs, pool, progress
 from sfusion.profiles import ROOT
 from sfusion.results import STAGES, Results
-from sfusion.runs import RecordStore
+from sfusion.runs import RecordStore, content_key
 from sfusion.signals import SIGNALS
 from sfusion.strategies import IN_DATASET, STRATEGIES, expand
 from sfusion.training import default_device, resolve_precision
@@ -232,7 +232,8 @@ def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
         calls = _distillation_calls(units, visits) if upto == "distillation" else []
         with progress(len(calls), "distillation", quiet) as bar:
             taught = []
-            for record in run(compute_distillation, [(*call, store) for call in calls]):
+            keyed = [(*call, store, content_key(distillation_spec(*call))) for call in calls]
+            for record in run(compute_distillation, keyed):
                 taught.append(record)
                 bar.update()
     columns = ["task", "seed", "path", "removed", "arm", "validation_accuracy", "test_accuracy"]

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from sfusion.models import layer_stack
-from sfusion.nodes import compute_node, path_name, remaining, unit_model
+from sfusion.nodes import compute_node, node_spec, path_name, remaining, unit_model
 from sfusion.parallel import pool, progress
+from sfusion.runs import content_key
 from sfusion.signals import SIGNALS
 from sfusion.strategies import View, choose, lookup
 from sfusion.training import derive_seed
@@ -81,7 +82,9 @@ def walk(units, labels, store, *, fusions=None, title="walk", quiet=None):
     with pool(units[0].profile.threads) as run, progress(total, title, quiet) as bar:
         for removed in range(depth):
             nodes = list(frontier)
-            found = run(compute_node, [(unit, path, store) for unit, path in nodes])
+            keys = [content_key(node_spec(unit, path)) for unit, path in nodes]
+            calls = [(*node, store, key) for node, key in zip(nodes, keys, strict=True)]
+            found = run(compute_node, calls)
             for node, record in zip(nodes, found, strict=True):
                 records[node] = record
                 bar.update(len(frontier[node]) if removed else 1)
