@@ -81,8 +81,15 @@ def _signals(arguments):
     return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaint is one line, like every other."""
+
+    def error(self, message):
+        raise SfusionError(f"{message}; see {self.prog} --help")
+
+
 def _parser():
-    parser = argparse.ArgumentParser(prog="sfusion", description=__doc__.splitlines()[0])
+    parser = _Parser(prog="sfusion", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     for name, function, text in (
         ("reproduce", _reproduce, "compute a profile, run its notebooks, compare"),
@@ -121,8 +128,8 @@ def main(argv=None):
         Exit code: 0 done, 1 a comparison failed, 2 bad input.
     """
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
-    arguments = _parser().parse_args(argv)
     try:
+        arguments = _parser().parse_args(argv)
         return arguments.function(arguments)
     except SfusionError as error:
         print(f"error: {error}", file=sys.stderr)

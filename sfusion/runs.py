@@ -56,6 +56,7 @@ def write_atomically(file, content):
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
+        os.chmod(name, 0o644)  # a temporary file is its owner's alone; a result is for all
         os.replace(name, file)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
