@@ -6,7 +6,9 @@ import warnings
 from pathlib import Path
 
 from sfusion import artefacts
+from sfusion.artefacts import NOTEBOOKS
 from sfusion.errors import SfusionError
+from sfusion.parallel import pool, progress
 from sfusion.profiles import ROOT, load_profile
 from sfusion.results import BUILD, COMMITTED, load_results, open_results
 
@@ -21,9 +23,10 @@ def _folders(profile, mode):
 
 def _notebooks(arguments, profile, mode):
     folder, figures, tables = _folders(profile, mode)
-    for name in artefacts.NOTEBOOKS:
-        print(f"notebook {name}", flush=True)
-        artefacts.execute(name, arguments.profile, mode, folder, figures, tables)
+    calls = [(name, arguments.profile, mode, folder, figures, tables) for name in NOTEBOOKS]
+    with pool(1) as run, progress(len(calls), "notebooks") as bar:
+        for _ in run(artefacts.execute, calls):
+            bar.update()
 
 
 def _reproduce(arguments):

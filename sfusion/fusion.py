@@ -161,7 +161,7 @@ def quality(predictions):
     }
 
 
-def importances(table, model, repeats=20):
+def importances(table, model, repeats=10):
     """Permutation importance of each signal (Breiman 2001), on rows held out of the fit.
 
     Parameters

@@ -11,10 +11,12 @@ import nbformat
 import pandas as pd
 import pytest
 import tiny
+import torch
 import yaml
 
-from sfusion import SIGNALS, SfusionError, artefacts, cli, load_profile, load_results
+from sfusion import SIGNALS, SfusionError, artefacts, cli, load_model, load_profile, load_results
 from sfusion import results as results_module
+from sfusion.models import load_tokenizer
 from sfusion.profiles import ROOT
 
 
@@ -170,6 +172,28 @@ def test_signals_takes_columns_by_name(model, data, capsys):
     assert capsys.readouterr().out == expected
     cli.main([*main, str(data), "--seed", "1"])
     assert capsys.readouterr().out != expected
+
+
+def test_signals_keep_the_order_of_labels_of_a_model_that_has_them(model, data, capsys, tmp_path):
+    # Somebody's fine-tuned model numbers its classes as it likes; the file only names them.
+    names, tokenizer = ["class 0", "class 1", "class 2"], load_tokenizer(model)
+    tuned = load_model(model, label_names=names)
+    for order, folder in (([0, 1, 2], tmp_path / "sorted"), ([2, 0, 1], tmp_path / "own")):
+        tuned.config.id2label = {i: names[k] for i, k in enumerate(order)}
+        tuned.config.label2id = {names[k]: i for i, k in enumerate(order)}
+        with torch.no_grad():
+            head = load_model(model, label_names=names).classifier
+            tuned.classifier.weight.copy_(head.weight[order])
+            tuned.classifier.bias.copy_(head.bias[order])
+        tuned.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        cli.main(["signals", "--model", str(folder), "--data", str(data)])
+    # The same model but for the numbers of its classes: their sums round otherwise.
+    one, other = (
+        pd.read_csv(io.StringIO("layer,inhibition" + part))
+        for part in capsys.readouterr().out.split("layer,inhibition")[1:]
+    )
+    pd.testing.assert_frame_equal(one, other, rtol=1e-3)
 
 
 def test_signals_of_bad_input_are_one_line(refused, model, data, tmp_path):

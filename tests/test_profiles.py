@@ -158,6 +158,11 @@ def test_a_missing_key_is_named_without_the_rest_of_the_file(load, content):
     assert len(message) < 200
 
 
+@pytest.mark.parametrize("key, value", [("seeds", [0, 1, 0]), ("tasks", ["imdb", "imdb"])])
+def test_what_is_listed_twice_is_refused(key, value, load, content):
+    assert key in _refused(load, {**content, key: value})
+
+
 def test_a_name_inside_the_file_is_refused(load, content):
     assert "name" in _refused(load, {**content, "name": "other"})
 

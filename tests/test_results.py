@@ -1,6 +1,9 @@
 """Results: kept as Parquet and JSON, read back whole, and every missing piece named."""
 
 import json
+import os
+import subprocess
+import sys
 
 import pandas as pd
 import pytest
@@ -8,6 +11,7 @@ import tiny
 
 from sfusion import SfusionError, load_results, open_results
 from sfusion import results as module
+from sfusion.profiles import ROOT
 from sfusion.results import FRAMES, STAGES
 
 
@@ -83,6 +87,17 @@ def test_a_folder_in_the_way_of_a_file_is_one_line(folder):
     (folder / "manifest.json").unlink()
     (folder / "manifest.json").mkdir()
     _refused(folder)
+
+
+def test_a_build_folder_of_ones_own_is_the_same_from_every_folder(tmp_path):
+    # Notebooks run in their own folder, and must find what the command line wrote.
+    code = "from sfusion.results import BUILD; print(BUILD)"
+    environment = {**os.environ, "SFUSION_BUILD": "mine", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == f"{tmp_path / 'mine'}\n"
 
 
 def test_stages_are_in_order():

@@ -133,9 +133,9 @@ def test_bf16_differs_little_from_fp32(model, probe):
     wide = _vector(_trained(model, probe)) - start
     low = _vector(_trained(model, probe, precision="bf16")) - start
     # bfloat16 keeps 8 bits, so gradients are off by about 2^-8 a product; Adam turns them into
-    # steps of one size, and only gradients near zero take the wrong sign. A third of the way
-    # is loose for that, and far from the 1.4 of two unrelated directions.
-    assert (low - wide).norm() < wide.norm() / 3
+    # steps of one size, and gradients near zero may take the wrong sign. An eighth of the way is
+    # what four steps make of that; gradients left over from the step before make a quarter.
+    assert (low - wide).norm() < wide.norm() / 5
     assert not torch.equal(low, wide)
 
 
