@@ -3,6 +3,7 @@
 import contextlib
 import os
 import sys
+import warnings
 
 from joblib import Parallel, delayed, parallel_config
 from tqdm.auto import tqdm
@@ -105,6 +106,8 @@ def pool(threads):
         the results in the order in which they were given.
     """
     name, workers = backend(), jobs(threads)
+    # loky renews a worker whose caches have grown, and says so; nothing is lost by it.
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
     inner = {"inner_max_num_threads": threads} if name == "loky" else {}
     with (
         _connected(name, workers),
