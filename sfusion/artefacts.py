@@ -96,8 +96,8 @@ def execute(name, profile, mode, folder, figures, tables):
         )
     except papermill.PapermillExecutionError as error:
         raise SfusionError(
-            f"notebook {name} failed at cell {error.exec_count}: {error.ename}: {error.evalue}; "
-            f"see {target}"
+            f"notebook {name} failed at cell {error.exec_count}: {error.ename}: "
+            f"{' '.join(error.evalue.split())}; see {target}"
         ) from error
 
 

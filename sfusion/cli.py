@@ -1,6 +1,7 @@
 """The command line: ``python -m sfusion``. Bad input ends with one line and exit code 2."""
 
 import argparse
+import dataclasses
 import sys
 import warnings
 from pathlib import Path
@@ -10,7 +11,8 @@ from sfusion.artefacts import NOTEBOOKS
 from sfusion.errors import SfusionError
 from sfusion.parallel import pool, progress
 from sfusion.profiles import ROOT, load_profile
-from sfusion.results import BUILD, COMMITTED, load_results, open_results
+from sfusion.results import BUILD, COMMITTED, load_results
+from sfusion.study import open_results
 
 
 def _folders(profile, mode):
@@ -23,7 +25,9 @@ def _folders(profile, mode):
 
 def _notebooks(arguments, profile, mode):
     folder, figures, tables = _folders(profile, mode)
-    calls = [(name, arguments.profile, mode, folder, figures, tables) for name in NOTEBOOKS]
+    own = Path(arguments.profile)
+    given = str(own.resolve()) if own.suffix == ".yaml" else arguments.profile
+    calls = [(name, given, mode, folder, figures, tables) for name in NOTEBOOKS]
     with pool(1) as run, progress(len(calls), "notebooks") as bar:
         for _ in run(artefacts.execute, calls):
             bar.update()
@@ -68,6 +72,8 @@ def _compare(arguments):
 
 
 def _signals(arguments):
+    import torch
+
     from sfusion.models import load_model, load_tokenizer
     from sfusion.signals import extract_signals
     from sfusion.tasks import load_file
@@ -79,7 +85,14 @@ def _signals(arguments):
         label_column=arguments.label_column,
         max_length=arguments.max_length,
     )
-    model = load_model(arguments.model, label_names=label_names, seed=arguments.seed)
+    model = load_model(arguments.model, num_labels=len(label_names), seed=arguments.seed)
+    own = {name: number for number, name in model.config.id2label.items()}
+    if set(own) == set(label_names):  # a model that was fine-tuned on these labels numbers them
+        numbers = torch.tensor([own[name] for name in label_names])
+        data = dataclasses.replace(data, labels=numbers[data.labels])
+    positions = getattr(model.config, "max_position_embeddings", arguments.max_length)
+    if arguments.max_length > positions:
+        raise SfusionError(f"--max-length {arguments.max_length}: the model has {positions}")
     print(extract_signals(model, data).to_csv(float_format="%.6g"), end="")
     return 0
 

@@ -230,6 +230,11 @@ def docstrings(library: str, within: tuple[str, ...] = ()) -> Iterator[tuple[str
     within : tuple of str
         Dotted module paths to read; all of the library when empty.
 
+    Yields
+    ------
+    tuple of str
+        Source and docstring.
+
     Raises
     ------
     SfusionError
@@ -277,6 +282,15 @@ def paragraphs(docstring: str) -> Iterator[tuple[str, str]]:
 
     Left out: headers, lists, literal blocks, directives with their bodies (but the bodies of
     notes and warnings stay) and the ``name : type`` lines of numpydoc's item sections.
+
+    Parameters
+    ----------
+    docstring : str
+
+    Yields
+    ------
+    tuple of str
+        Section and paragraph.
     """
     section, margin, block, block_indent = "", 0, [], 0
     skipped = None  # lines indented deeper than this are passed over
@@ -350,6 +364,16 @@ def mask(text: str, pattern: str) -> str:
     Case is ignored and the pattern may lie inside the word, so a stem covers inflections,
     derivations, identifiers and CamelCase alike: "interpol" masks "interpolation",
     "interpolating", "_interpolate" and "BarycentricInterpolator".
+
+    Parameters
+    ----------
+    text : str
+    pattern : str
+        Regular expression.
+
+    Returns
+    -------
+    str
     """
     # In two steps, for one expression that looks inside words takes five times as long.
     marked = re.sub(pattern, "\0", text, flags=re.IGNORECASE)
@@ -409,6 +433,15 @@ def _make(corpus: Corpus) -> pd.DataFrame:
 
 def versions(name: str) -> str:
     """Distributions and versions behind a corpus, as "numpy 2.4.6, scipy 1.17.1".
+
+    Parameters
+    ----------
+    name : str
+        A key of `CORPORA`.
+
+    Returns
+    -------
+    str
 
     Raises
     ------

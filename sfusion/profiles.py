@@ -147,15 +147,20 @@ def load_profile(name):
         )
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
+        if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
             raise SfusionError(f"profile {str(name)!r}: the file holds no keys and values")
+        if "name" in content:
+            raise SfusionError(f"profile {str(name)!r}: remove 'name', the file's name is used")
+        for key in ("seeds", "tasks"):
+            values = content.get(key)
+            if isinstance(values, list) and len({str(v) for v in values}) < len(values):
+                raise SfusionError(f"profile {str(name)!r}: {key} = {values}: list each one once")
         return Profile(name=file.stem, **content)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise SfusionError(f"profile {str(name)!r} is no valid YAML: {reason}") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
-        raise SfusionError(
-            f"profile {str(name)!r}: {key} = {first['input']!r}: {first['msg']}"
-        ) from error
+        value = "" if first["type"] == "missing" else f" = {first['input']!r}"
+        raise SfusionError(f"profile {str(name)!r}: {key}{value}: {first['msg']}") from error

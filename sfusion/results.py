@@ -8,13 +8,14 @@ from pathlib import Path
 import pandas as pd
 
 from sfusion.errors import SfusionError
-from sfusion.profiles import ROOT, load_profile
+from sfusion.profiles import ROOT
 from sfusion.runs import write_atomically
 
 STAGES = ("signals", "sweep", "fusion", "distillation")
 FRAMES = ("tasks", "nodes", "signals", "visits", "distillation")
 COMMITTED = ROOT / "results"
-BUILD = Path(os.environ.get("SFUSION_BUILD", ROOT / "build"))  # elsewhere: a larger disk, a test
+# SFUSION_BUILD puts it elsewhere: on a larger disk, or out of the way of a test.
+BUILD = Path(os.environ.get("SFUSION_BUILD", ROOT / "build")).resolve()
 
 
 @dataclass(frozen=True)
@@ -80,58 +81,15 @@ def load_results(folder):
         When a file is missing or damaged.
     """
     folder = Path(folder)
+    for name in (*(f"{frame}.parquet" for frame in FRAMES), "manifest.json"):
+        if not (folder / name).is_file():
+            raise SfusionError(
+                f"no results in {folder} ({name} is missing): run `make reproduce` for this profile"
+            )
     try:
         frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in FRAMES}
         manifest = json.loads((folder / "manifest.json").read_text())
-    except FileNotFoundError as error:
-        missing = Path(error.filename or folder).name
-        raise SfusionError(
-            f"no results in {folder} ({missing} is missing): run `make reproduce` for this profile"
-        ) from error
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise SfusionError(f"results in {folder} are damaged ({reason}): restore them") from error
     return Results(**frames, manifest=manifest)
-
-
-def open_results(profile="embedded", mode="replay", upto=STAGES[-1], *, folder=None, quiet=None):
-    """Give the results of a profile: read from the committed records, or computed.
-
-    Parameters
-    ----------
-    profile : str or Path
-        See :func:`sfusion.profiles.load_profile`.
-    mode : {"replay", "built", "reproduce"}
-        ``replay`` reads the committed ``results/<profile>``, ``built`` what `make reproduce` left
-        in ``build/<profile>/results``: neither trains. ``reproduce`` computes what
-        ``build/<profile>`` does not hold yet.
-    upto : str
-        Last stage to compute, of ``STAGES``; a replay gives all.
-    folder : Path, optional
-        In place of the mode's own folder.
-    quiet : bool, optional
-        See :func:`sfusion.parallel.progress`.
-
-    Returns
-    -------
-    Results
-        After ``signals`` and ``sweep``, the frames of later stages lack rows.
-
-    Raises
-    ------
-    SfusionError
-        For an unknown profile, mode or stage, and whatever the stages meet.
-    """
-    checked = load_profile(profile)
-    if upto not in STAGES:
-        raise SfusionError(f"stage {upto!r} is not known: use one of {', '.join(STAGES)}")
-    if mode == "replay":
-        return load_results(folder or COMMITTED / checked.name)
-    if mode == "built":
-        return load_results(folder or BUILD / checked.name / "results")
-    if mode == "reproduce":
-        # Imported here, not at the top: a replay needs neither torch nor transformers.
-        from sfusion.study import compute
-
-        return compute(checked, folder or BUILD / checked.name, upto=upto, quiet=quiet)
-    raise SfusionError(f"mode {mode!r} is not known: use replay, built or reproduce")

@@ -109,7 +109,8 @@ class RecordStore:
             raise SfusionError(f"cannot read record {file}: {error.strerror}") from error
         try:
             record = json.loads(content)
-            intact = record["sha256"] == content_key([spec, record["result"]])
+            intact = record["spec"] == spec
+            intact = intact and record["sha256"] == content_key([spec, record["result"]])
         except (ValueError, KeyError, TypeError):
             intact = False
         if intact:

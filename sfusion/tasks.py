@@ -151,6 +151,13 @@ def _shuffled(items: Sequence[Hashable], salt: str) -> list[int]:
 def allocate(counts: Mapping[str, int], n: int) -> dict[str, int]:
     """Share n places among classes in proportion to their counts.
 
+    Parameters
+    ----------
+    counts : mapping of str to int
+        Items a class.
+    n : int
+        Places to share.
+
     Returns
     -------
     dict of str to int
@@ -215,7 +222,22 @@ def hold_out(
 
 
 def draw(labels: Sequence[str], items: Sequence[Hashable], n: int | None, salt: str) -> list[int]:
-    """Draw n items, classes in proportion; all of them, shuffled, where n is None or too large."""
+    """Draw n items, classes in proportion; all of them, shuffled, where n is None or too large.
+
+    Parameters
+    ----------
+    labels, items : sequence, length N
+        Class and identity of each item.
+    n : int or None
+        Items to draw.
+    salt : str
+        Names the draw.
+
+    Returns
+    -------
+    list of int
+        Positions, in the order drawn.
+    """
     places = allocate(_counts(labels), len(labels) if n is None else n)
     chosen = []
     for i in _shuffled(items, salt):

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import math
 
 import torch
 from torch.nn import functional
@@ -173,6 +174,10 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=Non
                     torch._foreach_copy_([parameter for _, parameter in pairs], masters)
             total += float(loss.detach()) * len(indices)
     model.requires_grad_(True).eval()
+    if not math.isfinite(total):
+        raise SfusionError(
+            f"training diverged (loss {total}): lower learning_rate {recipe.learning_rate}"
+        )
     return total / recipe.samples
 
 
@@ -207,6 +212,7 @@ def predict_logits(model, data, batch_size=EVALUATION_BATCH):
     Tensor of shape (N, classes)
         float32, on the CPU.
     """
+    training = model.training
     model.eval()
     device = next(model.parameters()).device
     parts = []
@@ -215,6 +221,7 @@ def predict_logits(model, data, batch_size=EVALUATION_BATCH):
             batch = data.take(range(start, min(start + batch_size, len(data))))
             output = model(batch.input_ids.to(device), batch.attention_mask.to(device))
             parts.append(output.logits.float().cpu())
+    model.train(training)
     return torch.cat(parts)
 
 

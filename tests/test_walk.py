@@ -14,12 +14,23 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import tiny
+import torch
+from safetensors.torch import load_file, save_file
 
-from sfusion import distillation, nodes
-from sfusion.nodes import Unit, node_spec, path_name
-from sfusion.runs import RecordStore
+from sfusion import SfusionError, distillation, extract_signals, fine_tune, nodes, remove_layers
+from sfusion.nodes import (
+    Unit,
+    compute_node,
+    grow,
+    node_spec,
+    path_name,
+    unit_model,
+    unit_task,
+)
+from sfusion.runs import RecordStore, content_key
 from sfusion.strategies import STRATEGIES, expand
 from sfusion.study import compute
+from sfusion.training import accuracies, derive_seed
 from sfusion.walk import walk
 
 SINGLE = expand([name for name, s in STRATEGIES.items() if s.learned_from is None], 2)
@@ -157,6 +168,44 @@ def test_choices_follow_from_the_signals_of_the_node(together, unit):
             assert _path(table[label, removed + 1]) == (*path, left[values.index(worst)])
 
 
+@pytest.mark.parametrize("path", [(), (2,), (1, 3), (3, 0, 2)])
+def test_a_node_is_its_parent_without_the_layer_and_fine_tuned(path, unit, tmp_path):
+    task, profile = unit_task(unit), unit.profile
+    model = remove_layers(unit_model(unit), ())
+    left = list(range(DEPTH))
+    for step in range(len(path) + 1):
+        if step:
+            model = remove_layers(model, [left.index(path[step - 1])])
+            left.remove(path[step - 1])
+        recipe = profile.recovery if step else profile.original
+        fine_tune(model, task.train, recipe, seed=derive_seed("order", unit.seed, path[:step]))
+    store = RecordStore(tmp_path / "store")
+    grown = grow(unit, path, store)
+    again = grow(unit, path, store)  # from the cache
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(grown.state_dict()[name], tensor)
+        assert torch.equal(again.state_dict()[name], tensor)
+    record = compute_node(unit, path, store)
+    assert {key: record[key] for key in record if key.endswith("accuracy")} == accuracies(
+        model, task
+    )
+    order = torch.Generator().manual_seed(derive_seed("probe", unit.seed))
+    probe = torch.randperm(len(task.train), generator=order)[: profile.sizes.probe]
+    signals = extract_signals(model, task.train.take(probe))
+    assert record["signals"] == {name: signals[name].tolist() for name in signals}
+
+
+def test_a_worker_that_sees_other_data_stops(unit, tmp_path):
+    store = RecordStore(tmp_path / "store")
+    here = content_key(node_spec(unit, ()))
+    there = content_key(node_spec(Unit(unit.profile, "imdb", 0), ()))
+    with pytest.raises(SfusionError) as error:
+        compute_node(unit, (), store, there)
+    assert "other data" in tiny.one_line(error)
+    assert not store.folder.exists()
+    assert compute_node(unit, (), store, here)["signals"]
+
+
 def test_a_shared_prefix_is_trained_once(unit, trained, tmp_path):
     records, visits = walk([unit], SINGLE, RecordStore(tmp_path / "store"), quiet=True)
     assert len(trained) == len(records) == visits["path"].nunique()
@@ -196,12 +245,17 @@ def test_a_cache_without_room_changes_nothing(unit, together, tmp_path):
         assert _timeless(record) == _timeless(together.records[node])
 
 
-def test_torn_weights_are_trained_again(unit, together, tmp_path):
+def test_torn_or_incomplete_weights_are_trained_again(unit, together, tmp_path):
     store = RecordStore(tmp_path / "store")
     walk([unit], ["energy"], store, quiet=True)
     weights = sorted((tmp_path / "store" / "weights").iterdir())
     for number, file in enumerate(weights):
-        file.write_bytes(file.read_bytes()[: 100 * number])
+        if number % 2:
+            file.write_bytes(file.read_bytes()[: 100 * number])
+        else:
+            tensors = load_file(file)
+            tensors.pop("classifier.weight")
+            save_file(tensors, file)
     shutil.rmtree(tmp_path / "store" / "records")
     records, _ = walk([unit], ["energy"], store, quiet=True)
     for node, record in records.items():
