@@ -10,7 +10,6 @@ import pytest
 import tiny
 
 from sfusion import SfusionError, load_results, open_results
-from sfusion import results as module
 from sfusion.profiles import ROOT
 from sfusion.results import FRAMES, STAGES
 
