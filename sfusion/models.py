@@ -222,6 +222,30 @@ def embedding_parameters(model):
     return list(model.base_model.embeddings.parameters())
 
 
+def copy_model(model, dtype):
+    """Copy a model with its parameters in a given type.
+
+    A copy in the model's own type on the way, as ``deepcopy(model).to(dtype)`` makes it, would
+    cost more than the conversion.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+    dtype : torch.dtype
+
+    Returns
+    -------
+    transformers.PreTrainedModel
+    """
+    converted = {
+        id(parameter): nn.Parameter(
+            parameter.detach().to(dtype, copy=True), requires_grad=parameter.requires_grad
+        )
+        for parameter in model.parameters()
+    }
+    return copy.deepcopy(model, converted)
+
+
 def remove_layers(model, layers):
     """Copy a model without some of its layers.
 

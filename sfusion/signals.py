@@ -9,7 +9,6 @@ sample b's cross-entropy over all parameters theta of the layer, gbar their mean
 W are the entries of the layer's weight matrices; a are attention rows of real queries.
 """
 
-import copy
 import functools
 import math
 from collections.abc import Callable
@@ -24,8 +23,9 @@ from torch import nn
 from torch.nn import functional
 
 from sfusion.errors import SfusionError
-from sfusion.models import layer_stack
+from sfusion.models import copy_model, layer_stack
 
+TOKENS_A_PASS = 4096  # larger products waste less, until they outgrow the cache
 MI_COMPONENTS = 8
 ENTROPY_BINS = 512
 ENTROPY_RANGE = (-1.0, 1.0)
@@ -55,6 +55,11 @@ class LayerPass:
         theta, in the same order.
     largest_attention, attention_entropy : float
         Sums over queries and heads.
+    cosine : float
+        Sum over real tokens of the cosine between the layer's input and its output.
+    angle : float
+        Sum over samples of the angle between the two at the first token, which the head reads,
+        in half-turns.
     """
 
     units: int = 0
@@ -67,6 +72,8 @@ class LayerPass:
     squared_gradient: float = 0.0
     largest_attention: float = 0.0
     attention_entropy: float = 0.0
+    cosine: float = 0.0
+    angle: float = 0.0
     pooled: list = field(default_factory=list)
     labels: np.ndarray | None = None
     predictions: np.ndarray | None = None
@@ -330,6 +337,38 @@ SIGNALS = {
     )
 }
 
+# What other work ranks layers by: how little a layer changes what passes through it. They are
+# baselines beside the paper's twelve; no fusion reads them.
+REDUNDANCY = {
+    signal.slug: signal
+    for signal in (
+        Signal(
+            "block-influence",
+            "Block Influence",
+            "redundancy",
+            "1 - sum_bt(m cos(input[b,t], A[b,t])) / sum(m)",
+            "1 - cosine",
+            "lowest",
+            "A relay that passes on what it receives can be bridged.",
+            "ShortGPT, Men et al. 2024, arXiv:2403.03853, eq. 1",
+            lambda layer: 1 - layer.cosine / layer.tokens,
+        ),
+        Signal(
+            "angular-distance",
+            "Angular distance",
+            "redundancy",
+            "(1/N) sum_b arccos(cos(input[b,0], A[b,0])) / pi",
+            "half-turns",
+            "lowest",
+            "The same, at the one neuron pool that the read-out listens to.",
+            "Gromov et al. 2024, arXiv:2403.17887, eq. 6, blocks of one layer; theirs is the last "
+            "token of a decoder, ours the one that the head reads (declared here)",
+            lambda layer: layer.angle / layer.samples,
+        ),
+    )
+}
+MEASURES = {**SIGNALS, **REDUNDANCY}
+
 
 def _squared_weight_gradient(inputs, gradient, wide):
     """Squared norm of each sample's weight gradient of a linear map, without forming it.
@@ -355,9 +394,9 @@ def _watch_gradient(module, layer, wide):
                 total = _squared_weight_gradient(x, gradient, wide)
             else:
                 normalised = functional.layer_norm(x, module.normalized_shape, eps=module.eps)
-                total = (gradient * normalised).sum(1, dtype=wide).square().sum(-1)
+                total = (gradient * normalised).sum(1).to(wide).square().sum(-1)
             if module.bias is not None:
-                total = total + gradient.sum(1, dtype=wide).square().sum(-1)
+                total = total + gradient.sum(1).to(wide).square().sum(-1)
             layer.squared_gradient += float(total.double().sum())
 
         output.register_hook(backward_hook)
@@ -366,9 +405,12 @@ def _watch_gradient(module, layer, wide):
 
 
 def _watch_layer(module, layer, mask_of, wide):
-    def forward_hook(_, __, output):
+    def forward_hook(_, inputs, output):
         hidden = (output[0] if isinstance(output, tuple) else output).detach().to(wide)
         mask = mask_of()
+        cosine = functional.cosine_similarity(inputs[0].detach().to(wide), hidden, dim=-1)
+        layer.cosine += float((cosine * mask).double().sum())
+        layer.angle += float(cosine[:, 0].double().clamp(-1, 1).arccos().sum()) / math.pi
         real = hidden * mask.unsqueeze(-1)
         squares = real.square().sum(-1)
         layer.units = hidden.shape[-1]
@@ -394,13 +436,15 @@ def _add_attention(layer, attention, mask):
     largest = attention.amax(-1) * real_queries
     # A lone token attends to itself alone: entropy 0, over log 2 rather than log 1 = 0.
     log_keys = mask.sum(-1).clamp(min=2).log()[:, None, None]
-    entropy = torch.special.entr(attention).sum(-1) * real_queries / log_keys
+    # A weight of exactly 0 (padding) adds 0; the clamp is far below any other weight.
+    products = attention * attention.clamp(min=torch.finfo(mask.dtype).tiny).log()
+    entropy = -products.sum(-1) * real_queries / log_keys
     layer.largest_attention += float(largest.double().sum())
     layer.attention_entropy += float(entropy.double().sum())
     layer.queries += int(mask.sum()) * attention.shape[1]
 
 
-def extract_signals(model, data, *, batch_size=32, precision="fp32"):
+def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=None):
     """Compute the twelve signals of every layer in one pass over a probe set.
 
     Parameters
@@ -409,17 +453,20 @@ def extract_signals(model, data, *, batch_size=32, precision="fp32"):
         A classifier; a copy of it does the work, so it is left as it is.
     data : Encoded or Task
         The probe set, N samples of T tokens; of a task, its training split.
-    batch_size : int
-        Samples a forward and backward pass; changes the results by rounding only.
+    batch_size : int, optional
+        Samples a forward and backward pass, by default as many as make ``TOKENS_A_PASS``;
+        changes the results by rounding only.
     precision : {"fp32", "bf16"}
         ``"fp32"`` keeps the model's own type; ``"bf16"`` runs the passes in bfloat16 and the
         statistics in float32. The weight signals always read the model's own weights.
+    measures : dict of str to Signal, optional
+        What to compute; by default ``SIGNALS``.
 
     Returns
     -------
     DataFrame
         A row a layer (index ``layer``, from the embeddings up), a column a signal, in the
-        order of ``SIGNALS`` and in the units given there.
+        order of ``measures`` and in the units given there.
 
     Raises
     ------
@@ -433,15 +480,17 @@ def extract_signals(model, data, *, batch_size=32, precision="fp32"):
         raise SfusionError(
             f"the probe set has the single class {int(data.labels[0])}: give two classes or more"
         )
+    if batch_size is None:
+        batch_size = max(1, TOKENS_A_PASS // data.input_ids.shape[1])
     if batch_size < 1:
         raise SfusionError(f"batch size {batch_size}: give 1 or more")
     if precision not in ("fp32", "bf16"):
         raise SfusionError(f"precision {precision!r} is not known: use fp32 or bf16")
     own = next(model.parameters()).dtype
     wide = torch.float32 if precision == "bf16" else own
-    working = copy.deepcopy(model).eval().requires_grad_(False)
+    working = copy_model(model, torch.bfloat16 if precision == "bf16" else own)
+    working.eval().requires_grad_(False)
     working.set_attn_implementation("eager")
-    working.to(torch.bfloat16 if precision == "bf16" else own)
     stack = layer_stack(working).requires_grad_(True)
     layers = [
         LayerPass(parameters=[p.detach() for p in module.parameters()])
@@ -474,5 +523,6 @@ def extract_signals(model, data, *, batch_size=32, precision="fp32"):
         layer.tokens = int(data.attention_mask.sum())
         layer.labels = data.labels.numpy()
         layer.predictions = torch.cat(predictions).numpy()
-    rows = [{slug: s.compute(layer) for slug, s in SIGNALS.items()} for layer in layers]
+    measures = SIGNALS if measures is None else measures
+    rows = [{slug: s.compute(layer) for slug, s in measures.items()} for layer in layers]
     return pd.DataFrame(rows).rename_axis("layer")

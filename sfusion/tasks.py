@@ -107,6 +107,12 @@ class Encoded:
         rows = torch.as_tensor(indices, dtype=torch.long)
         return Encoded(self.input_ids[rows], self.attention_mask[rows], self.labels[rows])
 
+    def trim(self) -> "Encoded":
+        """Cut off the last columns, where every row is padding."""
+        columns = self.attention_mask.any(0).nonzero()
+        width = int(columns.max()) + 1 if len(columns) else 1
+        return Encoded(self.input_ids[:, :width], self.attention_mask[:, :width], self.labels)
+
 
 @dataclass(frozen=True, eq=False)
 class Task:

@@ -1,6 +1,5 @@
 """One training loop for everything: fine-tuning, recovery after a removal, distillation."""
 
-import copy
 import hashlib
 import math
 
@@ -9,10 +8,10 @@ from torch.nn import functional
 from transformers import get_linear_schedule_with_warmup
 
 from sfusion.errors import SfusionError
-from sfusion.models import embedding_parameters
+from sfusion.models import copy_model, embedding_parameters
 
 CLIP_NORM = 1.0
-EVALUATION_BATCH = 128
+TOKENS_A_BATCH = 4096  # in evaluation
 
 
 def derive_seed(*parts):
@@ -151,7 +150,7 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=Non
         torch.manual_seed(seed)
         working.train(recipe.dropout)
         for indices in order.split(recipe.batch_size):
-            batch = data.take(indices)
+            batch = data.take(indices).trim()
             labels = batch.labels.to(device)
             logits = working(batch.input_ids.to(device), batch.attention_mask.to(device)).logits
             if teacher_logits is None:
@@ -194,18 +193,21 @@ def lower(model, precision):
     transformers.PreTrainedModel
         A copy in bfloat16, or the model itself.
     """
-    return copy.deepcopy(model).to(torch.bfloat16) if precision == "bf16" else model
+    return copy_model(model, torch.bfloat16) if precision == "bf16" else model
 
 
-def predict_logits(model, data, batch_size=EVALUATION_BATCH):
+def predict_logits(model, data, batch_size=None):
     """Run a classifier over data.
+
+    Texts of like length go through together, without the padding that all of them share.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
         In any type, see :func:`lower`.
     data : Encoded
-    batch_size : int
+    batch_size : int, optional
+        By default as many as make 4,096 tokens.
 
     Returns
     -------
@@ -215,14 +217,16 @@ def predict_logits(model, data, batch_size=EVALUATION_BATCH):
     training = model.training
     model.eval()
     device = next(model.parameters()).device
-    parts = []
+    batch_size = batch_size or max(1, TOKENS_A_BATCH // data.input_ids.shape[1])
+    order = data.attention_mask.sum(1).argsort(stable=True)
+    logits = torch.empty(len(data), model.config.num_labels)
     with torch.inference_mode():
-        for start in range(0, len(data), batch_size):
-            batch = data.take(range(start, min(start + batch_size, len(data))))
+        for indices in order.split(batch_size):
+            batch = data.take(indices).trim()
             output = model(batch.input_ids.to(device), batch.attention_mask.to(device))
-            parts.append(output.logits.float().cpu())
+            logits[indices] = output.logits.float().cpu()
     model.train(training)
-    return torch.cat(parts)
+    return logits
 
 
 def accuracies(model, task, precision="fp32"):

@@ -125,6 +125,42 @@ def reference_signals(model, data, strip=True):
     return pd.DataFrame(rows, columns=COLUMNS).rename_axis("layer")
 
 
+def reference_redundancy(model, data):
+    """Compute the two redundancy baselines of a BERT classifier, token by token in float64.
+
+    Parameters
+    ----------
+    model : BertForSequenceClassification
+    data : Encoded
+
+    Returns
+    -------
+    DataFrame of shape (L, 2)
+        Columns ``block-influence`` and ``angular-distance``.
+    """
+    model = copy.deepcopy(model).double().eval()
+    depth = len(model.bert.encoder.layer)
+    cosines, angles = [[] for _ in range(depth)], [[] for _ in range(depth)]
+    for row in range(len(data)):
+        real = data.attention_mask[row].bool()
+        with torch.no_grad():
+            ids = data.input_ids[row, real][None]
+            states = model(input_ids=ids, output_hidden_states=True).hidden_states
+        states = [state[0].numpy() for state in states]
+        for index in range(depth):
+            for before, after in zip(states[index], states[index + 1], strict=True):
+                norms = math.sqrt((before**2).sum()) * math.sqrt((after**2).sum())
+                cosines[index].append((before * after).sum() / norms)
+            first = cosines[index][-len(ids[0])]
+            angles[index].append(math.acos(first) / math.pi)
+    return pd.DataFrame(
+        {
+            "block-influence": [1 - np.mean(values) for values in cosines],
+            "angular-distance": [np.mean(values) for values in angles],
+        }
+    ).rename_axis("layer")
+
+
 def _layer_row(layer, index, passes, data):
     samples = len(passes)
     units = passes[0]["hidden"][index].shape[1]

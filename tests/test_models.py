@@ -16,6 +16,7 @@ from transformers import AutoModelForSequenceClassification, BertConfig
 
 from sfusion import SfusionError, load_model, remove_layers
 from sfusion.models import (
+    copy_model,
     embedding_parameters,
     fingerprint,
     layer_stack,
@@ -375,3 +376,16 @@ def test_the_stack_of_a_default_bert_is_found():
     )
     model = AutoModelForSequenceClassification.from_config(config)
     assert layer_stack(model) is model.bert.encoder.layer
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_copy_in_another_type_holds_nothing_of_the_original(dtype):
+    original = load_model("minilm-l6", num_labels=3)
+    before = {name: value.clone() for name, value in original.state_dict().items()}
+    copied = copy_model(original, dtype)
+    for name, value in copied.state_dict().items():
+        assert value.dtype == dtype
+        assert torch.equal(value, before[name].to(dtype))
+        value.add_(1)
+    for name, value in original.state_dict().items():
+        assert torch.equal(value, before[name])

@@ -11,14 +11,20 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from reference_signals import COLUMNS, principal_components, reference_signals, ross_mi
+from reference_signals import (
+    COLUMNS,
+    principal_components,
+    reference_redundancy,
+    reference_signals,
+    ross_mi,
+)
 from sklearn.decomposition import PCA
 from sklearn.feature_selection import mutual_info_classif
 from transformers.models.bert import modeling_bert
 
 from sfusion.errors import SfusionError
 from sfusion.models import remove_layers
-from sfusion.signals import SIGNALS, extract_signals
+from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS, extract_signals
 from sfusion.tasks import Encoded, Task
 
 GROUPS = ["activation"] * 3 + ["mutual information"] * 2 + ["gradient"] * 3
@@ -160,6 +166,19 @@ def test_float32_is_close_to_the_reference(signal, table32, expected):
     # Inhibition and Taylor are sums with cancellation: their rounding goes with the size of the
     # terms (about 1 and 5 here), not with the small result, hence the absolute part.
     assert_same(table32, expected, [signal], rtol=1e-4, atol=5e-6)
+
+
+@pytest.mark.parametrize("batch_size", [None, 1, 7])
+def test_redundancy_equals_the_reference(batch_size, bert64, probe):
+    table = extract_signals(bert64, probe, batch_size=batch_size, measures=REDUNDANCY)
+    assert list(table) == list(REDUNDANCY)
+    assert_same(table, reference_redundancy(bert64, probe), list(REDUNDANCY))
+
+
+def test_measures_add_columns_and_change_none(bert64, probe, table64):
+    table = extract_signals(bert64, probe, measures=MEASURES)
+    assert list(table) == [*COLUMNS, *REDUNDANCY]
+    pd.testing.assert_frame_equal(table[COLUMNS], table64, check_exact=True)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 45, 64])

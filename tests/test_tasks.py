@@ -177,6 +177,20 @@ def test_take_keeps_rows_together():
         assert torch.equal(getattr(taken, field), getattr(part, field)[[4, 0, 4]])
 
 
+def test_trim_cuts_shared_padding_off_and_nothing_else():
+    part = tasks.load_task("input-or-output", sizes=(30, 10, 20), max_length=64).train
+    lengths = part.attention_mask.sum(1)
+    rows = lengths.argsort()[:5]
+    cut = part.take(rows).trim()
+    width = int(lengths[rows].max())
+    assert cut.input_ids.shape == cut.attention_mask.shape == (5, width)
+    assert torch.equal(cut.input_ids, part.input_ids[rows, :width])
+    assert torch.equal(cut.labels, part.labels[rows])
+    # Padding in front stays: positions would move.
+    ids, mask = part.input_ids[rows].flip(1), part.attention_mask[rows].flip(1)
+    assert tasks.Encoded(ids, mask, part.labels[rows]).trim().input_ids.shape == ids.shape
+
+
 def test_tokenizer_may_be_given_as_such():
     tokenizer = load_tokenizer("minilm-l6")
     named = tasks.load_task("input-or-output", sizes=(20, 10, 10))

@@ -260,6 +260,15 @@ def test_accuracies_are_shares_of_right_answers(model, make_probe):
         assert found[f"{split}_accuracy"] == right / len(data)
 
 
+def test_predictions_do_not_depend_on_the_padding_beside_them(model, probe):
+    together = predict_logits(model, probe, batch_size=8)
+    for row in range(0, 45, 7):
+        real = probe.attention_mask[row].bool()
+        with torch.no_grad():
+            alone = model(probe.input_ids[row, real][None]).logits[0]
+        torch.testing.assert_close(together[row], alone, atol=1e-5, rtol=0)
+
+
 def test_predictions_keep_the_order_whatever_the_batch(model, probe):
     whole, parts = predict_logits(model, probe), predict_logits(model, probe, batch_size=7)
     assert whole.shape == (45, 3)
