@@ -320,6 +320,7 @@ def paragraphs(docstring: str) -> Iterator[tuple[str, str]]:
 
 
 ROLE = re.compile(r"(?::[\w:+-]+:)?(`+)~?\.?(.+?)\1_*")
+MARKDOWN_LINK = re.compile(r"\[([^\[\]]*)\]\([^()\s]*\)")
 LINK_TARGET = re.compile(r"\s*<[^<>]*>$")
 FOOTNOTE = re.compile(r"\s*\[[\w., -]+\]_")
 EMPHASIS = re.compile(r"(?<![\w*])(\*{1,2})(\w[^*]*)\1(?![\w*])")
@@ -332,7 +333,7 @@ LATEX = re.compile(r"\\(?:\w+\{(\w+)\}|(\w+))")
 
 def clean(paragraph: str) -> str:
     """Turn RST markup into plain words, and a library's dotted path into its last part."""
-    text = FOOTNOTE.sub("", paragraph)
+    text = MARKDOWN_LINK.sub(r"\1", FOOTNOTE.sub("", paragraph))
     text = ROLE.sub(lambda found: LINK_TARGET.sub("", found[2]), text)
     text = LATEX.sub(r"\1\2", EMPHASIS.sub(r"\2", text))
     text = DOTTED.sub(r"\1", text).replace("::", ":").replace("`", "")
