@@ -13,6 +13,11 @@ from sfusion.errors import SfusionError
 from sfusion.signals import SIGNALS
 
 LABEL = "accuracy_change"
+READS = {
+    "signals": list(SIGNALS),
+    "position": ["place_left", "place_original", "share_left"],
+    "shuffled": list(SIGNALS),
+}
 
 FUSION_MODELS = {
     # Hyperparameters are declared here: the paper's are not known.
@@ -48,8 +53,47 @@ def standardise(signals):
     return ((signals - signals.mean()) / spread).fillna(0.0)
 
 
-def training_table(nodes, signals):
-    """Make one row of every removal that was tried: the layer's signals and what it cost.
+def features(signals, layers, depth, reads="signals", rng=None):
+    """Make what a fusion reads of the layers of one model.
+
+    Parameters
+    ----------
+    signals : DataFrame
+        A row a layer that is left, from the embeddings up, a column a signal.
+    layers : sequence of int
+        Their numbers in the original model.
+    depth : int
+        Layers of the original model.
+    reads : {"signals", "position", "shuffled"}
+        The twelve signals standardised over the layers. The controls: where the layer is and
+        nothing else; and the twelve signals dealt anew to the layers.
+    rng : numpy.random.Generator, optional
+        Deals the shuffled signals.
+
+    Returns
+    -------
+    DataFrame
+        A row a layer, the columns of ``READS[reads]``.
+    """
+    if reads == "position":
+        left = np.arange(len(layers)) / max(1, len(layers) - 1)
+        return pd.DataFrame(
+            {
+                "place_left": left,
+                "place_original": np.asarray(layers) / (depth - 1),
+                "share_left": len(layers) / depth,
+            },
+            index=signals.index,
+        )
+    scaled = standardise(signals[list(SIGNALS)])
+    if reads == "shuffled":
+        dealt = scaled.to_numpy()[rng.permutation(len(scaled))]
+        return pd.DataFrame(dealt, index=scaled.index, columns=scaled.columns)
+    return scaled
+
+
+def training_table(nodes, signals, reads="signals"):
+    """Make one row of every removal that was tried: what a fusion reads and what it cost.
 
     Parameters
     ----------
@@ -57,18 +101,27 @@ def training_table(nodes, signals):
         Columns ``task``, ``seed``, ``path`` and ``validation_accuracy``.
     signals : DataFrame
         Columns ``task``, ``seed``, ``path``, ``layer`` and the twelve signals.
+    reads : str
+        What the fusion reads, see :func:`features`; the shuffled signals are dealt by a
+        generator of seed 0.
 
     Returns
     -------
     DataFrame
-        Columns ``task``, ``seed``, ``path`` (of the parent), ``layer``, the twelve signals
-        standardised within the parent, and ``accuracy_change``: validation accuracy after the
-        removal and the fine-tuning that follows, less the parent's, as a share.
+        Columns ``task``, ``seed``, ``path`` (of the parent), ``layer``, those of
+        ``READS[reads]``, and ``accuracy_change``: validation accuracy after the removal and the
+        fine-tuning that follows, less the parent's, as a share.
     """
     unit = ["task", "seed"]
-    scaled = signals.copy()
-    names = list(SIGNALS)
-    scaled[names] = signals.groupby([*unit, "path"], group_keys=False)[names].apply(standardise)
+    names = READS[reads]
+    depth = int(signals["layer"].max()) + 1
+    rng = np.random.default_rng(0)
+    ordered = signals.sort_values([*unit, "path", "layer"])
+    scaled = [
+        part[[*unit, "path", "layer"]].join(features(part, part["layer"], depth, reads, rng))
+        for _, part in ordered.groupby([*unit, "path"])
+    ]
+    scaled = pd.concat(scaled, ignore_index=True)
     children = nodes.loc[nodes["path"] != "", [*unit, "path", "validation_accuracy"]].copy()
     split = [path.rpartition("-") for path in children["path"]]
     children["layer"] = pd.Series([int(last) for *_, last in split], children.index, dtype=int)
@@ -99,7 +152,7 @@ def fit_fusion(table, model="random-forest"):
     Returns
     -------
     sklearn regressor
-        ``predict`` takes the twelve columns and gives the expected change of accuracy.
+        ``predict`` takes the table's feature columns and gives the expected change of accuracy.
 
     Raises
     ------
@@ -109,8 +162,9 @@ def fit_fusion(table, model="random-forest"):
     _check_model(model)
     if len(table) < 2:
         raise SfusionError(f"a fusion needs at least two tried removals; there are {len(table)}")
-    table = table.sort_values([*SIGNALS, LABEL])
-    return clone(FUSION_MODELS[model]).fit(table[list(SIGNALS)], table[LABEL])
+    names = next(names for names in READS.values() if set(names) <= set(table))
+    table = table.sort_values([*names, LABEL])
+    return clone(FUSION_MODELS[model]).fit(table[names], table[LABEL])
 
 
 def _folds(table, model):

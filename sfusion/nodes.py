@@ -7,6 +7,7 @@ path, so neither the strategies that are present nor the order of the work chang
 
 import contextlib
 import functools
+import os
 import time
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ from sfusion import models
 from sfusion.errors import SfusionError
 from sfusion.profiles import Profile
 from sfusion.runs import SCHEMA, content_key, write_atomically
-from sfusion.signals import SIGNALS, extract_signals
+from sfusion.signals import MEASURES, extract_signals
 from sfusion.tasks import load_task
 from sfusion.training import (
     accuracies,
@@ -130,6 +131,7 @@ def _load_weights(unit, path, file):
     """Put cached weights into the pretrained model without the path's layers; None if absent."""
     try:
         state = load_file(file)
+        os.utime(file)  # the cache drops what was used longest ago
     except (FileNotFoundError, SafetensorError):
         return None  # never cached, trimmed, or torn: it is trained again
     model = models.remove_layers(unit_model(unit), path)
@@ -220,8 +222,9 @@ def compute_node(unit, path, store, key=None):
     Returns
     -------
     dict
-        ``validation_accuracy``, ``test_accuracy`` (shares); ``signals`` (a list a signal, one
-        number a layer that is left); ``seconds`` for training, evaluation and signals.
+        ``validation_accuracy``, ``test_accuracy`` (shares); ``signals`` (a list a measure, one
+        number a layer that is left); ``seconds`` for training, evaluation and signals: of the
+        processor, which other work on the machine does not lengthen; on a card, of the clock.
     """
     spec = node_spec(unit, path)
     check_key(spec, key)
@@ -229,19 +232,22 @@ def compute_node(unit, path, store, key=None):
     if record is not None:
         return record
     task, precision = unit_task(unit), spec["precision"]
+    clock = time.process_time if spec["device"] == "cpu" else time.perf_counter
     with fixed_threads(unit.profile.threads):
-        start = time.perf_counter()
+        start = clock()
         model = grow(unit, path, store)
-        trained = time.perf_counter()
+        trained = clock()
         scores = accuracies(model, task, precision)
-        evaluated = time.perf_counter()
+        evaluated = clock()
         generator = torch.Generator().manual_seed(derive_seed("probe", unit.seed))
         chosen = torch.randperm(len(task.train), generator=generator)[: unit.profile.sizes.probe]
-        signals = extract_signals(model, task.train.take(chosen), precision=precision)
-        probed = time.perf_counter()
+        signals = extract_signals(
+            model, task.train.take(chosen), precision=precision, measures=MEASURES
+        )
+        probed = clock()
     record = {
         **scores,
-        "signals": {slug: signals[slug].tolist() for slug in SIGNALS},
+        "signals": {slug: signals[slug].tolist() for slug in MEASURES},
         "seconds": {
             "training": trained - start,
             "evaluation": evaluated - trained,

@@ -96,6 +96,8 @@ class Profile(_Checked):
         Samples a split.
     random_orders : int
         Draws of the random baseline, a seed.
+    subsets : tuple of str
+        Tasks on which every set of layers is trained, to know the best one.
     threads : int
         Threads a run: results are bitwise stable only while this is fixed.
     precision : {"auto", "fp32", "bf16"}
@@ -115,6 +117,7 @@ class Profile(_Checked):
     max_length: PositiveInt = 32
     sizes: Sizes
     random_orders: Annotated[int, Field(ge=0)] = 5
+    subsets: Annotated[tuple[str, ...], Field(strict=False)] = ()
     threads: PositiveInt = 1
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     original: Recipe

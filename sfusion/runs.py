@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sfusion.errors import SfusionError
 
-SCHEMA = 1  # raised whenever the code comes to compute something else from the same inputs
+SCHEMA = 2  # raised whenever the code comes to compute something else from the same inputs
 
 
 def content_key(spec):
@@ -65,6 +65,14 @@ def write_atomically(file, content):
         raise
 
 
+def _weights_gb():
+    text = os.environ.get("SFUSION_WEIGHTS_GB", "4")
+    try:
+        return float(text)
+    except ValueError:
+        raise SfusionError(f"SFUSION_WEIGHTS_GB={text!r}: give a number of GB") from None
+
+
 class RecordStore:
     """Records in a folder, one JSON file each; safe under several processes.
 
@@ -76,13 +84,14 @@ class RecordStore:
     ----------
     folder : Path
         Made when missing.
-    weights_gb : float
-        Size to which :meth:`trim` cuts the cache of weights, in GB (10^9 bytes).
+    weights_gb : float, optional
+        Size to which :meth:`trim` cuts the cache of weights, in GB (10^9 bytes); by default
+        ``SFUSION_WEIGHTS_GB``, or 4.
     """
 
-    def __init__(self, folder, weights_gb=4.0):
+    def __init__(self, folder, weights_gb=None):
         self.folder = Path(folder)
-        self.weights_gb = weights_gb
+        self.weights_gb = _weights_gb() if weights_gb is None else weights_gb
 
     def _file(self, key):
         return self.folder / "records" / key[:2] / f"{key}.json"
@@ -152,7 +161,7 @@ class RecordStore:
         return self.folder / "weights" / f"{content_key(spec)}.safetensors"
 
     def trim(self, limit_gb=None):
-        """Remove the oldest cached weights until the rest fit.
+        """Remove the cached weights that were used longest ago until the rest fit.
 
         Parameters
         ----------

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sfusion.fusion import FUSION_MODELS, standardise
-from sfusion.signals import SIGNALS
+from sfusion.fusion import FUSION_MODELS, features
+from sfusion.signals import REDUNDANCY, SIGNALS
 
 IN_DATASET, TRANSFER = "in-dataset", "leave-one-dataset-out"
 
@@ -21,7 +21,7 @@ class View:
     layers : tuple of int
         Layers that are left, by their number in the original model.
     signals : DataFrame
-        A row a layer that is left (same order), a column a signal.
+        A row a layer that is left (same order), a column a measure of ``MEASURES``.
     rng : numpy.random.Generator
         Depends on the seed and the strategy's name alone, so a random order is drawn once.
     fusion : object, optional
@@ -50,6 +50,9 @@ class Strategy:
         the one nearest the output (declared here).
     learned_from : str, optional
         For fusions: which removals it was fitted on.
+    model, reads : str, optional
+        For fusions: the regressor, of ``FUSION_MODELS``, and what it reads, see
+        :func:`sfusion.fusion.features`.
     """
 
     name: str
@@ -57,6 +60,8 @@ class Strategy:
     group: str
     score: Callable
     learned_from: str | None = None
+    model: str | None = None
+    reads: str = "signals"
 
 
 def choose(strategy, view):
@@ -86,19 +91,29 @@ def _by_signal(signal):
     )
 
 
-def _by_fusion(name, title, learned_from):
+def _by_fusion(model, learned_from, reads="signals"):
+    control = {"signals": "", "position": ", position alone", "shuffled": ", shuffled signals"}
+    transfer = learned_from == TRANSFER
     return Strategy(
-        name,
-        title,
-        "fusion",
-        lambda view: view.fusion.predict(standardise(view.signals)),
+        model + ("" if reads == "signals" else f"-{reads}") + ("-transfer" if transfer else ""),
+        _FUSION_TITLES[model] + control[reads] + (", transfer" if transfer else ""),
+        "fusion" if reads == "signals" else "control",
+        lambda view: view.fusion.predict(
+            features(view.signals, view.layers, view.depth, reads, view.rng)
+        ),
         learned_from,
+        model,
+        reads,
     )
 
 
 def _random(view):
     order = view.rng.permutation(view.depth)
     return -order[list(view.layers)]
+
+
+def _looks(view):
+    raise NotImplementedError("the greedy oracle chooses after training: see sfusion.walk.greedy")
 
 
 _FUSION_TITLES = {"linear-regression": "Linear regression", "random-forest": "Random forest"}
@@ -108,13 +123,29 @@ STRATEGIES = {
     strategy.name: strategy
     for strategy in (
         *(_by_signal(signal) for signal in SIGNALS.values()),
-        *(_by_fusion(name, _FUSION_TITLES[name], IN_DATASET) for name in FUSION_MODELS),
         *(
-            _by_fusion(f"{name}-transfer", f"{_FUSION_TITLES[name]}, transfer", TRANSFER)
-            for name in FUSION_MODELS
+            _by_fusion(model, learned_from)
+            for learned_from in (IN_DATASET, TRANSFER)
+            for model in FUSION_MODELS
+        ),
+        # What a fusion could know without any signal, and what it makes of noise.
+        *(
+            _by_fusion("random-forest", learned_from, reads)
+            for reads in ("position", "shuffled")
+            for learned_from in (IN_DATASET, TRANSFER)
         ),
         Strategy("random", "Random order", "random", _random),
+        # Poor Man's BERT, Sajjad et al. 2020, arXiv:2004.03844
         Strategy("top-first", "Top layers first", "position", lambda view: view.layers),
+        Strategy(
+            "bottom-first",
+            "Bottom layers first",
+            "position",
+            lambda view: [-layer for layer in view.layers],
+        ),
+        *(_by_signal(measure) for measure in REDUNDANCY.values()),
+        # Not a rule but a search: it trains every child and looks, see sfusion.walk.greedy.
+        Strategy("greedy-oracle", "Greedy oracle", "search", _looks),
     )
 }
 

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 
 from sfusion.distillation import ARMS, compute_distillation, distillation_spec
 from sfusion.errors import SfusionError
-from sfusion.fusion import fit_fusion, training_table
+from sfusion.fusion import READS, fit_fusion, training_table
 from sfusion.models import layer_stack, load_tokenizer, remove_layers, size
 from sfusion.nodes import (
     Unit,
@@ -29,10 +29,10 @@ from sfusion.parallel import jobs, pool, progress
 from sfusion.profiles import ROOT, load_profile
 from sfusion.results import BUILD, COMMITTED, STAGES, Results, load_results
 from sfusion.runs import RecordStore, content_key
-from sfusion.signals import SIGNALS
+from sfusion.signals import MEASURES
 from sfusion.strategies import IN_DATASET, STRATEGIES, expand
 from sfusion.training import default_device, resolve_precision
-from sfusion.walk import walk
+from sfusion.walk import greedy, subsets, walk
 
 DISTILLED_STRATEGY = "random-forest"  # the path that claim C3 speaks of
 TASK_COLUMNS = [
@@ -154,23 +154,30 @@ def _frames(units, records):
             }
         )
         signals += [
-            {**key, "layer": layer, **{slug: record["signals"][slug][i] for slug in SIGNALS}}
+            {**key, "layer": layer, **{slug: record["signals"][slug][i] for slug in MEASURES}}
             for i, layer in enumerate(left)
         ]
     return pd.DataFrame(nodes), pd.DataFrame(signals)
 
 
-def _fit_fusions(units, labels, table):
+def _fit_fusions(units, labels, nodes, signals):
     """Fit each fusion strategy for each unit: on its own tree, or on all other tasks' trees."""
+    wanted = {STRATEGIES[label].reads for label in labels}
+    tables = {reads: training_table(nodes, signals, reads) for reads in READS if reads in wanted}
+    others = {}  # one fit serves all seeds of a task
     fusions = {}
     for unit in units:
-        own = table["task"] == unit.task
         for label in labels:
             strategy = STRATEGIES[label]
-            rows = own & (table["seed"] == unit.seed)
-            if strategy.learned_from != IN_DATASET:
-                rows = ~own
-            fusions[unit, label] = fit_fusion(table[rows], label.removesuffix("-transfer"))
+            table = tables[strategy.reads]
+            own = table["task"] == unit.task
+            if strategy.learned_from == IN_DATASET:
+                rows = own & (table["seed"] == unit.seed)
+                fusions[unit, label] = fit_fusion(table[rows], strategy.model)
+                continue
+            if (unit.task, label) not in others:
+                others[unit.task, label] = fit_fusion(table[~own], strategy.model)
+            fusions[unit, label] = others[unit.task, label]
     return fusions
 
 
@@ -219,19 +226,27 @@ def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
     store = RecordStore(Path(folder) / "store")
     units = [Unit(profile, task, seed) for task in profile.tasks for seed in profile.seeds]
     names = _known_strategies(STRATEGIES if strategies is None else strategies, profile)
-    plain = [name for name in names if STRATEGIES[name].learned_from is None]
+    plain = [
+        name for name in names if STRATEGIES[name].learned_from is None and name != "greedy-oracle"
+    ]
     fused = [name for name in names if STRATEGIES[name].learned_from is not None]
     labels = [] if upto == "signals" else expand(plain, profile.random_orders)
     records, visits = walk(units, labels, store, title="single strategies", quiet=quiet)
     if upto in ("fusion", "distillation") and fused:
         if not labels:
             raise SfusionError("fusions learn from the walks of other strategies: name some too")
-        table = training_table(*_frames(units, records))
-        fusions = _fit_fusions(units, fused, table)
+        fusions = _fit_fusions(units, fused, *_frames(units, records))
         more, choices = walk(
             units, fused, store, fusions=fusions, title="fusion strategies", quiet=quiet
         )
         records, visits = {**records, **more}, pd.concat([visits, choices], ignore_index=True)
+    # The fusions learn from the first walk alone: the searches would show them the answer.
+    if upto != "signals" and "greedy-oracle" in names:
+        more, choices = greedy(units, store, quiet=quiet)
+        records, visits = {**records, **more}, pd.concat([visits, choices], ignore_index=True)
+    searched = [unit for unit in units if unit.task in profile.subsets]
+    if upto != "signals" and searched:
+        records |= subsets(searched, store, quiet=quiet)
     nodes, signals = _frames(units, records)
     with pool(profile.threads) as run:
         tasks = list(run(compute_task, [(unit, store) for unit in units]))

@@ -336,6 +336,15 @@ def test_trim_uses_the_stores_own_limit_and_spares_records(tmp_path):
     assert store.get(SPEC) == RESULT
 
 
+def test_the_limit_comes_from_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("SFUSION_WEIGHTS_GB", "0.5")
+    assert RecordStore(tmp_path).weights_gb == 0.5
+    monkeypatch.setenv("SFUSION_WEIGHTS_GB", "much")
+    with pytest.raises(SfusionError) as error:
+        RecordStore(tmp_path)
+    assert "SFUSION_WEIGHTS_GB='much'" in tiny.one_line(error)
+
+
 def test_trim_of_an_empty_store(store):
     store.trim(0)
     assert not store.folder.exists()

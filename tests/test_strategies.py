@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sfusion import SIGNALS, STRATEGIES
 from sfusion.fusion import FUSION_MODELS, standardise
 from sfusion.nodes import Unit
+from sfusion.signals import MEASURES, REDUNDANCY
 from sfusion.strategies import IN_DATASET, TRANSFER, View, choose, expand, lookup
 from sfusion.walk import next_layer
 
@@ -20,7 +21,7 @@ def _view(signals, layers=None, depth=None, fusion=None, seed=0):
     """Look at a table of signals; other signals than those given point elsewhere."""
     length = len(next(iter(signals.values())))
     rng = np.random.default_rng(99)
-    frame = pd.DataFrame({n: signals.get(n, rng.normal(size=length)) for n in NAMES})
+    frame = pd.DataFrame({n: signals.get(n, rng.normal(size=length)) for n in MEASURES})
     layers = tuple(range(length)) if layers is None else layers
     depth = depth or max(layers) + 1
     return View(layers, frame, np.random.default_rng(seed), fusion, depth)
@@ -28,7 +29,7 @@ def _view(signals, layers=None, depth=None, fusion=None, seed=0):
 
 def _record(layers):
     rng = np.random.default_rng(0)
-    return {"signals": {name: rng.normal(size=len(layers)).tolist() for name in NAMES}}
+    return {"signals": {name: rng.normal(size=len(layers)).tolist() for name in MEASURES}}
 
 
 def _walk(label, depth, seed=0):
@@ -43,14 +44,18 @@ def test_the_registry_covers_what_the_paper_compares_and_the_controls():
     fusions = ["linear-regression", "random-forest"]
     assert list(FUSION_MODELS) == fusions
     assert len(NAMES) == 12
-    expected = [*NAMES, *fusions, *(f"{name}-transfer" for name in fusions), "random", "top-first"]
+    transferred = [f"{name}-transfer" for name in fusions]
+    controls = [f"random-forest-{reads}" for reads in ("position", "shuffled")]
+    controls = [name + end for name in controls for end in ("", "-transfer")]
+    baselines = ["random", "top-first", "bottom-first", "block-influence", "angular-distance"]
+    expected = [*NAMES, *fusions, *transferred, *controls, *baselines, "greedy-oracle"]
     assert list(STRATEGIES) == expected
     assert all(name == strategy.name for name, strategy in STRATEGIES.items())
     assert len({s.title for s in STRATEGIES.values()}) == len(STRATEGIES)
     learned = {name: s.learned_from for name, s in STRATEGIES.items() if s.learned_from}
     assert learned == {
-        **dict.fromkeys(fusions, IN_DATASET),
-        **{f"{name}-transfer": TRANSFER for name in fusions},
+        name: TRANSFER if name.endswith("-transfer") else IN_DATASET
+        for name in (*fusions, *transferred, *controls)
     }
 
 
@@ -90,9 +95,30 @@ def test_a_fusion_removes_the_layer_that_costs_least(name):
     fusion = Expected()
     view = _view({"energy": [1.0, 2.0, 3.0, 4.0]}, (0, 3, 4, 6), fusion=fusion)
     assert choose(STRATEGIES[name], view) == 4
-    # It sees the signals as the fit saw them: standardised over the layers that are left.
-    pd.testing.assert_frame_equal(fusion.features, standardise(view.signals))
-    assert list(fusion.features) == NAMES
+    # It sees the layers as the fit saw them.
+    scaled = standardise(view.signals[NAMES])
+    if STRATEGIES[name].reads == "signals":
+        pd.testing.assert_frame_equal(fusion.features, scaled)
+    elif STRATEGIES[name].reads == "shuffled":
+        columns = fusion.features.to_numpy().T.tolist()
+        assert columns != scaled.to_numpy().T.tolist()
+        rows = sorted(map(tuple, fusion.features.to_numpy()))
+        assert rows == sorted(map(tuple, scaled.to_numpy()))
+    else:
+        assert fusion.features["place_left"].tolist() == [0, 1 / 3, 2 / 3, 1]
+        assert fusion.features["place_original"].tolist() == [0, 3 / 6, 4 / 6, 1]
+        assert fusion.features["share_left"].tolist() == [4 / 7] * 4
+
+
+@pytest.mark.parametrize("layers", [(0,), (0, 1, 2), (2, 5, 7)])
+def test_bottom_first_removes_the_bottom(layers):
+    view = _view({"energy": [0.0] * len(layers)}, layers)
+    assert choose(STRATEGIES["bottom-first"], view) == min(layers)
+
+
+@pytest.mark.parametrize("name", REDUNDANCY)
+def test_a_redundancy_baseline_removes_the_layer_that_changes_least(name):
+    assert choose(STRATEGIES[name], _view({name: [3.0, 1.0, 2.0]}, (1, 4, 6))) == 4
 
 
 @pytest.mark.parametrize("layers", [(0,), (0, 1, 2), (2, 5, 7)])
@@ -133,7 +159,7 @@ def test_random_orders_take_every_layer_first():
 
 def test_a_choice_does_not_depend_on_the_task_where_it_reads_no_signal():
     units = [Unit(None, task, 0) for task in ("t", "u")]
-    for label in ("random-0", "top-first"):
+    for label in ("random-0", "top-first", "bottom-first"):
         assert len({next_layer(u, (), _record(range(5)), label, 5) for u in units}) == 1
 
 

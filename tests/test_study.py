@@ -1,5 +1,6 @@
 """The study: all stages of the paper through one code, for six layers and for twelve."""
 
+import itertools
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ import tiny
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from sfusion import SIGNALS, STRATEGIES, SfusionError, load_profile
+from sfusion import STRATEGIES, SfusionError, load_profile
 from sfusion.analysis import curves, distilled
 from sfusion.claims import CLAIMS, scoreboard
 from sfusion.distillation import ARMS
@@ -17,10 +18,11 @@ from sfusion.models import layer_stack, load_model, remove_layers, size
 from sfusion.nodes import Unit, unit_task
 from sfusion.profiles import Profile
 from sfusion.results import load_results
+from sfusion.signals import MEASURES
 from sfusion.strategies import expand
 from sfusion.study import compute, machine
 
-SIGNAL_NAMES = list(SIGNALS)
+SIGNAL_NAMES = list(MEASURES)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,10 +60,26 @@ def test_every_strategy_is_walked_on_every_unit(results, profile):
     assert set(found) == expected
 
 
-def test_nodes_are_the_paths_that_were_visited(results):
+def test_nodes_are_the_paths_that_were_visited_or_searched(results, profile):
     key = ["task", "seed", "path"]
     nodes = set(map(tuple, results.nodes[key].to_numpy()))
-    assert nodes == set(map(tuple, results.visits[key].to_numpy()))
+    visited = set(map(tuple, results.visits[key].to_numpy()))
+    assert visited < nodes
+    oracle = results.visits[(results.visits["strategy"] == "greedy-oracle")]
+    passed_over = {
+        (one.task, one.seed, f"{one.path}-{layer}".strip("-"))
+        for one in oracle[oracle["removed"] < 3].itertuples()
+        for layer in range(4)
+        if str(layer) not in one.path.split("-")
+    }
+    sets = {
+        (task, 0, "-".join(map(str, path)))
+        for task in profile.subsets
+        for removed in (1, 2, 3)
+        for path in itertools.combinations((3, 2, 1, 0), removed)
+    }
+    assert sets
+    assert nodes == visited | passed_over | sets
     assert len(nodes) == len(results.nodes)
     assert results.nodes[["validation_accuracy", "test_accuracy"]].stack().between(0, 1).all()
 
@@ -140,7 +158,9 @@ def test_fusions_of_the_own_tree_and_of_the_others_differ(results, monkeypatch, 
     compute(profile, folder, quiet=True)
     # Of each model: first unit in-dataset and transfer, then the second.
     expected = [[("agnews", 0)], [("imdb", 0)], [("imdb", 0)], [("agnews", 0)]]
-    assert asked == {"linear-regression": expected, "random-forest": expected}
+    # The forest also reads positions, and shuffled signals.
+    thrice = expected[:2] * 3 + expected[2:] * 3
+    assert asked == {"linear-regression": expected, "random-forest": thrice}
 
 
 def test_stages_stop_where_they_are_told(profile, folder, results):
@@ -232,7 +252,7 @@ def test_the_papers_profile_runs_through_the_same_code(tmp_path):
         assert sorted(set(nodes["layers"])) == list(range(1, 13))
         assert 12 <= len(nodes) <= 12 + 11
     lengths = results.nodes["layers"].sum()
-    assert results.signals.shape == (lengths, 4 + 12)
+    assert results.signals.shape == (lengths, 4 + 14)
     # The original's extra steps once, and both other arms at every depth.
     assert len(results.distillation) == 9 * (1 + 2 * len(depths))
     assert len(distilled(results)) == 9 * (2 + 3 * len(depths))

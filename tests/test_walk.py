@@ -28,12 +28,14 @@ from sfusion.nodes import (
     unit_task,
 )
 from sfusion.runs import RecordStore, content_key
+from sfusion.signals import MEASURES
 from sfusion.strategies import STRATEGIES, expand
 from sfusion.study import compute
 from sfusion.training import accuracies, derive_seed
-from sfusion.walk import walk
+from sfusion.walk import greedy, subsets, walk
 
-SINGLE = expand([name for name, s in STRATEGIES.items() if s.learned_from is None], 2)
+PLAIN = [s.name for s in STRATEGIES.values() if not s.learned_from and s.group != "search"]
+SINGLE = expand(PLAIN, 2)
 FEW = ("energy", "weight-norm", "attention-entropy", "random", "random-forest")
 DEPTH = 4
 
@@ -191,7 +193,7 @@ def test_a_node_is_its_parent_without_the_layer_and_fine_tuned(path, unit, tmp_p
     )
     order = torch.Generator().manual_seed(derive_seed("probe", unit.seed))
     probe = torch.randperm(len(task.train), generator=order)[: profile.sizes.probe]
-    signals = extract_signals(model, task.train.take(probe))
+    signals = extract_signals(model, task.train.take(probe), measures=MEASURES)
     assert record["signals"] == {name: signals[name].tolist() for name in signals}
 
 
@@ -211,6 +213,37 @@ def test_a_shared_prefix_is_trained_once(unit, trained, tmp_path):
     assert len(trained) == len(records) == visits["path"].nunique()
     assert set(Counter(trained).values()) == {1}
     assert len(records) < 1 + len(SINGLE) * (DEPTH - 1)  # some strategies do agree
+
+
+def test_the_oracle_takes_the_child_of_highest_validation_accuracy(unit, together, trained):
+    store = RecordStore(together.folder / "store")
+    before = set(tiny.records(together.folder))
+    records, visits = greedy([unit], store, quiet=True)
+    assert visits["strategy"].unique().tolist() == ["greedy-oracle"]
+    assert visits["removed"].tolist() == list(range(DEPTH))
+    path = ()
+    for name in visits["path"][1:]:
+        children = [(*path, layer) for layer in range(DEPTH) if layer not in path]
+        best = max(records[unit, child]["validation_accuracy"] for child in children)
+        ties = [c for c in children if records[unit, c]["validation_accuracy"] == best]
+        path = max(ties)
+        assert name == "-".join(map(str, path))
+    assert len(records) == DEPTH * (DEPTH + 1) // 2 - 1
+    # Children that the strategies had trained are shared.
+    new = set(tiny.records(together.folder)) - before
+    assert 0 < len(new) < len(records)
+    assert len(trained) >= len(new)
+
+
+def test_every_set_of_layers_is_trained_once_from_the_top_down(unit, together):
+    records = subsets([unit], RecordStore(together.folder / "store"), quiet=True)
+    paths = [path for _, path in records]
+    assert len(paths) == len({frozenset(path) for path in paths}) == 2**DEPTH - 2
+    assert all(list(path) == sorted(path, reverse=True) for path in paths)
+    top = together.visits[together.visits["strategy"] == "top-first"]
+    for name in top["path"][1:]:
+        node = unit, tuple(map(int, name.split("-")))
+        assert _timeless(records[node]) == _timeless(together.records[node])
 
 
 def test_the_second_walk_trains_nothing(profile, whole, trained, put):
@@ -243,6 +276,18 @@ def test_a_cache_without_room_changes_nothing(unit, together, tmp_path):
     assert not list((tmp_path / "store" / "weights").iterdir())
     for node, record in records.items():
         assert _timeless(record) == _timeless(together.records[node])
+
+
+def test_weights_that_are_used_stay_longest(unit, tmp_path):
+    store = RecordStore(tmp_path / "store")
+    walk([unit], ["energy"], store, quiet=True)
+    root = store.weights_file(node_spec(unit, ()))
+    for file in root.parent.iterdir():
+        os.utime(file, (0, 0))
+    grow(unit, (), store)
+    size = root.stat().st_size
+    store.trim(size / 1e9)
+    assert [file.name for file in root.parent.iterdir()] == [root.name]
 
 
 def test_torn_or_incomplete_weights_are_trained_again(unit, together, tmp_path):

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel, BertTokenizer
 
 from sfusion.profiles import Profile
 from sfusion.results import Results
-from sfusion.signals import SIGNALS
+from sfusion.signals import MEASURES
 from sfusion.strategies import STRATEGIES, expand
 
 THEMES = (
@@ -100,6 +100,7 @@ def make_profile(model, tasks=("agnews", "imdb"), **changes):
         "max_length": 12,
         "sizes": {"train": 48, "validation": 24, "test": 24, "probe": 24},
         "random_orders": 2,
+        "subsets": tasks[:1],
         "precision": "fp32",
         "original": {**recipe, "samples": 48},
         "recovery": recipe,
@@ -116,13 +117,13 @@ def one_line(error):
 
 
 LABELS = tuple(expand(STRATEGIES, 2))
-WIDE = 40  # so many layers that every strategy can have a path of its own
+WIDE = 60  # so many layers that every strategy can have a path of its own
 
 
 def path_of(label, removed):
-    """Give every strategy its own way: layer k, then layer k + 20 (k is its place in the list)."""
+    """Give every strategy its own way: layer k, then layer k + 30 (k is its place in the list)."""
     number = LABELS.index(label) + 1
-    return "-".join(map(str, (number, number + 20)[:removed]))
+    return "-".join(map(str, (number, number + 30)[:removed]))
 
 
 def sizes_of(layers):
@@ -176,7 +177,7 @@ def make_results(
     keys = ["task", "seed", "path"]
     for key in nodes:
         for layer in (0, WIDE - 1):
-            values = dict(zip(SIGNALS, rng.normal(size=len(SIGNALS)), strict=True))
+            values = dict(zip(MEASURES, rng.normal(size=len(MEASURES)), strict=True))
             signals.append({**dict(zip(keys, key, strict=True)), "layer": layer, **values})
     accuracies = ["validation_accuracy", "test_accuracy"]
     return Results(
