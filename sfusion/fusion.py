@@ -102,8 +102,8 @@ def training_table(nodes, signals, reads="signals"):
     signals : DataFrame
         Columns ``task``, ``seed``, ``path``, ``layer`` and the twelve signals.
     reads : str
-        What the fusion reads, see :func:`features`; the shuffled signals are dealt by a
-        generator of seed 0.
+        What the fusion reads, see :func:`features`; shuffled signals are dealt the same way
+        whatever other rows there are.
 
     Returns
     -------
@@ -115,12 +115,11 @@ def training_table(nodes, signals, reads="signals"):
     unit = ["task", "seed"]
     names = READS[reads]
     depth = int(signals["layer"].max()) + 1
-    rng = np.random.default_rng(0)
-    ordered = signals.sort_values([*unit, "path", "layer"])
-    scaled = [
-        part[[*unit, "path", "layer"]].join(features(part, part["layer"], depth, reads, rng))
-        for _, part in ordered.groupby([*unit, "path"])
-    ]
+    scaled = []
+    for key, part in signals.sort_values("layer").groupby([*unit, "path"]):
+        rng = np.random.default_rng(list("/".join(map(str, key)).encode()))
+        read = features(part, part["layer"], depth, reads, rng)
+        scaled.append(part[[*unit, "path", "layer"]].join(read))
     scaled = pd.concat(scaled, ignore_index=True)
     children = nodes.loc[nodes["path"] != "", [*unit, "path", "validation_accuracy"]].copy()
     split = [path.rpartition("-") for path in children["path"]]

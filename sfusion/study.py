@@ -161,23 +161,22 @@ def _frames(units, records):
 
 
 def _fit_fusions(units, labels, nodes, signals):
-    """Fit each fusion strategy for each unit: on its own tree, or on all other tasks' trees."""
+    """Fit each fusion strategy for each unit: on its own tree, or on all other tasks' trees.
+
+    Of the others, those of the same seed: so seeds are replicates of the fusion too, and no
+    unit's fusion depends on which other seeds are run.
+    """
     wanted = {STRATEGIES[label].reads for label in labels}
     tables = {reads: training_table(nodes, signals, reads) for reads in READS if reads in wanted}
-    others = {}  # one fit serves all seeds of a task
     fusions = {}
     for unit in units:
         for label in labels:
             strategy = STRATEGIES[label]
             table = tables[strategy.reads]
+            table = table[table["seed"] == unit.seed]
             own = table["task"] == unit.task
-            if strategy.learned_from == IN_DATASET:
-                rows = own & (table["seed"] == unit.seed)
-                fusions[unit, label] = fit_fusion(table[rows], strategy.model)
-                continue
-            if (unit.task, label) not in others:
-                others[unit.task, label] = fit_fusion(table[~own], strategy.model)
-            fusions[unit, label] = others[unit.task, label]
+            rows = own if strategy.learned_from == IN_DATASET else ~own
+            fusions[unit, label] = fit_fusion(table[rows], strategy.model)
     return fusions
 
 
