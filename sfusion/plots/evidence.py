@@ -1,0 +1,155 @@
+"""Figures of the evidence beyond the paper: contrasts, regret, overhead."""
+
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, NullLocator
+
+from sfusion.analysis import UNIT
+from sfusion.contrasts import MEASURES
+from sfusion.plots.look import (
+    COLOURS,
+    COLUMN,
+    FOLDS,
+    PAGE,
+    ZERO,
+    PlainFigure,
+    appearance,
+    bounds,
+    legend_below,
+    name_rows,
+    ordered,
+    separate,
+    styled,
+)
+from sfusion.strategies import STRATEGIES
+
+_MEASURE_LOOKS = {
+    "area": {"marker": "o", "markerfacecolor": COLOURS["fusion"]},
+    "honest": {"marker": "s", "markerfacecolor": "white"},
+}
+
+
+@styled
+def contrasts(table):
+    """Draw every contrast as an interval, and how probable an improvement is.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`sfusion.contrasts.contrasts`.
+
+    Returns
+    -------
+    Figure
+        Left the difference in points of test accuracy, right the probability that the first is
+        better on a task and seed drawn at random; 95% bootstrap intervals over tasks and seeds.
+    """
+    titles = list(dict.fromkeys(table["contrast"]))
+    figure = PlainFigure(figsize=(PAGE, 0.36 * len(titles) + 1.0))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.6, 1])
+    left.axvline(0, **ZERO)
+    right.axvline(0.5, **ZERO)
+    columns = (
+        (left, 100, ("difference", "low", "high")),
+        (right, 1, ("improvement", "improvement_low", "improvement_high")),
+    )
+    for shift, measure in zip((-0.15, 0.15), MEASURES, strict=True):
+        part = table[table["measure"] == measure]
+        rows = [titles.index(title) + shift for title in part["contrast"]]
+        for axes, scale, (middle, low, high) in columns:
+            look = _MEASURE_LOOKS[measure] | {"color": COLOURS["fusion"], "markersize": 4}
+            axes.hlines(rows, scale * part[low], scale * part[high], color=look["color"], lw=0.9)
+            axes.plot(scale * part[middle], rows, linestyle="", **look)
+    left.set_yticks(range(len(titles)), titles)
+    left.set_ylim(len(titles) - 0.5, -0.5)
+    right.set_xlim(-0.03, 1.03)
+    left.set_xlabel("difference in test accuracy (points)")
+    right.set_xlabel("probability of improvement")
+    handles = [
+        Line2D([], [], color=COLOURS["fusion"], label=title, **_MEASURE_LOOKS[measure])
+        for measure, title in MEASURES.items()
+    ]
+    legend_below(figure, handles, 2, "test accuracy, 95% bootstrap interval over tasks and seeds")
+    return figure
+
+
+@styled
+def regret(frame):
+    """Draw how far the sets that strategies leave are from the best sets of their size.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`sfusion.scrutiny.regret`.
+
+    Returns
+    -------
+    Figure
+        Left the regret in points of test accuracy, mean over depths and tasks with its 95%
+        bootstrap interval over tasks and seeds, a small dot a task; right the place among all
+        sets of that size by validation.
+    """
+    names = ordered(frame["name"])
+    means = frame.groupby([*UNIT, "name"])[["regret", "place"]].mean()
+    figure = PlainFigure(figsize=(PAGE, 0.17 * len(names) + 0.8))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.4, 1])
+    left.axvline(0, **ZERO)
+    right.axvline(50, **ZERO)
+    for row, name in enumerate(names):
+        one = 100 * means.xs(name, level="name")
+        look = appearance(name) | {"linestyle": ""}
+        for axes, column in ((left, "regret"), (right, "place")):
+            spots = one[column].groupby(level="task").mean()
+            axes.plot(spots, [row + 0.22] * len(spots), "o", color="0.6", markersize=1.6)
+            mean, *arms = bounds([one[column]])
+            axes.errorbar(mean, [row], xerr=arms, **look)
+    name_rows(left, names)
+    for axes in (left, right):
+        separate(axes, names, color="0.85", linewidth=0.6)
+    left.set_xlabel("regret to the best set (points)\nmean over depths, 95% interval")
+    right.set_xlabel("sets of that size ranked below it (%)\n50: chance")
+    return figure
+
+
+@styled
+def overhead(table):
+    """Draw what each strategy costs against what it buys.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`sfusion.scrutiny.ledger`.
+
+    Returns
+    -------
+    Figure
+        Across, all FLOPs as a multiple of those of dropping the top layers; upwards, the mean
+        test accuracy over the depths less that of dropping the top layers, with its 95%
+        bootstrap interval over tasks and seeds.
+    """
+    figure = PlainFigure(figsize=(1.6 * COLUMN, 3.6))
+    axes = figure.subplots()
+    axes.axhline(0, **ZERO)
+    names = ordered(table.index)
+    counts = table["times"].round(3).value_counts()
+    placed = dict.fromkeys(counts.index, 0)
+    for name in names:
+        row, look = table.loc[name], appearance(name) | {"linestyle": ""}
+        cost = round(row["times"], 3)
+        # Strategies of one cost stand side by side.
+        spread = 0.012 * (placed[cost] - (counts[cost] - 1) / 2)
+        placed[cost] += 1
+        at = row["times"] * (1 + spread)
+        axes.vlines(at, row["low"], row["high"], color=look["color"], linewidth=0.7)
+        axes.plot([at], [row["gain"]], label=STRATEGIES[name].title, **look)
+    axes.set_xscale("log")
+    highest = table["times"].max()
+    ticks = [fold for fold in (*FOLDS, 16, 24, 32) if 0.9 <= fold <= 1.3 * highest]
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("FLOPs as a multiple of dropping the top layers")
+    axes.set_ylabel(
+        "mean test accuracy over the depths\nless that of dropping the top layers (points)"
+    )
+    legend_below(figure, axes.get_legend_handles_labels()[0], 3)
+    return figure

@@ -1,0 +1,170 @@
+"""Fusion under scrutiny: how far greedy choices are from the best set of layers, and their cost."""
+
+import pandas as pd
+
+from sfusion.analysis import UNIT, bootstrap, protocols, wide
+from sfusion.signals import MEASURES
+from sfusion.strategies import IN_DATASET, STRATEGIES, lookup
+
+
+def _gone(path):
+    return tuple(sorted(int(layer) for layer in path.split("-") if layer))
+
+
+def sets(results):
+    """Tabulate the accuracy of every set of removed layers that was trained from the top down.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    DataFrame
+        A row a task, seed and set: ``removed``, ``gone`` (a sorted tuple of layers) and the
+        accuracies; of the tasks on which every set was trained.
+    """
+    nodes = results.nodes[results.nodes["removed"] > 0].copy()
+    nodes["gone"] = nodes["path"].map(_gone)
+    canonical = nodes["path"] == ["-".join(map(str, reversed(gone))) for gone in nodes["gone"]]
+    columns = [*UNIT, "removed", "gone", "validation_accuracy", "test_accuracy"]
+    tasks = results.manifest["profile"].get("subsets", ())
+    return nodes.loc[canonical & nodes["task"].isin(tasks), columns].reset_index(drop=True)
+
+
+def regret(results, frame):
+    """Hold the set that each strategy leaves against the best set of that size.
+
+    The best set of a task is the one of highest mean validation accuracy over the seeds; all
+    sets are read on test, each trained along its own path from the top down, so that sets are
+    compared and not the orders in which strategies reached them. A regret below 0 is chance.
+
+    Parameters
+    ----------
+    results : Results
+    frame : DataFrame
+        From :func:`sfusion.analysis.curves`.
+
+    Returns
+    -------
+    DataFrame
+        A row a task, seed, strategy and number of removed layers: ``name``, ``set_accuracy``,
+        ``best_accuracy``, ``regret`` (their difference, shares of test accuracy) and ``place``,
+        the share of the other sets of that size that validation ranks below (1 for the best).
+    """
+    table = sets(results)
+    columns = [*UNIT, "strategy", "name", "removed"]
+    if table.empty:
+        return pd.DataFrame(columns=[*columns, "set_accuracy", "best_accuracy", "regret", "place"])
+    means = table.groupby(["task", "removed", "gone"], as_index=False)["validation_accuracy"].mean()
+    groups = means.groupby(["task", "removed"])["validation_accuracy"]
+    means["place"] = (groups.rank(method="average") - 1) / (groups.transform("size") - 1)
+    best = means.loc[groups.idxmax(), ["task", "removed", "gone"]]
+    best = best.merge(table, on=["task", "removed", "gone"])
+    best = best.rename(columns={"test_accuracy": "best_accuracy"})
+    walked = frame.loc[frame["removed"] > 0, [*columns, "path"]].copy()
+    walked["gone"] = walked["path"].map(_gone)
+    keys = [*UNIT, "removed", "gone"]
+    walked = walked.merge(table[[*keys, "test_accuracy"]], on=keys)
+    walked = walked.rename(columns={"test_accuracy": "set_accuracy"})
+    walked = walked.merge(best[[*UNIT, "removed", "best_accuracy"]], on=[*UNIT, "removed"])
+    walked = walked.merge(
+        means[["task", "removed", "gone", "place"]], on=["task", "removed", "gone"]
+    )
+    walked["regret"] = walked["best_accuracy"] - walked["set_accuracy"]
+    return walked[[*columns, "set_accuracy", "best_accuracy", "regret", "place"]]
+
+
+def _costs(results):
+    """Give, by layers that are left, FLOPs and seconds of one recovery and of one probe."""
+    profile = results.manifest["profile"]
+    nodes = results.nodes
+    pruned = nodes[nodes["removed"] > 0]
+    # The median: the first node of a worker pays for loading, a lost weight for its parents.
+    seconds = nodes.groupby("layers")[["evaluation", "probing"]].median()
+    seconds["training"] = pruned.groupby("layers")["training"].median()
+    flops = nodes.groupby("layers")["flops"].mean()
+    # A backward pass costs two forward passes.
+    return {
+        ("flops", "recovery"): 3 * flops * profile["recovery"]["samples"],
+        ("flops", "probe"): 3 * flops * profile["sizes"]["probe"],
+        ("seconds", "recovery"): seconds["training"],
+        ("seconds", "probe"): seconds["probing"],
+    }
+
+
+def _tried(results, name, unit):
+    """List the layer counts of the models that give a strategy its labels on one unit."""
+    if name == "greedy-oracle":  # every child of every model on its way
+        depth = int(results.nodes["layers"].max())
+        return [left - 1 for left in range(depth, 1, -1) for _ in range(left)]
+    mine = results.visits[(results.visits[UNIT] == list(unit)).all(axis=1)]
+    plain = [label for label in mine["strategy"].unique() if _is_plain(lookup(label))]
+    paths = mine.loc[mine["strategy"].isin(plain) & (mine["removed"] > 0), "path"].unique()
+    nodes = results.nodes[(results.nodes[UNIT] == list(unit)).all(axis=1)]
+    return nodes.loc[nodes["path"].isin(paths), "layers"].tolist()
+
+
+def _is_plain(strategy):
+    return strategy.learned_from is None and strategy.group != "search"
+
+
+def ledger(results, frame):
+    """Count what each strategy costs on the way down to one layer, and what that buys.
+
+    Counted is what a user would run who wants this strategy alone, from a fine-tuned model on.
+    A signal costs the one pass that gives all twelve, at every model with a choice left; a
+    fusion learned in the dataset costs, on top of its own way, the walks that gave its labels;
+    one learned elsewhere brings its labels along; the oracle trains every child.
+
+    Parameters
+    ----------
+    results : Results
+    frame : DataFrame
+        From :func:`sfusion.analysis.curves`.
+
+    Returns
+    -------
+    DataFrame
+        Index ``strategy`` (names). ``training``, ``signals``, ``labels``: TFLOPs, closed form;
+        ``seconds``: the same as measured, of one processor core or of the card; ``fit``:
+        seconds of fitting the fusion; ``times``: all TFLOPs over those of top-first; ``gain``
+        with ``low`` and ``high``: mean test accuracy over the depths less that of top-first, in
+        points, with its 95% bootstrap interval.
+    """
+    cost, depth = _costs(results), int(results.nodes["layers"].max())
+    units = list(results.tasks[UNIT].itertuples(index=False, name=None))
+    area = 100 * wide(protocols(frame), "area")
+    fits = results.manifest.get("fit_seconds", {})
+    down, probed = list(range(1, depth)), list(range(2, depth + 1))
+    rows = {}
+    for name in area:
+        strategy = STRATEGIES[name]
+        reads = name in MEASURES or (strategy.learned_from and strategy.reads != "position")
+        trained, seen, labelled = down, probed if reads else [], []
+        if name == "greedy-oracle":
+            trained = []  # its way is among the children
+        if name == "greedy-oracle" or strategy.learned_from == IN_DATASET:
+            labelled = [layers for unit in units for layers in _tried(results, name, unit)]
+        flops, seconds = (
+            {
+                "training": sum(cost[kind, "recovery"][n] for n in trained),
+                "signals": sum(cost[kind, "probe"][n] for n in seen),
+                "labels": sum(cost[kind, "recovery"][n] for n in labelled) / len(units),
+            }
+            for kind in ("flops", "seconds")
+        )
+        rows[name] = {
+            **{part: number / 1e12 for part, number in flops.items()},
+            "seconds": sum(seconds.values()),
+            "fit": fits.get(name, 0.0),
+            "times": sum(flops.values()) / sum(cost["flops", "recovery"][n] for n in down),
+            **dict(
+                zip(
+                    ("gain", "low", "high"),
+                    bootstrap(area[name] - area["top-first"]),
+                    strict=True,
+                )
+            ),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
