@@ -55,6 +55,12 @@ NOTEBOOKS = {
         figures=("accuracy_to_size", "ratio_by_denominator", "protocol_gap", "scoreboard"),
         tables=("ratio_readings", "protocols", "scoreboard"),
     ),
+    "06_beyond_the_paper": Notebook(
+        "Baselines, transfer, controls, the best set, the bill",
+        "distillation",
+        figures=("contrasts", "scrutiny", "regret", "overhead"),
+        tables=("contrasts", "scrutiny", "regret", "overhead"),
+    ),
 }
 
 

@@ -1,6 +1,7 @@
 """Figures on fabricated results of the real shape: few and many tasks, one seed and several."""
 
 import functools
+import itertools
 import os
 import subprocess
 import sys
@@ -26,8 +27,10 @@ from sfusion.analysis import (
     standardised_signals,
 )
 from sfusion.claims import CLAIMS, judge, ratio_readings, scoreboard
+from sfusion.contrasts import contrasts
 from sfusion.errors import SfusionError
 from sfusion.results import Results
+from sfusion.scrutiny import ledger, regret
 from sfusion.signals import SIGNALS
 from sfusion.strategies import STRATEGIES, expand
 
@@ -90,13 +93,19 @@ def make_results(tasks, seeds, layers=6, draws=5):
                             more += _rng(arm, task, seed, removed).normal(0, 0.006)
                             taught = {"arm": arm, "test_accuracy": node["test_accuracy"] + more}
                             arms.append({key: node[key] for key in keys} | taught)
+            if task == tasks[0] and layers == 6:
+                for removed in range(1, layers):
+                    for gone in itertools.combinations(reversed(range(layers)), removed):
+                        node = _node(task, seed, gone, layers)
+                        nodes[task, seed, node["path"]] = node
     pool = [
         {"task": task, "seed": seed, "classes": 4, "floor_accuracy": _rng(task).uniform(0.4, 0.6)}
         for task in tasks
         for seed in range(seeds)
     ]
     frames = map(pd.DataFrame, (pool, list(nodes.values()), signals, visits, arms))
-    return Results(*frames, manifest={})
+    searched = {"subsets": tasks[:1], "recovery": {"samples": 640}, "sizes": {"probe": 128}}
+    return Results(*frames, manifest={"profile": searched})
 
 
 def _by_signal(task, **columns):
@@ -134,6 +143,9 @@ def make_drawings(results):
         ("ratio_by_denominator", plots.ratio_by_denominator, ratio_readings(results), {}),
         ("protocol_gap", plots.protocol_gap, table, {}),
         ("scoreboard", plots.scoreboard, scoreboard(results), {}),
+        ("contrasts", plots.contrasts, contrasts(results), {}),
+        ("regret", plots.regret, regret(results, frame), {}),
+        ("overhead", plots.overhead, ledger(results, frame), {}),
     ]
 
 
@@ -164,6 +176,9 @@ FIGURES = [
     "ratio_by_denominator",
     "protocol_gap",
     "scoreboard",
+    "contrasts",
+    "regret",
+    "overhead",
 ]
 
 # Twelve layers instead of six matter to some figures alone.

@@ -11,6 +11,7 @@ from sfusion.plots.look import (
     PAGE,
     VERDICTS,
     appearance,
+    interval_text,
     save_figure,
 )
 from sfusion.plots.outcome import accuracy_to_size, protocol_gap, ratio_by_denominator, scoreboard
@@ -33,6 +34,7 @@ __all__ = [
     "fusion_coefficients",
     "fusion_fit",
     "fusion_importance",
+    "interval_text",
     "maximum_accuracy",
     "overhead",
     "protocol_gap",

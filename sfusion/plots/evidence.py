@@ -7,7 +7,6 @@ from sfusion.analysis import UNIT
 from sfusion.contrasts import MEASURES
 from sfusion.plots.look import (
     COLOURS,
-    COLUMN,
     FOLDS,
     PAGE,
     ZERO,
@@ -20,7 +19,6 @@ from sfusion.plots.look import (
     separate,
     styled,
 )
-from sfusion.strategies import STRATEGIES
 
 _MEASURE_LOOKS = {
     "area": {"marker": "o", "markerfacecolor": COLOURS["fusion"]},
@@ -122,34 +120,31 @@ def overhead(table):
     Returns
     -------
     Figure
-        Across, all FLOPs as a multiple of those of dropping the top layers; upwards, the mean
-        test accuracy over the depths less that of dropping the top layers, with its 95%
-        bootstrap interval over tasks and seeds.
+        Left all FLOPs as a multiple of those of dropping the top layers; right the mean test
+        accuracy over the depths less that of dropping the top layers, with its 95% bootstrap
+        interval over tasks and seeds.
     """
-    figure = PlainFigure(figsize=(1.6 * COLUMN, 3.6))
-    axes = figure.subplots()
-    axes.axhline(0, **ZERO)
     names = ordered(table.index)
-    counts = table["times"].round(3).value_counts()
-    placed = dict.fromkeys(counts.index, 0)
-    for name in names:
-        row, look = table.loc[name], appearance(name) | {"linestyle": ""}
-        cost = round(row["times"], 3)
-        # Strategies of one cost stand side by side.
-        spread = 0.012 * (placed[cost] - (counts[cost] - 1) / 2)
-        placed[cost] += 1
-        at = row["times"] * (1 + spread)
-        axes.vlines(at, row["low"], row["high"], color=look["color"], linewidth=0.7)
-        axes.plot([at], [row["gain"]], label=STRATEGIES[name].title, **look)
-    axes.set_xscale("log")
+    figure = PlainFigure(figsize=(PAGE, 0.17 * len(names) + 0.8))
+    left, right = figure.subplots(1, 2, sharey=True)
+    left.axvline(1, **ZERO)
+    right.axvline(0, **ZERO)
+    for row, name in enumerate(names):
+        one, look = table.loc[name], appearance(name) | {"linestyle": ""}
+        left.plot([one["times"]], [row], **look)
+        right.hlines(row, one["low"], one["high"], color=look["color"], linewidth=0.9)
+        right.plot([one["gain"]], [row], **look)
+    left.set_xscale("log")
     highest = table["times"].max()
     ticks = [fold for fold in (*FOLDS, 16, 24, 32) if 0.9 <= fold <= 1.3 * highest]
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel("FLOPs as a multiple of dropping the top layers")
-    axes.set_ylabel(
-        "mean test accuracy over the depths\nless that of dropping the top layers (points)"
+    left.xaxis.set_major_locator(FixedLocator(ticks))
+    left.xaxis.set_minor_locator(NullLocator())
+    left.xaxis.set_major_formatter("{x:g}")
+    name_rows(left, names)
+    for axes in (left, right):
+        separate(axes, names, color="0.85", linewidth=0.6)
+    left.set_xlabel("cost: FLOPs as a multiple of\ndropping the top layers")
+    right.set_xlabel(
+        "what it buys: mean test accuracy over the\ndepths, less the same (points, 95% interval)"
     )
-    legend_below(figure, axes.get_legend_handles_labels()[0], 3)
     return figure

@@ -54,7 +54,10 @@ def accuracy_by_depth(frame, floors=None):
     Figure
     """
     tasks, names = task_names(frame), ordered(frame["name"])
-    extra = 1.2 if len(tasks) == 1 else 0.75
+    titles = [STRATEGIES[name].title for name in names]
+    columns = 5 if max(map(len, titles)) < 28 else 3
+    rows = -(-(len(titles) + 2) // columns)
+    extra = 0.15 * rows + (0.6 if len(tasks) == 1 else 0.15)
     figure, panels = panel_grid(
         tasks, PAGE, 1.75, "layers removed", "test accuracy (%)", extra=extra, sharey=False
     )
@@ -95,7 +98,7 @@ def accuracy_by_depth(frame, floors=None):
     if "random" in names:
         entries["Random order"] = (Patch(color="0.87"), entries["Random order"])
         note += "; grey band: middle 80% of random orders"
-    legend_below(figure, entries.values(), -(-len(entries) // 4), note, entries)
+    legend_below(figure, entries.values(), columns, note, entries)
     return figure
 
 
