@@ -79,14 +79,14 @@ def execute(name, profile, mode, folder, figures, tables):
     Raises
     ------
     SfusionError
-        When a cell fails: names the notebook and the error.
+        When a cell fails: names the notebook and the error; or when the disk is full.
     """
     import papermill  # slow to import, and only this needs it
 
     source = ROOT / "notebooks" / f"{name}.ipynb"
     target = Path(folder) / f"{name}.ipynb"
-    target.parent.mkdir(parents=True, exist_ok=True)
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         papermill.execute_notebook(
             source,
             target,
@@ -105,6 +105,8 @@ def execute(name, profile, mode, folder, figures, tables):
             f"notebook {name} failed at cell {error.exec_count}: {error.ename}: "
             f"{' '.join(error.evalue.split())}; see {target}"
         ) from error
+    except OSError as error:
+        raise SfusionError(f"cannot write {target}: {error.strerror}") from error
 
 
 def save_table(name, frame, folder):

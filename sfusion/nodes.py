@@ -7,19 +7,17 @@ path, so neither the strategies that are present nor the order of the work chang
 
 import contextlib
 import functools
-import os
 import time
 from dataclasses import dataclass
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from threadpoolctl import threadpool_limits
 
 from sfusion import models
 from sfusion.errors import SfusionError
 from sfusion.profiles import Profile
-from sfusion.runs import SCHEMA, content_key, write_atomically
+from sfusion.runs import SCHEMA, content_key
 from sfusion.signals import MEASURES, extract_signals
 from sfusion.tasks import load_task
 from sfusion.training import (
@@ -127,16 +125,11 @@ def node_spec(unit, path):
     }
 
 
-def _load_weights(unit, path, file):
-    """Put cached weights into the pretrained model without the path's layers; None if absent."""
-    try:
-        state = load_file(file)
-        os.utime(file)  # the cache drops what was used longest ago
-    except (FileNotFoundError, SafetensorError):
-        return None  # never cached, trimmed, or torn: it is trained again
+def _load_weights(unit, path, content):
+    """Put cached weights into the pretrained model without the path's layers; None if unfit."""
     model = models.remove_layers(unit_model(unit), path)
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    # Only frozen embeddings may be left out of the file.
+    missing, unexpected = model.load_state_dict(load(content), strict=False)
+    # Only frozen embeddings may be left out; other library versions may name parameters anew.
     complete = not unexpected and all(".embeddings." in name for name in missing)
     return model if complete else None
 
@@ -157,8 +150,8 @@ def grow(unit, path, store):
     """
     spec = node_spec(unit, path)
     profile, device = unit.profile, spec["device"]
-    file = store.weights_file(spec)
-    cached = _load_weights(unit, path, file)
+    content = store.get_weights(spec)
+    cached = _load_weights(unit, path, content) if content else None
     if cached is not None:
         return cached.to(device)
     if path:
@@ -182,7 +175,7 @@ def grow(unit, path, store):
         for name, parameter in model.named_parameters()
         if id(parameter) not in frozen
     }
-    write_atomically(file, save(state))
+    store.put_weights(spec, save(state))
     return model
 
 

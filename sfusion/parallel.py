@@ -3,6 +3,8 @@
 import contextlib
 import os
 import sys
+import threading
+import time
 import warnings
 
 from joblib import Parallel, delayed, parallel_config
@@ -58,40 +60,75 @@ def jobs(threads):
     return int(text)
 
 
-@contextlib.contextmanager
-def _connected(name, workers):
-    """Start or join what a backend needs: the addresses are the libraries' own variables."""
-    if name == "loky":
-        yield
-        return
-    try:
-        if name == "dask":
-            from distributed import Client
+def _end_with(parent):
+    """Let a worker end with the process that started it, even when that one is killed.
 
-            address = os.environ.get("DASK_SCHEDULER_ADDRESS")
-            client = (
-                Client(address)
-                if address
-                else Client(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+    loky's own workers would finish their node beside the next attempt, and then hold their
+    memory for minutes.
+    """
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _dask(workers):
+    """Join the cluster at ``DASK_SCHEDULER_ADDRESS``, or start one here."""
+    from distributed import Client
+
+    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+    own = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+    try:
+        client = Client(address) if address else Client(**own)
+    except (OSError, ValueError) as error:
+        where = f"DASK_SCHEDULER_ADDRESS={address!r}" if address else "a Dask cluster of its own"
+        raise SfusionError(f"{where}: no scheduler answers ({error})") from error
+    with client:
+        if not client.nthreads():
+            print(f"waiting for the first worker of {address}", file=sys.stderr)
+            client.wait_for_workers(1)
+        wide = {name: count for name, count in client.nthreads().items() if count != 1}
+        if wide:
+            # Runs that share a process would share its random numbers and thread count.
+            name, count = next(iter(wide.items()))
+            raise SfusionError(
+                f"Dask worker {name} has {count} threads: start workers with --nthreads 1"
             )
-            with client:
-                yield
-            return
-        import ray
-        from ray.util.joblib import register_ray
-    except ImportError as error:
-        raise SfusionError(
-            f"SFUSION_BACKEND={name!r} needs the extra: pip install 'sfusion[{name}]'"
-        ) from error
+        yield {}
+
+
+@contextlib.contextmanager
+def _ray(workers):
+    """Join the cluster at ``RAY_ADDRESS``, or start one here."""
+    import ray
+    from ray.util.joblib import register_ray
+
     register_ray()
+    joined = bool(os.environ.get("RAY_ADDRESS"))
     started = not ray.is_initialized()
     if started:
-        ray.init(num_cpus=None if os.environ.get("RAY_ADDRESS") else workers)
+        ray.init(**({} if joined else {"num_cpus": workers, "include_dashboard": False}))
     try:
-        yield
+        # All of a cluster's cores, unless something else was asked for.
+        yield {"n_jobs": -1} if joined and "SFUSION_JOBS" not in os.environ else {}
     finally:
         if started:
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _loky(threads):
+    # A worker is renewed where its caches have grown, and says so; nothing is lost by it.
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
+    yield {
+        "inner_max_num_threads": threads,
+        "initializer": _end_with,
+        "initargs": (os.getpid(),),
+    }
 
 
 @contextlib.contextmanager
@@ -108,16 +145,30 @@ def pool(threads):
     callable
         ``run(function, arguments)``: calls the function on every tuple of arguments and yields
         the results in the order in which they were given.
+
+    Raises
+    ------
+    SfusionError
+        When the backend is not installed, does not answer, or has workers of several threads.
     """
     name, workers = backend(), jobs(threads)
-    # loky renews a worker whose caches have grown, and says so; nothing is lost by it.
-    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
-    inner = {"inner_max_num_threads": threads} if name == "loky" else {}
-    with (
-        _connected(name, workers),
-        parallel_config(backend=name, n_jobs=workers, **inner),
-        Parallel(return_as="generator" if name != "ray" else "list") as parallel,
-    ):
+    opened = {
+        "loky": lambda: _loky(threads),
+        "dask": lambda: _dask(workers),
+        "ray": lambda: _ray(workers),
+    }[name]()
+    with contextlib.ExitStack() as stack:
+        try:
+            options = stack.enter_context(opened)
+        except ImportError as error:
+            raise SfusionError(
+                f"SFUSION_BACKEND={name!r} needs the extra: pip install 'sfusion[{name}]'"
+            ) from error
+        stack.enter_context(parallel_config(**{"backend": name, "n_jobs": workers, **options}))
+        # One call a message: a call is seconds of work, unless its record is there already.
+        parallel = stack.enter_context(
+            Parallel(batch_size=1, return_as="generator" if name != "ray" else "list")
+        )
         yield lambda function, arguments: parallel(delayed(function)(*a) for a in arguments)
 
 

@@ -1,5 +1,6 @@
 """The record store: what each run found, filed under everything that decided it."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -124,16 +125,20 @@ class RecordStore:
             intact = False
         if intact:
             return record["result"]
+        self._set_aside(file, "record")
+        return None
+
+    def _set_aside(self, file, what):
         aside = self.folder / "damaged" / file.name
         try:
             aside.parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, aside)
         except FileNotFoundError:
-            return None  # another process set it aside first
+            return  # another process set it aside first
         except OSError as error:
-            raise SfusionError(f"record {file} is damaged: {error.strerror}; remove it") from error
-        warnings.warn(f"record {file} is damaged: set aside, computing it again", stacklevel=2)
-        return None
+            raise SfusionError(f"{what} {file} is damaged: {error.strerror}; remove it") from error
+        # The caller of the method that found it.
+        warnings.warn(f"{what} {file} is damaged: set aside, computing it again", stacklevel=3)
 
     def put(self, spec, result):
         """File a result.
@@ -147,8 +152,8 @@ class RecordStore:
         content = json.dumps(record, sort_keys=True, allow_nan=False, indent=1)
         write_atomically(self._file(content_key(spec)), content.encode())
 
-    def weights_file(self, spec):
-        """Name the file in which the weights of a run are cached.
+    def get_weights(self, spec):
+        """Look cached weights up.
 
         Parameters
         ----------
@@ -156,9 +161,34 @@ class RecordStore:
 
         Returns
         -------
-        Path
+        bytes or None
+            As they were put; None when they are not there, or were damaged: see :meth:`get`.
         """
-        return self.folder / "weights" / f"{content_key(spec)}.safetensors"
+        for file in (self.folder / "weights").glob(f"{content_key(spec)}-*"):
+            try:
+                content = file.read_bytes()
+            except FileNotFoundError:
+                continue  # trimmed by a process beside this one
+            except OSError as error:
+                raise SfusionError(f"cannot read weights {file}: {error.strerror}") from error
+            if file.stem.endswith(hashlib.sha256(content).hexdigest()):
+                with contextlib.suppress(OSError):
+                    os.utime(file)  # the cache drops what was used longest ago
+                return content
+            self._set_aside(file, "weights file")
+        return None
+
+    def put_weights(self, spec, content):
+        """Cache weights under a name that ends in their checksum.
+
+        Parameters
+        ----------
+        spec : dict
+        content : bytes
+            In the safetensors format.
+        """
+        name = f"{content_key(spec)}-{hashlib.sha256(content).hexdigest()}.safetensors"
+        write_atomically(self.folder / "weights" / name, content)
 
     def trim(self, limit_gb=None):
         """Remove the cached weights that were used longest ago until the rest fit.

@@ -386,7 +386,9 @@ def _squared_weight_gradient(inputs, gradient, wide):
 def _watch_gradient(module, layer, wide):
     """Let a module add its squared per-sample gradients to ``layer`` in the backward pass."""
 
-    def forward_hook(_, inputs, output):
+    # The hook takes the module as it is called: holding it would tie a knot that keeps the whole
+    # copy in memory until the garbage collector comes.
+    def forward_hook(module, inputs, output):
         x = inputs[0].detach()
 
         def backward_hook(gradient):

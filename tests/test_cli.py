@@ -1,8 +1,10 @@
 """The command line: what it writes, and that bad input is one line and exit code 2."""
 
+import errno
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -346,3 +348,49 @@ def test_a_notebook_that_fails_is_named_in_one_line(tmp_path, monkeypatch):
         artefacts.execute("bad", "smoke", "replay", tmp_path / "out", tmp_path, tmp_path)
     message = tiny.one_line(error)
     assert "bad" in message and "first line" in message
+
+
+RUN = """
+import sys
+from sfusion import cli
+cli._notebooks = lambda *_: None  # the study alone
+sys.exit(cli.main(sys.argv[1:]))
+"""
+# A file system of 150 kB, then with room, then read-only.
+DISK = """
+mount -t tmpfs -o size=150k none "$1" || exit 9
+"$2" -c "$3" reproduce --profile "$4" >&2; echo full $? $(ls -A "$1")
+mount -o remount,size=50m "$1"
+"$2" -c "$3" reproduce --profile "$4" >&2; echo room $?
+mount -o remount,ro "$1"
+"$2" -c "$3" reproduce --profile "$4" >&2; echo read-only $?
+"""
+
+
+def _namespaces():
+    """Tell whether a user may mount a file system that only the own children see."""
+    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return shutil.which("unshare") and subprocess.run(command, capture_output=True).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not _namespaces(), reason="the system lets no user mount a file system")
+def test_a_full_disk_and_a_read_only_one_are_one_line_and_lose_nothing(mine, tmp_path):
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SFUSION_BUILD": str(folder)}
+    command = ["unshare", "-rm", "sh", "-c", DISK, "sh", folder, sys.executable, RUN, mine]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    # The second run finds room and finishes; that nothing is there to compare with is no error.
+    assert done.stdout.splitlines() == ["full 2 mine", "room 0", "read-only 2"], done.stderr
+    full, read_only = (line for line in done.stderr.splitlines() if line[:8] != "profile ")
+    assert full.startswith("error: cannot write") and os.strerror(errno.ENOSPC) in full
+    assert read_only.startswith("error: cannot write") and os.strerror(errno.EROFS) in read_only
+
+
+def test_a_notebook_that_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    folders = [tmp_path / "file" / name for name in ("notebooks", "figures", "tables")]
+    with pytest.raises(SfusionError) as error:
+        artefacts.execute("00_start_here", "embedded", "replay", *folders)
+    assert str(folders[0]) in tiny.one_line(error)

@@ -3,7 +3,11 @@
 import importlib.util
 import json
 import os
+import subprocess
 import sys
+import textwrap
+import time
+from pathlib import Path
 
 import pytest
 import tiny
@@ -12,6 +16,7 @@ import torch
 from sfusion import SfusionError
 from sfusion.nodes import Unit, fixed_threads
 from sfusion.parallel import backend, jobs, pool, progress
+from sfusion.profiles import ROOT
 from sfusion.runs import RecordStore
 from sfusion.walk import walk
 
@@ -172,9 +177,70 @@ def test_dask_starts_a_cluster_of_its_own(monkeypatch):
     assert os.getpid() not in workers
 
 
+def test_dask_workers_of_several_threads_are_refused(monkeypatch):
+    distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
+    monkeypatch.setenv("SFUSION_BACKEND", "dask")
+    shape = {"n_workers": 1, "threads_per_worker": 2, "processes": False}
+    with distributed.LocalCluster(**shape, dashboard_address=None) as cluster:
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
+        with pytest.raises(SfusionError) as error, pool(1):
+            pass
+    assert "2 threads" in tiny.one_line(error)
+    assert "--nthreads 1" in str(error.value)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense://x"])
+def test_a_dask_scheduler_that_does_not_answer_is_one_line(address, monkeypatch):
+    pytest.importorskip("distributed", reason="the extra dask is not installed")
+    import dask
+
+    monkeypatch.setenv("SFUSION_BACKEND", "dask")
+    monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
+    with dask.config.set({"distributed.comm.timeouts.connect": "0.3s"}):
+        with pytest.raises(SfusionError) as error, pool(1):
+            pass
+    assert address in tiny.one_line(error)
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra ray is not here")
 def test_ray_gives_the_same_bits(units, alone, tmp_path, monkeypatch):
     monkeypatch.setenv("SFUSION_BACKEND", "ray")
+    monkeypatch.setenv("SFUSION_JOBS", "2")  # joblib keeps a single job in its own process
+    with pool(1) as run:
+        assert os.getpid() not in set(run(os.getpid, [()] * 4))
     walk(units, LABELS, RecordStore(tmp_path / "store"), quiet=True)
     _same(tmp_path, alone)
+
+
+PARENT = """
+    import os, sys, time
+    from sfusion.parallel import pool
+    with pool(1) as run:
+        print(*set(run(os.getpid, [()] * 4)), flush=True)
+        list(run(time.sleep, [(60,)] * 4))
+"""
+
+
+def test_workers_end_with_a_parent_that_is_killed(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SFUSION_JOBS": "2"}
+    command = [sys.executable, "-c", textwrap.dedent(PARENT)]
+    parent = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    workers = [int(number) for number in parent.stdout.readline().split()]
+    assert workers and parent.pid not in workers
+    parent.kill()
+    parent.wait()
+    deadline = time.monotonic() + 20
+    while any(map(_runs, workers)):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _runs(number):
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    # A container without an init process leaves the dead unburied.
+    state = Path(f"/proc/{number}/stat")
+    return not (state.exists() and ") Z " in state.read_text())

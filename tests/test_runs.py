@@ -308,11 +308,37 @@ def test_two_processes_meet_the_same_damaged_record(store, monkeypatch):
 
 
 def _weights(store, sizes):
+    files = []
     for age, size in enumerate(sizes):
-        file = store.weights_file({"number": age})
-        write_atomically(file, b"x" * size)
+        store.put_weights({"number": age}, b"x" * size)
+        (file,) = (store.folder / "weights").glob(f"{content_key({'number': age})}-*")
         os.utime(file, (1_000_000 - age, 1_000_000 - age))
-    return [store.weights_file({"number": age}) for age in range(len(sizes))]
+        files.append(file)
+    return files
+
+
+def test_weights_come_back_as_they_were_put(store):
+    assert store.get_weights(SPEC) is None
+    store.put_weights(SPEC, bytes(range(256)))
+    store.put_weights({**SPEC, "seed": 1}, b"other")
+    assert store.get_weights(SPEC) == bytes(range(256))
+    store.put_weights(SPEC, bytes(range(256)))
+    assert len(_files(store.folder)) == 2
+
+
+@pytest.mark.parametrize("harm", [_truncate, _empty, _no_text])
+def test_damaged_weights_are_named_set_aside_and_not_used(harm, store):
+    store.put_weights(SPEC, b"weights" * 100)
+    (file,) = (store.folder / "weights").iterdir()
+    harm(file)
+    damaged = file.read_bytes()
+    with pytest.warns(UserWarning) as caught:
+        assert store.get_weights(SPEC) is None
+    (warning,) = caught
+    assert file.name in str(warning.message)
+    assert (store.folder / "damaged" / file.name).read_bytes() == damaged
+    store.put_weights(SPEC, b"weights" * 100)
+    assert store.get_weights(SPEC) == b"weights" * 100
 
 
 def test_trim_removes_the_oldest_weights_first(store):

@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import gc
 import itertools
 import math
 
@@ -585,3 +586,17 @@ def test_bad_input_is_one_line(tiny_bert, probe, rows, options, says):
     with pytest.raises(SfusionError, match=says) as caught:
         extract_signals(tiny_bert, data, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_nothing_is_left_to_the_garbage_collector(tiny_bert, probe):
+    def tensors():
+        return sum(issubclass(type(thing), torch.Tensor) for thing in gc.get_objects())
+
+    gc.collect()
+    gc.disable()
+    try:
+        before = tensors()
+        extract_signals(tiny_bert, probe)
+        assert tensors() == before
+    finally:
+        gc.enable()

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 import tiny
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from sfusion import SfusionError, distillation, extract_signals, fine_tune, nodes, remove_layers
 from sfusion.nodes import (
@@ -281,7 +281,8 @@ def test_a_cache_without_room_changes_nothing(unit, together, tmp_path):
 def test_weights_that_are_used_stay_longest(unit, tmp_path):
     store = RecordStore(tmp_path / "store")
     walk([unit], ["energy"], store, quiet=True)
-    root = store.weights_file(node_spec(unit, ()))
+    key = content_key(node_spec(unit, ()))
+    (root,) = (tmp_path / "store" / "weights").glob(f"{key}-*")
     for file in root.parent.iterdir():
         os.utime(file, (0, 0))
     grow(unit, (), store)
@@ -290,21 +291,52 @@ def test_weights_that_are_used_stay_longest(unit, tmp_path):
     assert [file.name for file in root.parent.iterdir()] == [root.name]
 
 
-def test_torn_or_incomplete_weights_are_trained_again(unit, together, tmp_path):
+def _truncate(content):
+    return content[: len(content) // 2]
+
+
+def _flip(content):
+    """Turn one bit of the last number: still a well-formed file, of other weights."""
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+def _flip_name(content):
+    return content.replace(b"classifier.bias", b"classifier.bibs", 1)
+
+
+@pytest.mark.parametrize("harm", [_truncate, _flip, _flip_name])
+def test_damaged_weights_are_named_set_aside_and_trained_again(
+    harm, unit, together, trained, tmp_path
+):
     store = RecordStore(tmp_path / "store")
     walk([unit], ["energy"], store, quiet=True)
-    weights = sorted((tmp_path / "store" / "weights").iterdir())
-    for number, file in enumerate(weights):
-        if number % 2:
-            file.write_bytes(file.read_bytes()[: 100 * number])
-        else:
-            tensors = load_file(file)
-            tensors.pop("classifier.weight")
-            save_file(tensors, file)
+    weights = {file: file.read_bytes() for file in (tmp_path / "store" / "weights").iterdir()}
+    for file, content in weights.items():
+        file.write_bytes(harm(content))
     shutil.rmtree(tmp_path / "store" / "records")
-    records, _ = walk([unit], ["energy"], store, quiet=True)
+    trained.clear()
+    with pytest.warns(UserWarning, match="weights file .* is damaged") as caught:
+        records, _ = walk([unit], ["energy"], store, quiet=True)
+    assert len(trained) == DEPTH
+    for file, content in weights.items():
+        assert sum(str(file) in str(warning.message) for warning in caught) == 1
+        assert (tmp_path / "store" / "damaged" / file.name).read_bytes() == harm(content)
+        assert file.read_bytes() == content  # trained again, to the bit
     for node, record in records.items():
         assert _timeless(record) == _timeless(together.records[node])
+
+
+def test_weights_that_lack_a_parameter_are_trained_again(unit, together, trained, tmp_path):
+    store = RecordStore(tmp_path / "store")
+    grown = grow(unit, (), store)
+    tensors = dict(load(store.get_weights(node_spec(unit, ()))))
+    tensors.pop("classifier.weight")
+    shutil.rmtree(tmp_path / "store" / "weights")
+    store.put_weights(node_spec(unit, ()), save(tensors))
+    again = grow(unit, (), store)
+    assert len(trained) == 2
+    for name, tensor in grown.state_dict().items():
+        assert torch.equal(again.state_dict()[name], tensor)
 
 
 def _kind(spec):
@@ -354,7 +386,8 @@ def test_a_record_whose_weights_are_gone_too(profile, whole, trained, put, tmp_p
         (n, s) for n, (s, _) in sorted(whole.records.items()) if _kind(s) == ("node", 2, None)
     )
     (folder / "store" / "records" / name[:2] / name).unlink()
-    RecordStore(folder / "store").weights_file(spec).unlink()
+    (weights,) = (folder / "store" / "weights").glob(f"{content_key(spec)}-*")
+    weights.unlink()
     compute(profile, folder, strategies=FEW, quiet=True)
     assert (len(trained), put) == (1, [spec])
     _same(tiny.records(folder), whole.records)
@@ -428,14 +461,14 @@ def _stamps(folder):
 def test_a_killed_study_goes_on_where_it_stopped(processes, profile, whole, tmp_path):
     folder, total = tmp_path / "study", len(whole.records)
     rng = random.Random(time.time_ns())  # other moments in every run; the outcome is one
-    for enough in (0, total // 4, total // 2, 2 * total // 3):
+    for enough in sorted(rng.choices(range(3 * total // 4), k=6)):
         before = _stamps(folder) if folder.exists() else {}
         process = _start(processes, profile, folder)
         deadline = time.monotonic() + 60
         while _count(folder) < enough:
             assert process.is_alive() and time.monotonic() < deadline
             time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.1))
+        time.sleep(rng.uniform(0, 0.05))
         os.kill(process.pid, signal.SIGKILL)
         process.join()
         assert process.exitcode == -signal.SIGKILL
