@@ -4,11 +4,13 @@ import importlib
 
 _EXPORTS = {
     # name: module. Loaded on first use: a replay of the records needs neither torch nor models.
+    "CompressionResult": "compression",
     "SIGNALS": "signals",
     "STRATEGIES": "strategies",
     "SfusionError": "errors",
     "analysis": None,
     "claims": None,
+    "compress": "compression",
     "distill": "distillation",
     "extract_signals": "signals",
     "fine_tune": "training",

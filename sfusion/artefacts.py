@@ -7,6 +7,7 @@ from pathlib import Path
 from sfusion import analysis
 from sfusion.claims import scoreboard
 from sfusion.errors import SfusionError
+from sfusion.fusion import SHIPPED_ROWS, training_table
 from sfusion.profiles import ROOT
 from sfusion.runs import write_atomically
 
@@ -234,6 +235,18 @@ def _map():
         link = f"[{name}](notebooks/{name}.ipynb)"
         lines.append(f"| {link} | {notebook.title} | {', '.join(made)} |")
     return "\n".join(lines)
+
+
+def refresh_fusion_rows(results):
+    """Write the tried removals that ship with the package, for fusions of the user's models.
+
+    Parameters
+    ----------
+    results : Results
+        Of the profile ``SHOWN``.
+    """
+    table = training_table(results.nodes, results.signals)
+    write_atomically(SHIPPED_ROWS, table.to_parquet(index=False))
 
 
 def refresh_readme(results):
