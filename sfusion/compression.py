@@ -193,7 +193,7 @@ def compress(
             "strategy": strategy,
             "target": {"keep": keep, "max_drop": max_drop},
             "layers": {"original": descent.depth, "removed": list(chosen)},
-            "recipes": {name: stage.model_dump() for name, stage in stages.items()},
+            "recipes": {k: stage.model_dump(exclude={"removals"}) for k, stage in stages.items()},
             "data": {"classes": list(task.label_names), "fingerprint": task.fingerprint,
                      "held_out_test": test is None, "max_length": base["max_length"],
                      **{name: len(part) for name, part in split.items()}},

@@ -52,8 +52,8 @@ def _read_csv(path):
 
 
 def _read_jsonl(path):
-    plain = {"dtype": False, "convert_axes": False, "convert_dates": False}
-    return pd.read_json(path, lines=True, encoding="utf-8", **plain), None
+    frame = pd.read_json(path, lines=True, encoding="utf-8", dtype=False, convert_axes=False)
+    return frame, None
 
 
 def _read_parquet(path, label):

@@ -431,8 +431,9 @@ def _hub(name: str) -> _Pool:
         loaded = datasets.load_dataset(spec.repo, data_files=files, revision=info.sha)
     except Exception as error:
         raise SfusionError(
-            f"task {name!r}: {spec.repo} cannot be had from the Hub ({first_line(error)}); offline, "
-            f"set SFUSION_DATA to a folder that holds {name}/{{train,validation,test}}.parquet"
+            f"task {name!r}: {spec.repo} cannot be had from the Hub ({first_line(error)}); "
+            f"offline, set SFUSION_DATA to a folder that holds {name}/"
+            "{train,validation,test}.parquet"
         ) from error
     parts, declared, where = {}, [], f"{spec.repo}@{info.sha}"
     for split in (split for split in SPLITS if split in loaded):
