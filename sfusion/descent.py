@@ -229,7 +229,8 @@ class Descent:
                 for name in table
             }
 
-        return pd.DataFrame(self._record("signals", path, compute), dtype=float)
+        record = self._record("signals", path, compute)
+        return pd.DataFrame(record, columns=list(SIGNALS), dtype=float)
 
     def next_layer(self, path):
         """Let the strategy name the layer that goes next.

@@ -185,8 +185,9 @@ def test_it_is_the_same_again_from_python_frames_and_without_the_distillation(
     pd.testing.assert_frame_equal(
         again.curve.drop(columns="chosen"), first.reset_index(drop=True), check_exact=True
     )
-    assert again.report["before"]["predictions_sha256"] == (
-        result.report["before"]["predictions_sha256"]
+    assert (
+        again.report["before"]["predictions_sha256"]
+        == (result.report["before"]["predictions_sha256"])
     )
 
 
@@ -238,7 +239,9 @@ def test_without_a_target_there_is_a_curve_and_the_choice_is_quick(given, tmp_pa
 
 @pytest.mark.parametrize("strategy", sf.STRATEGIES)
 def test_every_strategy_can_choose(strategy, given, tmp_path):
-    found = _compress(given, tmp_path / "out", keep=3, strategy=strategy, distill=False, effort=0.01)
+    found = _compress(
+        given, tmp_path / "out", keep=3, strategy=strategy, distill=False, effort=0.01
+    )
     assert found.report["strategy"] == strategy
     assert found.report["after"]["layers"] == 3
 
@@ -396,14 +399,16 @@ def test_killed_at_any_moment_the_same_command_goes_on(given, result, tmp_path):
         return  # the second run was too quick to be killed
     again = _compress(given, tmp_path / "out", keep=2)
     pd.testing.assert_frame_equal(again.curve, result.curve, check_exact=True)
-    assert again.report["after"]["predictions_sha256"] == (
-        result.report["after"]["predictions_sha256"]
+    assert (
+        again.report["after"]["predictions_sha256"]
+        == (result.report["after"]["predictions_sha256"])
     )
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
 def test_stopped_while_writing_nothing_is_there_and_it_goes_on(given, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
+
         def stop(*_, **__):
             raise KeyboardInterrupt
 
