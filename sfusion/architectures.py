@@ -15,14 +15,17 @@ class Architecture:
         Dotted path of the ``nn.ModuleList`` of layers in the classifier.
     embeddings : tuple of str
         Paths of the modules below the layers; those that a configuration leaves out are skipped.
-    reads : {"first", "last", "mean"}
-        Token that the head reads: the first, the last real one, or the mean over real ones.
+    reads : {"first", "last"}
+        Token that the head reads: the first, or the last real one.
     spare_positions : int
         Rows of the position table that no token uses.
     fixed : tuple of int
         Layers that must stay where they are.
     per_layer : tuple of str
         Fields of the configuration that hold one entry a layer.
+    shared : bool
+        Whether a layer may use a projection for two things at once, so that a sample's gradient
+        is no longer told from one input and one output.
     """
 
     layers: str
@@ -31,6 +34,7 @@ class Architecture:
     spare_positions: int = 0
     fixed: tuple[int, ...] = ()
     per_layer: tuple[str, ...] = ()
+    shared: bool = False
 
 
 _DECODER = Architecture(
@@ -51,7 +55,8 @@ ARCHITECTURES = {
         "electra.encoder.layer", ("electra.embeddings", "electra.embeddings_project")
     ),
     "mpnet": Architecture("mpnet.encoder.layer", ("mpnet.embeddings",), spare_positions=2),
-    "deberta-v2": Architecture("deberta.encoder.layer", ("deberta.embeddings",)),
+    # Keys and queries of the contents may project the relative positions too.
+    "deberta-v2": Architecture("deberta.encoder.layer", ("deberta.embeddings",), shared=True),
     # Layer 0 has no attention norm of its own, the embeddings' serves: no other can take its place.
     "modernbert": Architecture(
         "model.layers", ("model.embeddings",), fixed=(0,), per_layer=("layer_types",)

@@ -4,10 +4,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from sfusion import analysis
 from sfusion.claims import scoreboard
 from sfusion.errors import SfusionError
-from sfusion.fusion import SHIPPED_ROWS, training_table
+from sfusion.fusion import READS, SHIPPED_ROWS, training_table
 from sfusion.profiles import ROOT
 from sfusion.runs import write_atomically
 
@@ -237,6 +239,24 @@ def _map():
     return "\n".join(lines)
 
 
+def fusion_rows(results):
+    """Tabulate every removal that was tried, for each way in which a fusion reads the layers.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    DataFrame
+        Column ``reads``, and those of :func:`sfusion.fusion.training_table`.
+    """
+    tables = [
+        training_table(results.nodes, results.signals, reads).assign(reads=reads) for reads in READS
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
 def refresh_fusion_rows(results):
     """Write the tried removals that ship with the package, for fusions of the user's models.
 
@@ -245,8 +265,7 @@ def refresh_fusion_rows(results):
     results : Results
         Of the profile ``SHOWN``.
     """
-    table = training_table(results.nodes, results.signals)
-    write_atomically(SHIPPED_ROWS, table.to_parquet(index=False))
+    write_atomically(SHIPPED_ROWS, fusion_rows(results).to_parquet(index=False))
 
 
 def refresh_readme(results):

@@ -17,7 +17,7 @@ from sfusion.models import embedding_parameters, layer_stack, remove_layers
 from sfusion.nodes import remaining
 from sfusion.profiles import Distillation, Recipe
 from sfusion.runs import write_atomically
-from sfusion.signals import SIGNALS, extract_signals
+from sfusion.signals import MEASURES, extract_signals
 from sfusion.strategies import View, choose
 from sfusion.tasks import draw
 from sfusion.training import derive_seed, fine_tune, lower, predict_logits
@@ -82,7 +82,9 @@ def shipped_fusion(strategy):
     """
     if strategy.learned_from is None:
         return None
-    return fit_fusion(pd.read_parquet(SHIPPED_ROWS), strategy.name.removesuffix("-transfer"))
+    table = pd.read_parquet(SHIPPED_ROWS)
+    table = table[table["reads"] == strategy.reads].dropna(axis=1, how="all")
+    return fit_fusion(table, strategy.model)
 
 
 class Descent:
@@ -221,7 +223,10 @@ class Descent:
             labels = self.task.train.labels.tolist()
             chosen = draw(labels, range(len(labels)), PROBE, f"probe {self.seed}")
             table = extract_signals(
-                self.model(path), self.task.train.take(chosen), precision=self.precision
+                self.model(path),
+                self.task.train.take(chosen),
+                precision=self.precision,
+                measures=MEASURES,
             )
             # A signal that this architecture does not have is no number; records hold numbers.
             return {
@@ -230,7 +235,7 @@ class Descent:
             }
 
         record = self._record("signals", path, compute)
-        return pd.DataFrame(record, columns=list(SIGNALS), dtype=float)
+        return pd.DataFrame(record, columns=list(MEASURES), dtype=float)
 
     def next_layer(self, path):
         """Let the strategy name the layer that goes next.
@@ -251,8 +256,11 @@ class Descent:
         """
         left = remaining(path, self.depth)
         places = [place for place, layer in enumerate(left) if layer not in self.fixed]
+        if self.strategy.group == "search":  # no rule: train every child and look
+            tried = [left[place] for place in places]
+            return max(tried, key=lambda layer: (self.validation((*path, layer)), layer))
         signals = self._signals(path)
-        if self.strategy.name in SIGNALS and signals[self.strategy.name].isna().any():
+        if self.strategy.name in MEASURES and signals[self.strategy.name].isna().any():
             raise SfusionError(
                 f"strategy {self.strategy.name!r}: a {self.source.config.model_type} has no such "
                 "signal; choose another"

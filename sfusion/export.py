@@ -101,8 +101,8 @@ def _measure(file, model, data):
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
-    def run(ids, mask):
-        feed = {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
+    def run(ids, attention_mask):
+        feed = {"input_ids": ids.numpy(), "attention_mask": attention_mask.numpy()}
         return session.run(None, feed)[0]
 
     parts = range(0, len(data), BATCH)
@@ -111,7 +111,11 @@ def _measure(file, model, data):
     ])  # fmt: skip
     right = (found.argmax(-1) == data.labels.numpy()).sum()
     with torch.inference_mode():
-        logits = model(data.input_ids[:BATCH], data.attention_mask[:BATCH]).logits.float().numpy()
+        logits = (
+            model(data.input_ids[:BATCH], attention_mask=data.attention_mask[:BATCH])
+            .logits.float()
+            .numpy()
+        )
     entry = {
         "file": file.name,
         **accuracy_interval(right, len(data)),

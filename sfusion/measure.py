@@ -145,7 +145,7 @@ def latency(runs, data):
     Parameters
     ----------
     runs : dict of str to callable
-        Each takes token numbers and an attention mask.
+        Each takes token numbers, and an attention mask as ``attention_mask``.
     data : Encoded
         Where the tokens come from.
 
@@ -163,7 +163,7 @@ def latency(runs, data):
             for turn in range(WARM_UP + ROUNDS):
                 for name, run in runs.items():
                     start = time.perf_counter()
-                    run(*batch)
+                    run(batch[0], attention_mask=batch[1])
                     if turn >= WARM_UP:
                         times[name].append(1000 * (time.perf_counter() - start))
         for name, values in times.items():

@@ -376,8 +376,9 @@ def remove_layers(model, layers):
     parent, _, name = architecture.layers.rpartition(".")
     setattr(operator.attrgetter(parent)(model), name, kept)
     for field in architecture.per_layer:
-        entries = getattr(model.config, field)
-        setattr(model.config, field, [e for i, e in enumerate(entries) if i not in gone])
+        entries = getattr(model.config, field, None)
+        if entries is not None:
+            setattr(model.config, field, [e for i, e in enumerate(entries) if i not in gone])
     model.config.num_hidden_layers = len(kept)
     return model.eval()
 
@@ -425,7 +426,7 @@ def _counted_flops(model, tokens):
     device = next(model.parameters()).device
     ids = torch.ones(1, tokens, dtype=torch.long, device=device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(ids, torch.ones_like(ids))
+        model(ids, attention_mask=torch.ones_like(ids))
     return counter.get_total_flops()
 
 

@@ -11,6 +11,7 @@ import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from sfusion import export
+from sfusion.architectures import architecture_of
 from sfusion.errors import SfusionError
 from sfusion.measure import describe, latency, load_plain, paired_change
 from sfusion.plots import compression_curve, save_figure
@@ -50,21 +51,30 @@ def ready_tokenizer(tokenizer, config):
     Parameters
     ----------
     tokenizer : transformers.PreTrainedTokenizerBase
-        Changed in place: a decoder's often pads with nothing, then the end of text pads.
+        Changed in place: a decoder's often pads with nothing; then the model's padding token
+        does, or where it has none, the end of text.
     config : transformers.PreTrainedConfig
         Changed in place.
 
     Raises
     ------
     SfusionError
-        When there is nothing to pad with, or the model lacks embeddings for the tokenizer.
+        When there is nothing to pad with, a decoder would take padding for its last token, or
+        the model lacks embeddings for the tokenizer.
     """
     if tokenizer.pad_token is None:
-        if tokenizer.eos_token is None:
+        number = config.pad_token_id
+        own = tokenizer.eos_token if number is None else tokenizer.convert_ids_to_tokens(number)
+        if own is None:
             raise SfusionError("the tokenizer has neither a padding nor an end token: add one")
-        tokenizer.pad_token = tokenizer.eos_token
+        tokenizer.pad_token = own
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
+    if config.pad_token_id != tokenizer.pad_token_id and architecture_of(config).reads == "last":
+        raise SfusionError(
+            f"the tokenizer pads with token {tokenizer.pad_token_id}, the model expects "
+            f"{config.pad_token_id} and would read padding: make them agree"
+        )
     if max(tokenizer.get_vocab().values()) >= config.vocab_size:
         raise SfusionError(
             f"the tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}: they do "

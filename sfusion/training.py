@@ -154,7 +154,9 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=Non
         for indices in order.split(recipe.batch_size):
             batch = data.take(indices).trim()
             labels = batch.labels.to(device)
-            logits = working(batch.input_ids.to(device), batch.attention_mask.to(device)).logits
+            logits = working(
+                batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)
+            ).logits
             if teacher_logits is None:
                 loss = functional.cross_entropy(logits.float(), labels)
             else:
@@ -227,7 +229,9 @@ def predict_logits(model, data, batch_size=None):
     with torch.inference_mode():
         for indices in order.split(batch_size):
             batch = data.take(indices).trim()
-            output = model(batch.input_ids.to(device), batch.attention_mask.to(device))
+            output = model(
+                batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)
+            )
             logits[indices] = output.logits.float().cpu()
     model.train(training)
     return logits

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import sfusion as sf
-from sfusion import SfusionError, cli
+from sfusion import SfusionError, artefacts, cli, files, report, tasks
 from sfusion.fusion import SHIPPED_ROWS
 from sfusion.measure import accuracy_interval, paired_change
 from sfusion.models import load_tokenizer
@@ -43,7 +43,7 @@ def given(tmp_path_factory):
     own = ("songs", "boats", "works")
     model = sf.load_model(folder / "base", label_names=own)
     frame = pd.read_csv(train)
-    data = sf.tasks.encode(
+    data = tasks.encode(
         frame["words"].tolist(),
         [own.index(kind) for kind in frame["kind"]],
         load_tokenizer(folder / "base"),
@@ -122,7 +122,7 @@ def test_a_tuned_model_is_kept_with_its_own_order_of_labels(result, given):
     config = json.loads((result.directory / "config.json").read_text())
     assert config["id2label"] == {"0": "songs", "1": "boats", "2": "works"}
     plain = sf.load_model(given / "tuned")
-    data, names = sf.files.load_file(
+    data, names = files.load_file(
         given / "test.csv", given / "tuned", text_column="words", label_column="kind",
         max_length=result.report["data"]["max_length"],
     )  # fmt: skip
@@ -169,7 +169,7 @@ def test_the_card_says_the_same_and_reads_as_one(result):
 @pytest.mark.parametrize(("change", "word"), [(-0.011, "NOT within"), (-0.01, "within"), (0.2, "")])
 def test_the_verdict_says_plainly_whether_accuracy_held(result, change, word):
     told = {**result.report, "change": {**result.report["change"], "accuracy": change}}
-    said = sf.report.verdict(told)
+    said = report.verdict(told)
     assert word in said and ("NOT" in said) == (change < -0.01)
 
 
@@ -239,16 +239,15 @@ def test_without_a_target_there_is_a_curve_and_the_choice_is_quick(given, tmp_pa
 
 @pytest.mark.parametrize("strategy", sf.STRATEGIES)
 def test_every_strategy_can_choose(strategy, given, tmp_path):
-    found = _compress(
-        given, tmp_path / "out", keep=3, strategy=strategy, distill=False, effort=0.01
-    )
+    options = {"strategy": strategy, "distill": False, "effort": 0.01}
+    found = _compress(given, tmp_path / "out", keep=3, **options)
     assert found.report["strategy"] == strategy
     assert found.report["after"]["layers"] == 3
 
 
 def test_the_shipped_removals_are_those_of_the_shown_records():
-    results = sf.load_results(COMMITTED / sf.artefacts.SHOWN)
-    table = sf.training_table(results.nodes, results.signals)
+    results = sf.load_results(COMMITTED / artefacts.SHOWN)
+    table = artefacts.fusion_rows(results)
     pd.testing.assert_frame_equal(pd.read_parquet(SHIPPED_ROWS), table)
 
 
@@ -322,7 +321,9 @@ def test_bad_data_is_one_line(refused, given, tmp_path):
 
     assert "bad.csv has 1 class" in line(frame[frame["kind"] == "boats"])
     assert "has the label 'works', " in line(frame[frame["kind"] != "works"])
-    assert "the model's classes are 'songs'" in line(frame.assign(kind=frame["kind"].str.upper()))
+    loud = frame.assign(kind=frame["kind"].str.upper())
+    loud.to_csv(tmp_path / "loud.csv", index=False)
+    assert "the model's classes are 'songs'" in refused(train=tmp_path / "loud.csv", test=None)
     assert "row 1 has no text" in line(frame.assign(words=[None, *frame["words"][1:]]))
     assert "too few texts" in line(frame.groupby("kind").head(1))
     (tmp_path / "bad.csv").write_bytes(frame.to_csv(index=False).encode("utf-16"))
