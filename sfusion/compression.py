@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from sfusion import corpora, files, report
+from sfusion import corpora, export, files, report
 from sfusion.descent import Descent, recipes
 from sfusion.errors import SfusionError
 from sfusion.measure import accuracy_interval
@@ -119,7 +119,7 @@ def compress(
     new_head : bool
         Train a new head instead of the model's own.
     max_length : int, optional
-        Tokens a text; by default as many as 99% of the training texts need, at most 128.
+        Tokens a text; by default as many as 95% of the training texts need, at most 128.
     learning_rate : float, optional
         See :func:`sfusion.descent.recipes`.
     effort : float
@@ -140,9 +140,11 @@ def compress(
     SfusionError
         For whatever is wrong with the input; then nothing has been written.
     """
-    started = time.perf_counter()
+    started = time.perf_counter(), time.process_time()
     out = Path(out)
     _check_options(out, keep, max_drop, strategy, effort)
+    if onnx or int8:
+        export.check_available()
     train = files.read_rows(train, text_column, label_column)
     test = None if test is None else files.read_rows(test, text_column, label_column)
     stages = recipes(len(train.frame), 1, effort)
@@ -262,7 +264,7 @@ def _task(split, numbers, config, tokenizer, max_length):
     limit = min(token_limit(config) or tokenizer.model_max_length, tokenizer.model_max_length)
     if max_length is None:
         counts = [len(ids) for ids in tokenizer(split["train"]["text"].tolist())["input_ids"]]
-        enough = int(pd.Series(counts).quantile(0.99, interpolation="higher"))
+        enough = int(pd.Series(counts).quantile(0.95, interpolation="higher"))
         max_length = min(-(-max(enough, 8) // 8) * 8, LONGEST, limit)
     if not 3 <= max_length <= limit:
         raise SfusionError(f"max_length {max_length}: the model takes 3 to {limit} tokens")
