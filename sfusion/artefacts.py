@@ -10,7 +10,9 @@ from sfusion import analysis
 from sfusion.claims import scoreboard
 from sfusion.errors import SfusionError
 from sfusion.fusion import READS, SHIPPED_ROWS, training_table
+from sfusion.guidance import choosing_blocks, compression_block
 from sfusion.profiles import ROOT
+from sfusion.results import load_report
 from sfusion.runs import write_atomically
 
 SHOWN = "embedded"  # the profile whose results the notebooks, figures/ and README show
@@ -57,6 +59,12 @@ NOTEBOOKS = {
         "distillation",
         figures=("accuracy_to_size", "ratio_by_denominator", "protocol_gap", "scoreboard"),
         tables=("ratio_readings", "protocols", "scoreboard"),
+    ),
+    "07_compress_your_own_model": Notebook(
+        "Compress your own model",
+        "distillation",
+        figures=("compression_curve",),
+        tables=("compression", "cost_of_depth", "strategies_ranked"),
     ),
 }
 
@@ -168,6 +176,7 @@ def readme_blocks(results):
         "answer": _answer(results),
         "costs": _costs(results),
         "scoreboard": _scoreboard(results),
+        "compression": compression_block(load_report()),
         "artefacts": _map(),
     }
 
@@ -257,8 +266,12 @@ def fusion_rows(results):
     return pd.concat(tables, ignore_index=True)
 
 
-def refresh_fusion_rows(results):
-    """Write the tried removals that ship with the package, for fusions of the user's models.
+# What writes the numbers of each document that has markers.
+DOCUMENTS = {"README.md": readme_blocks, "docs/choosing.md": choosing_blocks}
+
+
+def refresh(results):
+    """Write anew what is made of the shown results: documents, and the removals that ship.
 
     Parameters
     ----------
@@ -266,15 +279,7 @@ def refresh_fusion_rows(results):
         Of the profile ``SHOWN``.
     """
     write_atomically(SHIPPED_ROWS, fusion_rows(results).to_parquet(index=False))
-
-
-def refresh_readme(results):
-    """Write README anew with the numbers of the shown results.
-
-    Parameters
-    ----------
-    results : Results
-    """
-    file = ROOT / "README.md"
-    text = fill(file.read_text(encoding="utf-8"), readme_blocks(results))
-    write_atomically(file, text.encode())
+    for name, blocks in DOCUMENTS.items():
+        file = ROOT / name
+        text = fill(file.read_text(encoding="utf-8"), blocks(results))
+        write_atomically(file, text.encode())

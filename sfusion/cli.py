@@ -51,8 +51,7 @@ def _replay(arguments):
     results = load_results(COMMITTED / profile.name)
     _notebooks(arguments, profile, "replay")
     if profile.name == artefacts.SHOWN:
-        artefacts.refresh_readme(results)
-        artefacts.refresh_fusion_rows(results)
+        artefacts.refresh(results)
     return 0
 
 
