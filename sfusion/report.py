@@ -217,6 +217,15 @@ def summary(told):
     return "\n".join(lines)
 
 
+def _distillation(curve):
+    """Say whether the original taught at the end, and whether that stayed."""
+    if not any(row["distilled"] for row in curve):
+        return "It was not distilled."
+    if any(row["distilled"] and row["chosen"] for row in curve):
+        return "At the end the original taught it (distillation)."
+    return "Distillation did not raise its validation accuracy and was left out."
+
+
 def card(told):
     """Write the model card.
 
@@ -272,6 +281,7 @@ def card(told):
         for name in export.KINDS
         if name in told
     )
+    classes = ", ".join(f"`{name}`" for name in data["classes"])
     removed = ", ".join(map(str, told["layers"]["removed"])) or "none"
     machine = told["machine"]
     text = f"""---
@@ -297,8 +307,7 @@ Measured on {data["test"]:,} texts {test}, of {data["max_length"]} tokens at mos
 The original (`{base}`, licence: {told["model"]["licence"] or "not known"}) {tuned}. Layers removed,
 in this order, numbered from 0 at the embeddings: {removed}; chosen by `{told["strategy"]}`, with
 fine-tuning after each on {data["train"]:,} texts; {data["validation"]:,} more decided what is
-kept. Classes: {", ".join(f"`{name}`" for name in data["classes"])}. Everything else stands in
-`report.json`.
+kept. {_distillation(told["curve"])} Classes: {classes}. Everything else stands in `report.json`.
 {exported}
 ## How to use it
 
