@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,20 +13,19 @@ import pandas as pd
 import torch
 
 from sfusion import corpora, export, files, report
+from sfusion.card import summary
+from sfusion.choice import choose_path, tabulate, work_ahead
 from sfusion.descent import Descent, recipes
 from sfusion.errors import SfusionError
-from sfusion.measure import accuracy_interval
 from sfusion.models import (
     fingerprint,
     load_classifier,
     load_tokenizer,
     locate_model,
-    remove_layers,
-    size,
     token_limit,
     with_new_head,
 )
-from sfusion.nodes import fixed_threads, path_name
+from sfusion.nodes import fixed_threads
 from sfusion.parallel import cores, progress
 from sfusion.runs import SCHEMA, RecordStore
 from sfusion.strategies import STRATEGIES
@@ -57,7 +57,7 @@ class CompressionResult:
     curve: pd.DataFrame
 
     def __str__(self):
-        return report.summary(self.report)
+        return summary(self.report)
 
 
 def compress(
@@ -142,7 +142,10 @@ def compress(
     """
     started = time.perf_counter(), time.process_time()
     out = Path(out)
-    _check_options(out, keep, max_drop, strategy, effort)
+    _check_options(out, keep, max_drop, strategy)
+    for name, value in (("effort", effort), ("learning_rate", learning_rate), ("threads", threads)):
+        if value is not None and not 0 < value < float("inf"):
+            raise SfusionError(f"{name} {value}: give a positive number")
     if onnx or int8:
         export.check_available()
     train = files.read_rows(train, text_column, label_column)
@@ -150,14 +153,15 @@ def compress(
     stages = recipes(len(train.frame), 1, effort)
     limit = max(stage.samples for stage in stages.values())
     split = files.split_rows(train, test, seed=seed, limit=limit)
-    source, tuned, numbers = _source(model, train, labels, new_head, seed)
-    task = _task(split, numbers, source.config, load_tokenizer(model), max_length)
+    place = locate_model(model)
+    source, tuned, numbers = _source(place, train, labels, new_head, seed)
+    task = _task(split, numbers, source.config, load_tokenizer(place), max_length)
     device, threads = default_device(), threads or cores()
     source.to(device)
     stages = recipes(len(task.train), source.config.hidden_size, effort, learning_rate)
     base = {
         "schema": SCHEMA,
-        "model": fingerprint(model),
+        "model": fingerprint(place),
         "data": task.fingerprint,
         "labels": list(task.label_names),
         "new_head": new_head,
@@ -180,18 +184,18 @@ def compress(
                 f"cannot keep {keep} layers: give {descent.lowest} to {descent.depth - 1}"
             )
         last = descent.lowest if keep is None else keep
-        bar.reset(total=_work(descent, last, distill))
+        bar.reset(total=work_ahead(descent, last, distill))
         path = descent.follow(last)
         bar.set_description("distil" if distill else "choose")
-        chosen, taught = _choose(descent, path, keep, max_drop, distill)
-        curve = _curve(descent, path, chosen, taught)
+        chosen, taught = choose_path(descent, path, keep, max_drop, distill)
+        curve = tabulate(descent, path, chosen, taught)
         final = taught[chosen][0] if curve[curve["chosen"]]["distilled"].any() else None
         final = descent.model(chosen) if final is None else final
         bar.set_description("measure")
         bar.refresh()
         facts = {
             "model": {"name": report.public_name(model), "type": source.config.model_type,
-                      "licence": report.licence(locate_model(model)), "was_fine_tuned": tuned},
+                      "licence": report.licence(place), "was_fine_tuned": tuned},
             "strategy": strategy,
             "target": {"keep": keep, "max_drop": max_drop},
             "layers": {"original": descent.depth, "removed": list(chosen)},
@@ -202,22 +206,25 @@ def compress(
             "machine": {key: base[key] for key in ("threads", "precision", "device", "torch")},
             "seed": seed,
         }  # fmt: skip
+        # Under a name of its own: another process may be at the same work.
+        output = Path(tempfile.mkdtemp(prefix="output-", dir=work))
+        output.chmod(0o755)
         built = report.build(
-            work / "output",
+            output,
             {"before": descent.model(()), "after": final},
-            load_tokenizer(model), task, curve, facts,
-            dtype=_stored_type(model), onnx=onnx, int8=int8, started=started,
+            load_tokenizer(place), task, curve, facts,
+            dtype=_stored_type(place), onnx=onnx, int8=int8, started=started,
         )  # fmt: skip
         if out.is_dir():
             out.rmdir()
-        os.rename(work / "output", out)
+        os.rename(output, out)
         # A curve is there to be chosen from: its work makes the choice quick.
         if keep is not None or max_drop is not None:
             shutil.rmtree(work)
     return CompressionResult(out, built, curve)
 
 
-def _check_options(out, keep, max_drop, strategy, effort):
+def _check_options(out, keep, max_drop, strategy):
     """Refuse before anything is read what can be refused."""
     if strategy not in STRATEGIES:
         raise SfusionError(
@@ -229,8 +236,6 @@ def _check_options(out, keep, max_drop, strategy, effort):
         raise SfusionError(f"max_drop {max_drop}: give a share such as 0.01, one point of accuracy")
     if keep is not None and keep < 1:
         raise SfusionError(f"cannot keep {keep} layers: keep at least one")
-    if not 0 < effort < float("inf"):
-        raise SfusionError(f"effort {effort}: give a positive number")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SfusionError(f"{out} is there already and not empty: give a new directory")
     if not out.parent.is_dir():
@@ -287,76 +292,11 @@ def _task(split, numbers, config, tokenizer, max_length):
     )
 
 
-def _stored_type(name):
+def _stored_type(directory):
     """Read the type in which the given weights are stored; it is kept."""
-    config = json.loads((locate_model(name) / "config.json").read_text())
+    config = json.loads((directory / "config.json").read_text())
     stored = str(config.get("dtype") or config.get("torch_dtype") or "float32")
     return getattr(torch, stored.removeprefix("torch."), torch.float32)
-
-
-def _work(descent, last, distill):
-    """Count the work ahead: samples times layers."""
-    total = 0 if descent.tuned else descent.work("original", descent.depth)
-    total += sum(descent.work("recovery", layers) for layers in range(last, descent.depth))
-    return total + (descent.work("distillation", last) if distill else 0)
-
-
-def _choose(descent, path, keep, max_drop, distill):
-    """Choose a path on validation, and distil it: path, and path -> (model, accuracy)."""
-    taught = {}
-
-    def best(length):
-        """Give the validation accuracy at a depth, distilled if that is better."""
-        part = path[:length]
-        accuracy = descent.validation(part)
-        if distill and length:
-            taught[part] = descent.distilled(part)
-            accuracy = max(accuracy, taught[part][1])
-        return accuracy
-
-    if keep is not None:
-        best(len(path))
-        return path, taught
-    original = descent.validation(())
-    samples = len(descent.task.validation)
-    spread = (original * (1 - original) / samples) ** 0.5
-    # A difference of whole samples: rounding of the shares must not decide.
-    floor = original - (spread if max_drop is None else max_drop) - 0.5 / samples / 1000
-    length = max(n for n in range(len(path) + 1) if descent.validation(path[:n]) >= floor)
-    if distill:
-        best(length)
-        # The teacher may bring back what fine-tuning could not: try on while it does.
-        while length < len(path) and best(length + 1) >= floor:
-            length += 1
-    return path[:length], taught
-
-
-def _curve(descent, path, chosen, taught):
-    """Tabulate every model on the way."""
-    rows, samples = [], len(descent.task.validation)
-    for length in range(len(path) + 1):
-        part = path[:length]
-        shell = remove_layers(descent.source, part)
-        cost = size(shell, descent.task.train.input_ids.shape[1])
-        found = [(False, descent.validation(part))]
-        found += [(True, taught[part][1])] if part in taught else []
-        better = len(found) > 1 and found[1][1] >= found[0][1]
-        for distilled, accuracy in found:
-            interval = accuracy_interval(round(accuracy * samples), samples)
-            rows.append(
-                {
-                    "layers": cost["layers"],
-                    "distilled": distilled,
-                    "chosen": part == chosen and distilled == better,
-                    "path": path_name(part),
-                    "validation_accuracy": accuracy,
-                    "low": interval["low"],
-                    "high": interval["high"],
-                    "parameters": cost["parameters"],
-                    "flops": cost["flops"],
-                }
-            )
-    return pd.DataFrame(rows)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import sfusion as sf
-from sfusion import SfusionError, artefacts, cli, files, report, tasks
+from sfusion import SfusionError, artefacts, card, cli, files, tasks
 from sfusion.fusion import SHIPPED_ROWS
 from sfusion.measure import accuracy_interval, paired_change
 from sfusion.models import load_tokenizer
@@ -159,17 +159,17 @@ def test_the_report_is_consistent(result, given):
 def test_the_card_says_the_same_and_reads_as_one(result):
     from huggingface_hub import ModelCard
 
-    card = ModelCard.load(result.directory / "README.md")
-    assert card.data.pipeline_tag == "text-classification"
-    assert card.data.eval_results[0].metric_value == round(result.report["after"]["accuracy"], 4)
-    assert result.report["verdict"] in card.text
+    found = ModelCard.load(result.directory / "README.md")
+    assert found.data.pipeline_tag == "text-classification"
+    assert found.data.eval_results[0].metric_value == round(result.report["after"]["accuracy"], 4)
+    assert result.report["verdict"] in found.text
     assert result.report["verdict"] in str(result)
 
 
 @pytest.mark.parametrize(("change", "word"), [(-0.011, "NOT within"), (-0.01, "within"), (0.2, "")])
 def test_the_verdict_says_plainly_whether_accuracy_held(result, change, word):
     told = {**result.report, "change": {**result.report["change"], "accuracy": change}}
-    said = report.verdict(told)
+    said = card.verdict(told)
     assert word in said and ("NOT" in said) == (change < -0.01)
 
 
@@ -301,6 +301,8 @@ def refused(given, tmp_path, capsys):
         ({"strategy": "magic"}, "'magic'"),
         ({"max_length": 33}, "max_length 33: the model takes 3 to 32 tokens"),
         ({"effort": 0}, "effort 0"),
+        ({"threads": -1}, "threads -1"),
+        ({"learning_rate": "inf"}, "learning_rate inf"),
         ({"model": "no-such-model"}, "'no-such-model'"),
         ({"labels": "a,b"}, "2 labels are given for the model's 3 classes"),
         ({"out": "no/such/place"}, "no/such is no directory"),
