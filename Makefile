@@ -59,7 +59,7 @@ lock: ## work requirements.lock out again from pyproject.toml [TORCH=version]
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet torch==$(TORCH)
-	build/lock/bin/python -m pip install --quiet --editable '.[dev,dask]'
+	build/lock/bin/python -m pip install --quiet --editable '.[dev,dask,onnx]'
 	build/lock/bin/python -m pip freeze --all --exclude pip --exclude-editable > build/lock/frozen
 	{ grep '^#' requirements.lock; \
 		sed -E -e '/^(cuda|nvidia|triton)/d' -e 's/^(torch==[^+]*)[+].*/\1/' build/lock/frozen; \

@@ -4,19 +4,23 @@ import importlib
 
 _EXPORTS = {
     # name: module. Loaded on first use: a replay of the records needs neither torch nor models.
+    "CompressionResult": "compression",
     "SIGNALS": "signals",
     "STRATEGIES": "strategies",
     "SfusionError": "errors",
     "analysis": None,
     "claims": None,
+    "compress": "compression",
     "contrasts": None,
     "distill": "distillation",
     "extract_signals": "signals",
     "fine_tune": "training",
     "fit_fusion": "fusion",
     "fusion": None,
+    "guidance": None,
     "load_model": "models",
     "load_profile": "profiles",
+    "load_report": "results",
     "load_results": "results",
     "load_task": "tasks",
     "open_results": "study",

@@ -4,10 +4,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from sfusion import analysis
 from sfusion.claims import scoreboard
 from sfusion.errors import SfusionError
+from sfusion.fusion import READS, SHIPPED_ROWS, training_table
+from sfusion.guidance import choosing_blocks, compression_block
 from sfusion.profiles import ROOT
+from sfusion.results import load_report
 from sfusion.runs import write_atomically
 
 SHOWN = "embedded"  # the profile whose results the notebooks, figures/ and README show
@@ -60,6 +65,12 @@ NOTEBOOKS = {
         "distillation",
         figures=("contrasts", "scrutiny", "regret", "overhead"),
         tables=("contrasts", "scrutiny", "regret", "overhead"),
+    ),
+    "07_compress_your_own_model": Notebook(
+        "Compress your own model",
+        "distillation",
+        figures=("compression_curve",),
+        tables=("compression", "cost_of_depth", "strategies_ranked"),
     ),
 }
 
@@ -173,6 +184,7 @@ def readme_blocks(results):
         "answer": _answer(results),
         "costs": _costs(results),
         "scoreboard": _scoreboard(results),
+        "compression": compression_block(load_report()),
         "artefacts": _map(),
     }
 
@@ -244,13 +256,38 @@ def _map():
     return "\n".join(lines)
 
 
-def refresh_readme(results):
-    """Write README anew with the numbers of the shown results.
+def fusion_rows(results):
+    """Tabulate every removal that was tried, for each way in which a fusion reads the layers.
 
     Parameters
     ----------
     results : Results
+
+    Returns
+    -------
+    DataFrame
+        Column ``reads``, and those of :func:`sfusion.fusion.training_table`.
     """
-    file = ROOT / "README.md"
-    text = fill(file.read_text(encoding="utf-8"), readme_blocks(results))
-    write_atomically(file, text.encode())
+    tables = [
+        training_table(results.nodes, results.signals, reads).assign(reads=reads) for reads in READS
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+# What writes the numbers of each document that has markers.
+DOCUMENTS = {"README.md": readme_blocks, "docs/choosing.md": choosing_blocks}
+
+
+def refresh(results):
+    """Write anew what is made of the shown results: documents, and the removals that ship.
+
+    Parameters
+    ----------
+    results : Results
+        Of the profile ``SHOWN``.
+    """
+    write_atomically(SHIPPED_ROWS, fusion_rows(results).to_parquet(index=False))
+    for name, blocks in DOCUMENTS.items():
+        file = ROOT / name
+        text = fill(file.read_text(encoding="utf-8"), blocks(results))
+        write_atomically(file, text.encode())

@@ -51,7 +51,7 @@ def _replay(arguments):
     results = load_results(COMMITTED / profile.name)
     _notebooks(arguments, profile, "replay")
     if profile.name == artefacts.SHOWN:
-        artefacts.refresh_readme(results)
+        artefacts.refresh(results)
     return 0
 
 
@@ -74,9 +74,9 @@ def _compare(arguments):
 def _signals(arguments):
     import torch
 
+    from sfusion.files import load_file
     from sfusion.models import load_model, load_tokenizer
     from sfusion.signals import extract_signals
-    from sfusion.tasks import load_file
 
     data, label_names = load_file(
         arguments.data,
@@ -95,6 +95,21 @@ def _signals(arguments):
         raise SfusionError(f"--max-length {arguments.max_length}: the model has {positions}")
     print(extract_signals(model, data).to_csv(float_format="%.6g"), end="")
     return 0
+
+
+def _compress(arguments):
+    from sfusion.compression import compress
+
+    options = {key: value for key, value in vars(arguments).items() if key not in OWN}
+    if options["labels"] is not None:
+        options["labels"] = options["labels"].split(",")
+    result = compress(**options)
+    print(result)
+    print(f"written to {result.directory}")
+    return 0
+
+
+OWN = ("command", "function")  # of the parser, not of the called function
 
 
 class _Parser(argparse.ArgumentParser):
@@ -127,6 +142,31 @@ def _parser():
     command.add_argument("--max-length", type=int, default=32)
     command.add_argument("--seed", type=int, default=0, help="of a head that is missing")
     command.set_defaults(function=_signals)
+    command = commands.add_parser("compress", help="make your own classifier smaller")
+    command.add_argument("--model", required=True, help="name or directory")
+    command.add_argument("--train", required=True, help="CSV, JSONL or Parquet")
+    command.add_argument("--test", help="the same; without it a fifth of the texts is held out")
+    command.add_argument("--text-column", default="text")
+    command.add_argument("--label-column", default="label")
+    target = command.add_mutually_exclusive_group()
+    target.add_argument("--keep", type=int, metavar="N", help="layers to keep")
+    target.add_argument(
+        "--max-drop", type=float, metavar="SHARE",
+        help="the smallest model that loses no more validation accuracy, such as 0.01",
+    )  # fmt: skip
+    command.add_argument("--strategy", default="random-forest", help="a name in sf.STRATEGIES")
+    command.add_argument("--distill", action=argparse.BooleanOptionalAction, default=True)
+    command.add_argument("--onnx", action="store_true", help="also write model.onnx")
+    command.add_argument("--int8", action="store_true", help="also write model.int8.onnx")
+    command.add_argument("--labels", help="the data's labels in the model's order, with commas")
+    command.add_argument("--new-head", action="store_true", help="train a new head")
+    command.add_argument("--max-length", type=int, metavar="TOKENS")
+    command.add_argument("--learning-rate", type=float)
+    command.add_argument("--effort", type=float, default=1.0, help="factor of training samples")
+    command.add_argument("--threads", type=int, help="by default all cores")
+    command.add_argument("--seed", type=int, default=0)
+    command.add_argument("--out", required=True, type=Path, help="directory to make")
+    command.set_defaults(function=_compress)
     return parser
 
 

@@ -13,7 +13,7 @@ ARMS = {
 }
 
 
-def distill(student, teacher, data, recipe, *, seed=0, precision="fp32"):
+def distill(student, teacher, data, recipe, *, seed=0, precision="fp32", on_batch=None):
     """Teach a student with a teacher's softened predictions and the labels.
 
     Parameters
@@ -27,6 +27,8 @@ def distill(student, teacher, data, recipe, *, seed=0, precision="fp32"):
     seed : int
         Fixes the order of samples and the dropout.
     precision : {"fp32", "bf16"}
+    on_batch : callable, optional
+        See :func:`sfusion.training.fine_tune`.
 
     Returns
     -------
@@ -46,7 +48,15 @@ def distill(student, teacher, data, recipe, *, seed=0, precision="fp32"):
         )
     taught = remove_layers(student, ())
     logits = predict_logits(lower(teacher, precision), data)
-    fine_tune(taught, data, recipe, seed=seed, precision=precision, teacher_logits=logits)
+    fine_tune(
+        taught,
+        data,
+        recipe,
+        seed=seed,
+        precision=precision,
+        teacher_logits=logits,
+        on_batch=on_batch,
+    )
     return taught
 
 

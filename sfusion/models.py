@@ -11,9 +11,11 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
+from sfusion.architectures import architecture_of
 from sfusion.errors import SfusionError
 from sfusion.stacking import stack
 
@@ -31,12 +33,12 @@ STACKED_MODELS = {
     "minilm-l12-stacked": "minilm-l6",
 }
 
-TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer.model", "spiece.model", "vocab.json")
-
-LAYER_STACKS = {
-    # model_type: dotted path to the nn.ModuleList of layers. A new architecture is one line here.
-    "bert": "bert.encoder.layer",
-}
+TOKENIZER_FILES = (
+    *("tokenizer.json", "vocab.txt", "tokenizer.model", "spiece.model", "vocab.json"),
+    *("sentencepiece.bpe.model", "spm.model", "merges.txt"),
+)
+# The form of these models' layers that `size` counts in closed form.
+CLOSED_FORM = ("bert", "roberta", "xlm-roberta")
 
 
 def locate_model(name_or_dir):
@@ -46,8 +48,8 @@ def locate_model(name_or_dir):
     ----------
     name_or_dir : str or Path
         A name in ``EMBEDDED_MODELS`` or ``STACKED_MODELS``, a local directory, or a Hub name
-        such as ``google-bert/bert-base-uncased``. Of a Hub model only safetensors, JSON and text
-        files are fetched, so neither pickles nor code can come along.
+        such as ``google-bert/bert-base-uncased``. Of a Hub model only safetensors, JSON,
+        vocabulary and text files are fetched, so neither pickles nor code can come along.
 
     Returns
     -------
@@ -78,7 +80,8 @@ def locate_model(name_or_dir):
     try:
         from huggingface_hub import snapshot_download
 
-        return Path(snapshot_download(name, allow_patterns=["*.safetensors", "*.json", "*.txt"]))
+        wanted = ["*.safetensors", "*.json", "*.txt", "*.model", "README.md"]
+        return Path(snapshot_download(name, allow_patterns=wanted))
     except Exception as error:
         known = ", ".join((*EMBEDDED_MODELS, *STACKED_MODELS))
         raise SfusionError(
@@ -102,7 +105,13 @@ def load_tokenizer(name_or_dir):
     directory = locate_model(name_or_dir)
     if not any((directory / name).is_file() for name in TOKENIZER_FILES):
         raise SfusionError(f"{str(directory)!r} has no tokenizer: it lacks {TOKENIZER_FILES[0]}")
-    return AutoTokenizer.from_pretrained(directory)
+    try:
+        return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+    except Exception as error:  # the libraries below have no common base
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SfusionError(
+            f"the tokenizer in {str(directory)!r} cannot be loaded: {reason}"
+        ) from error
 
 
 def load_model(name_or_dir, num_labels=None, label_names=None, seed=0):
@@ -130,28 +139,104 @@ def load_model(name_or_dir, num_labels=None, label_names=None, seed=0):
     SfusionError
         When the model cannot be found or its weights are not safetensors.
     """
-    directory = locate_model(name_or_dir)
     kwargs = {}
     if label_names is not None:
-        kwargs["id2label"] = dict(enumerate(label_names))
-        kwargs["label2id"] = {label: i for i, label in enumerate(label_names)}
+        kwargs = _labels(label_names)
         num_labels = num_labels or len(label_names)
     if num_labels is not None:
         kwargs["num_labels"] = num_labels
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        try:
-            model = AutoModelForSequenceClassification.from_pretrained(
-                directory,
-                dtype=torch.float32,
-                attn_implementation="eager",
-                use_safetensors=True,
-                **kwargs,
-            )
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            reason = str(error).splitlines()[0]
-            raise SfusionError(f"model {str(name_or_dir)!r} cannot be loaded: {reason}") from error
-    return model.eval()
+        return _load(name_or_dir, **kwargs)[0].eval()
+
+
+def _labels(names):
+    return {
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: number for number, name in enumerate(names)},
+    }
+
+
+def _load(name_or_dir, **kwargs):
+    """Load a classifier, and say which weights the files did and did not give."""
+    try:
+        return AutoModelForSequenceClassification.from_pretrained(
+            locate_model(name_or_dir),
+            dtype=torch.float32,
+            attn_implementation="eager",
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **kwargs,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SfusionError(f"model {str(name_or_dir)!r} cannot be loaded: {reason}") from error
+
+
+def load_classifier(name_or_dir):
+    """Load a model and tell whether it has been fine-tuned as a classifier.
+
+    Parameters
+    ----------
+    name_or_dir : str or Path
+        As in :func:`locate_model`.
+
+    Returns
+    -------
+    tuple of (transformers.PreTrainedModel, bool)
+        The model as :func:`load_model` gives it, and whether its files hold a head. Without one
+        the model's is drawn at random: see :func:`with_new_head`.
+
+    Raises
+    ------
+    SfusionError
+        When the model cannot be loaded, its files lack some of the layers or embeddings, its
+        architecture is not known, or it is no single-label classifier.
+    """
+    model, info = _load(name_or_dir)
+    architecture = architecture_of(model.config)
+    body = (architecture.layers, *architecture.embeddings)
+    missing = sorted(info["missing_keys"])
+    if lost := [name for name in missing if name.startswith(tuple(f"{p}." for p in body))]:
+        raise SfusionError(f"model {str(name_or_dir)!r} lacks weights, {lost[0]} for one")
+    trained = not missing
+    if trained and model.config.problem_type in ("regression", "multi_label_classification"):
+        raise SfusionError(
+            f"model {str(name_or_dir)!r} is made for {model.config.problem_type}: give a "
+            "classifier with one label a text"
+        )
+    return model.eval(), trained
+
+
+def with_new_head(model, label_names, seed=0):
+    """Copy a model with a classification head drawn anew.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        Left as it is.
+    label_names : sequence of str
+        Names of the new head's classes.
+    seed : int
+        Draws the head.
+
+    Returns
+    -------
+    transformers.PreTrainedModel
+        In evaluation mode.
+    """
+    config = copy.deepcopy(model.config)
+    for key, value in _labels(label_names).items():
+        setattr(config, key, value)
+    config.problem_type = None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = AutoModelForSequenceClassification.from_config(
+            config, dtype=torch.float32, attn_implementation="eager", trust_remote_code=False
+        )
+    fresh.base_model.load_state_dict(model.base_model.state_dict())
+    return fresh.eval()
 
 
 def fingerprint(name_or_dir):
@@ -189,16 +274,6 @@ def _fingerprint(stamped):
     return digest.hexdigest()
 
 
-def _stack_path(model):
-    model_type = model.config.model_type
-    if model_type not in LAYER_STACKS:
-        raise SfusionError(
-            f"architecture {model_type!r} is not known ({', '.join(LAYER_STACKS)}): add the path "
-            "of its layer list to LAYER_STACKS in sfusion/models.py"
-        )
-    return LAYER_STACKS[model_type]
-
-
 def layer_stack(model):
     """Return the list of transformer layers of a classifier.
 
@@ -214,9 +289,9 @@ def layer_stack(model):
     Raises
     ------
     SfusionError
-        For an architecture that ``LAYER_STACKS`` does not name.
+        For an architecture that ``ARCHITECTURES`` does not name.
     """
-    return operator.attrgetter(_stack_path(model))(model)
+    return operator.attrgetter(architecture_of(model.config).layers)(model)
 
 
 def embedding_parameters(model):
@@ -230,7 +305,9 @@ def embedding_parameters(model):
     -------
     list of torch.nn.Parameter
     """
-    return list(model.base_model.embeddings.parameters())
+    modules = dict(model.named_modules())
+    paths = architecture_of(model.config).embeddings
+    return [p for path in paths if path in modules for p in modules[path].parameters()]
 
 
 def copy_model(model, dtype):
@@ -278,14 +355,17 @@ def remove_layers(model, layers):
     Raises
     ------
     SfusionError
-        When a position does not exist, or no layer would be left.
+        When a position does not exist or must stay, or no layer would be left.
     """
-    depth = len(layer_stack(model))
+    depth, architecture = len(layer_stack(model)), architecture_of(model.config)
     gone = sorted(set(layers))
     if any(not 0 <= layer < depth for layer in gone):
         raise SfusionError(f"cannot remove layers {gone}: the model has layers 0 to {depth - 1}")
     if len(gone) == depth:
         raise SfusionError(f"cannot remove all {depth} layers: keep at least one")
+    if fixed := sorted(set(gone) & set(architecture.fixed)):
+        kind = model.config.model_type
+        raise SfusionError(f"cannot remove layer {fixed[0]} of a {kind}: it is built otherwise")
     # Placeholders in the copy's memory keep the layers that go from being copied at all.
     model = copy.deepcopy(model, {id(layer_stack(model)[i]): nn.Identity() for i in gone})
     kept = nn.ModuleList(m for i, m in enumerate(layer_stack(model)) if i not in gone)
@@ -293,8 +373,12 @@ def remove_layers(model, layers):
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
                 module.layer_idx = position
-    parent, _, name = _stack_path(model).rpartition(".")
+    parent, _, name = architecture.layers.rpartition(".")
     setattr(operator.attrgetter(parent)(model), name, kept)
+    for field in architecture.per_layer:
+        entries = getattr(model.config, field, None)
+        if entries is not None:
+            setattr(model.config, field, [e for i, e in enumerate(entries) if i not in gone])
     model.config.num_hidden_layers = len(kept)
     return model.eval()
 
@@ -305,7 +389,6 @@ def size(model, max_length):
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        A BERT classifier.
     max_length : int
         Tokens a sequence.
 
@@ -314,20 +397,50 @@ def size(model, max_length):
     dict
         ``layers``; ``parameters`` and ``encoder_parameters`` (counts); ``bytes`` of the weights
         in float32; ``flops`` of the forward pass over one sequence, a multiply-add counted as
-        two, in closed form (declared here; the matrix products alone, as
-        ``torch.utils.flop_counter`` counts them).
+        two: of the matrix products alone, in closed form for BERT and its like (declared here),
+        else as ``torch.utils.flop_counter`` counts them.
     """
-    config, layers = model.config, layer_stack(model)
-    tokens, hidden, wide = max_length, config.hidden_size, config.intermediate_size
-    projections = 8 * tokens * hidden**2
-    attention = 4 * tokens**2 * hidden
-    feed_forward = 4 * tokens * hidden * wide
-    head = 2 * hidden**2 + 2 * hidden * config.num_labels
+    layers = layer_stack(model)
     parameters = sum(p.numel() for p in model.parameters())
+    closed = model.config.model_type in CLOSED_FORM
     return {
         "layers": len(layers),
         "parameters": parameters,
         "encoder_parameters": sum(p.numel() for p in layers.parameters()),
         "bytes": 4 * parameters,
-        "flops": len(layers) * (projections + attention + feed_forward) + head,
+        "flops": (_flops if closed else _counted_flops)(model, max_length),
     }
+
+
+def _flops(model, tokens):
+    config = model.config
+    hidden, wide = config.hidden_size, config.intermediate_size
+    projections = 8 * tokens * hidden**2
+    attention = 4 * tokens**2 * hidden
+    feed_forward = 4 * tokens * hidden * wide
+    head = 2 * hidden**2 + 2 * hidden * config.num_labels
+    return len(layer_stack(model)) * (projections + attention + feed_forward) + head
+
+
+def _counted_flops(model, tokens):
+    device = next(model.parameters()).device
+    ids = torch.ones(1, tokens, dtype=torch.long, device=device)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(ids, attention_mask=torch.ones_like(ids))
+    return counter.get_total_flops()
+
+
+def token_limit(config):
+    """Give the longest sequence that a model takes.
+
+    Parameters
+    ----------
+    config : transformers.PreTrainedConfig
+
+    Returns
+    -------
+    int or None
+        Tokens; None where positions have no table and the configuration names no limit.
+    """
+    positions = getattr(config, "max_position_embeddings", None)
+    return positions and positions - architecture_of(config).spare_positions

@@ -33,6 +33,11 @@ def backend():
     return name
 
 
+def cores():
+    """Count the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def jobs(threads):
     """Count the runs to do at once: ``SFUSION_JOBS``, or the cores over the threads of a run.
 
@@ -53,8 +58,7 @@ def jobs(threads):
     """
     text = os.environ.get("SFUSION_JOBS")
     if text is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return max(1, cores // threads)
+        return max(1, cores() // threads)
     if not text.isdecimal() or int(text) < 1:
         raise SfusionError(f"SFUSION_JOBS={text!r}: give a positive integer")
     return int(text)

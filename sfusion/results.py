@@ -64,6 +64,31 @@ class Results:
         write_atomically(Path(folder) / "manifest.json", text.encode())
 
 
+def load_report(name="agnews"):
+    """Read the report of a committed compression.
+
+    Parameters
+    ----------
+    name : str
+        Of a file in ``results/compress``, without ``.json``.
+
+    Returns
+    -------
+    dict
+        See :attr:`sfusion.compression.CompressionResult.report`.
+
+    Raises
+    ------
+    SfusionError
+        When there is none of that name.
+    """
+    file = COMMITTED / "compress" / f"{name}.json"
+    if not file.is_file():
+        known = ", ".join(sorted(other.stem for other in file.parent.glob("*.json")))
+        raise SfusionError(f"compression {name!r} is not known: use one of {known or 'none'}")
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
 def load_results(folder):
     """Read what :meth:`Results.save` wrote.
 

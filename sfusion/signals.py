@@ -21,10 +21,13 @@ from scipy.special import digamma
 from sklearn.decomposition import PCA
 from torch import nn
 from torch.nn import functional
+from transformers.pytorch_utils import Conv1D
 
+from sfusion.architectures import architecture_of
 from sfusion.errors import SfusionError
 from sfusion.models import copy_model, layer_stack
 
+LINEAR = (nn.Linear, Conv1D)
 TOKENS_A_PASS = 4096  # larger products waste less, until they outgrow the cache
 MI_COMPONENTS = 8
 ENTROPY_BINS = 512
@@ -383,6 +386,26 @@ def _squared_weight_gradient(inputs, gradient, wide):
     return (input_products * torch.bmm(gradient, gradient.mT).to(wide)).sum((1, 2))
 
 
+def _is_rms_norm(module):
+    return type(module).__name__.endswith("RMSNorm")  # every decoder has a class of its own
+
+
+def _normalise(module, x):
+    """Give a norm's output before its gain."""
+    if isinstance(module, nn.LayerNorm):
+        return functional.layer_norm(x, module.normalized_shape, eps=module.eps)
+    return functional.rms_norm(x, x.shape[-1:], eps=module.variance_epsilon)
+
+
+def _has_rules(stack, architecture):
+    """Tell whether every module of the layers has a rule for its per-sample gradients."""
+    return not architecture.shared and all(
+        isinstance(module, (*LINEAR, nn.LayerNorm)) or _is_rms_norm(module)
+        for module in stack.modules()
+        if next(module.parameters(recurse=False), None) is not None
+    )
+
+
 def _watch_gradient(module, layer, wide):
     """Let a module add its squared per-sample gradients to ``layer`` in the backward pass."""
 
@@ -392,12 +415,12 @@ def _watch_gradient(module, layer, wide):
         x = inputs[0].detach()
 
         def backward_hook(gradient):
-            if isinstance(module, nn.Linear):
+            if isinstance(module, LINEAR):
                 total = _squared_weight_gradient(x, gradient, wide)
             else:
-                normalised = functional.layer_norm(x, module.normalized_shape, eps=module.eps)
+                normalised = _normalise(module, x)
                 total = (gradient * normalised).sum(1).to(wide).square().sum(-1)
-            if module.bias is not None:
+            if getattr(module, "bias", None) is not None:
                 total = total + gradient.sum(1).to(wide).square().sum(-1)
             layer.squared_gradient += float(total.double().sum())
 
@@ -406,13 +429,17 @@ def _watch_gradient(module, layer, wide):
     module.register_forward_hook(forward_hook)
 
 
-def _watch_layer(module, layer, mask_of, wide):
+def _watch_layer(module, layer, mask_of, reads, wide):
     def forward_hook(_, inputs, output):
         hidden = (output[0] if isinstance(output, tuple) else output).detach().to(wide)
         mask = mask_of()
         cosine = functional.cosine_similarity(inputs[0].detach().to(wide), hidden, dim=-1)
         layer.cosine += float((cosine * mask).double().sum())
-        layer.angle += float(cosine[:, 0].double().clamp(-1, 1).arccos().sum()) / math.pi
+        # The last real token, wherever the padding is; or the first.
+        token = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(1)
+        token = token if reads == "last" else torch.zeros_like(token)
+        cosine = cosine.gather(1, token[:, None])[:, 0]
+        layer.angle += float(cosine.double().clamp(-1, 1).arccos().sum()) / math.pi
         real = hidden * mask.unsqueeze(-1)
         squares = real.square().sum(-1)
         layer.units = hidden.shape[-1]
@@ -422,14 +449,6 @@ def _watch_layer(module, layer, mask_of, wide):
         layer.pooled.append((real.sum(1) / mask.sum(1, keepdim=True)).cpu().numpy())
 
     module.register_forward_hook(forward_hook)
-    for child in module.modules():
-        if isinstance(child, (nn.Linear, nn.LayerNorm)):
-            _watch_gradient(child, layer, wide)
-        elif next(child.parameters(recurse=False), None) is not None:
-            raise SfusionError(
-                f"gradient-fisher has no per-sample rule for a {type(child).__name__} with "
-                "parameters: add one to _watch_gradient in sfusion/signals.py"
-            )
 
 
 def _add_attention(layer, attention, mask):
@@ -498,10 +517,16 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
         LayerPass(parameters=[p.detach() for p in module.parameters()])
         for module in layer_stack(model)
     ]
-    device = next(working.parameters()).device
+    device, architecture = next(working.parameters()).device, architecture_of(model.config)
+    ruled = _has_rules(stack, architecture)
+    # Without a rule for every module, a sample's gradient is that of a batch of one.
+    batch_size = batch_size if ruled else 1
     batch_mask = []
     for module, layer in zip(stack, layers, strict=True):
-        _watch_layer(module, layer, lambda: batch_mask[-1], wide)
+        _watch_layer(module, layer, lambda: batch_mask[-1], architecture.reads, wide)
+        for child in module.modules() if ruled else ():
+            if next(child.parameters(recurse=False), None) is not None:
+                _watch_gradient(child, layer, wide)
         layer.mean_gradient = [torch.zeros_like(p, dtype=wide) for p in module.parameters()]
     predictions = []
     for start in range(0, len(data), batch_size):
@@ -509,7 +534,9 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
         mask = batch.attention_mask.to(device)
         batch_mask.append(mask.to(wide))
         with torch.enable_grad():
-            output = working(batch.input_ids.to(device), mask, output_attentions=True)
+            output = working(
+                batch.input_ids.to(device), attention_mask=mask, output_attentions=True
+            )
             logits = output.logits.to(wide)
             loss = functional.cross_entropy(logits, batch.labels.to(device), reduction="sum")
         loss.backward()
@@ -517,6 +544,10 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
         for module, layer, attention in zip(stack, layers, output.attentions, strict=True):
             _add_attention(layer, attention, batch_mask[-1])
             for total, parameter in zip(layer.mean_gradient, module.parameters(), strict=True):
+                if parameter.grad is None:  # a parameter that this configuration does not use
+                    continue
+                if not ruled:
+                    layer.squared_gradient += float(parameter.grad.to(wide).square().sum())
                 # Summed in the wide type: bfloat16 sums would lose the small batches.
                 total.add_(parameter.grad, alpha=1 / len(data))
                 parameter.grad = None

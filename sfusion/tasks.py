@@ -289,8 +289,27 @@ def _tidy(
     return frame[frame["text"] != ""].reset_index(drop=True)
 
 
-def _label_names(declared: Sequence[str], frames: Sequence[pd.DataFrame], where: str):
-    """Class names in order: as declared, else sorted, numbers by value; at least two are used."""
+def order_labels(declared: Sequence[str], frames: Sequence[pd.DataFrame], where: str):
+    """Put class names in order: as declared, else sorted, numbers by value.
+
+    Parameters
+    ----------
+    declared : sequence of str
+        Names in the order of the class numbers; they count if they cover all that are used.
+    frames : sequence of DataFrame
+        Columns text and label.
+    where : str
+        Source, for the message.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    SfusionError
+        When fewer than two classes are used.
+    """
     found = {name for frame in frames for name in frame["label"]}
     if len(found) < 2:
         raise SfusionError(f"{where} has {len(found)} class(es): at least 2 are needed")
@@ -301,8 +320,20 @@ def _label_names(declared: Sequence[str], frames: Sequence[pd.DataFrame], where:
     )
 
 
-def _class_names(schema: pa.Schema, label: str) -> list[str] | None:
-    """Names of a ClassLabel column, from the metadata that `datasets` writes into a file."""
+def class_names(schema: pa.Schema, label: str) -> list[str] | None:
+    """Read the names of a ClassLabel column from the metadata that `datasets` writes.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+        Of a Parquet file.
+    label : str
+        Column.
+
+    Returns
+    -------
+    list of str or None
+    """
     metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     feature = metadata.get("info", {}).get("features", {}).get(label, {})
     return feature.get("names") if isinstance(feature, dict) else None
@@ -314,8 +345,8 @@ def _read_parquet(
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise SfusionError(f"{path} is no readable Parquet file: {_line(error)}") from None
-    names = _class_names(table.schema, label)
+        raise SfusionError(f"{path} is no readable Parquet file: {first_line(error)}") from None
+    names = class_names(table.schema, label)
     return _tidy(table.take(_rows(len(table))).to_pandas(), text, label, names, str(path)), names
 
 
@@ -326,7 +357,8 @@ def _rows(count: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).permutation(count)[:ROW_LIMIT])
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Shorten an error's message to its first line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
@@ -356,12 +388,12 @@ def _pooled(parts: Mapping[str, pd.DataFrame], declared, source: str, where: str
     rest = rest[~rest["text"].isin(set(test["text"]))].drop_duplicates("text", ignore_index=True)
     if rest.empty:
         raise SfusionError(f"{where}: every training text occurs in the test split")
-    _label_names((), [rest], f"{where}: the train split")
+    order_labels((), [rest], f"{where}: the train split")
     share = len(kept[1]) / (len(kept[0]) + len(kept[1])) if len(kept) == 2 else VALIDATION_SHARE
     return _Pool(
         rest=rest.assign(group=rest["text"]),
         test=test,
-        label_names=_label_names(declared, [rest, test], where),
+        label_names=order_labels(declared, [rest, test], where),
         validation_share=share,
         source=source,
     )
@@ -399,8 +431,9 @@ def _hub(name: str) -> _Pool:
         loaded = datasets.load_dataset(spec.repo, data_files=files, revision=info.sha)
     except Exception as error:
         raise SfusionError(
-            f"task {name!r}: {spec.repo} cannot be had from the Hub ({_line(error)}); offline, set "
-            f"SFUSION_DATA to a folder that holds {name}/{{train,validation,test}}.parquet"
+            f"task {name!r}: {spec.repo} cannot be had from the Hub ({first_line(error)}); "
+            f"offline, set SFUSION_DATA to a folder that holds {name}/"
+            "{train,validation,test}.parquet"
         ) from error
     parts, declared, where = {}, [], f"{spec.repo}@{info.sha}"
     for split in (split for split in SPLITS if split in loaded):
@@ -428,7 +461,24 @@ def _pool(name: str, source: str, folder: str | None, stamp: tuple) -> _Pool:
 # --- loading ---------------------------------------------------------------------------------
 
 
-def _encode(texts: list[str], labels: Sequence[int], tokenizer, max_length: int) -> Encoded:
+def encode(texts: list[str], labels: Sequence[int], tokenizer, max_length: int) -> Encoded:
+    """Tokenise texts, N of them.
+
+    Parameters
+    ----------
+    texts : list of str
+        Texts.
+    labels : sequence of int, length N
+        Class numbers.
+    tokenizer : transformers tokenizer
+        Must know a padding token.
+    max_length : int
+        Tokens a text, by truncation or padding.
+
+    Returns
+    -------
+    Encoded
+    """
     tokens = tokenizer(
         texts, padding="max_length", truncation=True, max_length=max_length, return_tensors="pt"
     )
@@ -525,7 +575,7 @@ def load_task(
         ("validation", pool.rest[held], n_validation, f"validation {seed}"),
         ("test", pool.test, n_test, "test"),
     )
-    tokenizer, max_length = _checked(tokenizer, max_length)
+    tokenizer, max_length = check_tokenizer(tokenizer, max_length)
     numbers = {label: number for number, label in enumerate(pool.label_names)}
     texts, encoded = {}, {}
     for split, part, size, salt in parts:
@@ -534,7 +584,7 @@ def load_task(
             raise SfusionError(f"task {name!r}: too few texts for a {split} split")
         texts[split] = drawn["text"].tolist()
         labels = [numbers[label] for label in drawn["label"]]
-        encoded[split] = _encode(texts[split], labels, tokenizer, max_length)
+        encoded[split] = encode(texts[split], labels, tokenizer, max_length)
     return Task(
         name=name,
         label_names=pool.label_names,
@@ -545,63 +595,28 @@ def load_task(
     )
 
 
-def _checked(tokenizer, max_length: int):
+def check_tokenizer(tokenizer, max_length: int):
+    """Load a tokenizer where a name is given, and hold the length against its limit.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer, str or Path
+        A tokenizer, or the model whose tokenizer to use.
+    max_length : int
+        Tokens a text.
+
+    Returns
+    -------
+    tuple of (transformers tokenizer, int)
+
+    Raises
+    ------
+    SfusionError
+        When texts cannot be so long.
+    """
     if isinstance(tokenizer, str | Path):
         tokenizer = load_tokenizer(tokenizer)
     limit = tokenizer.model_max_length
     if not 3 <= max_length <= limit:
         raise SfusionError(f"max_length {max_length}: give 3 to {limit} tokens")
     return tokenizer, max_length
-
-
-def load_file(
-    path: str | Path,
-    tokenizer="minilm-l6",
-    *,
-    text_column: str = "text",
-    label_column: str = "label",
-    max_length: int = 32,
-) -> tuple[Encoded, tuple[str, ...]]:
-    """Load one labelled file, tokenised, rows in their order.
-
-    Parameters
-    ----------
-    path : str or Path
-        CSV, JSONL or Parquet, by its suffix.
-    tokenizer : transformers tokenizer, str or Path
-        A tokenizer, or the model whose tokenizer to use.
-    text_column, label_column : str
-        Columns; labels are class names, or numbers with names in the `datasets` metadata.
-    max_length : int
-        Tokens a text, by truncation or padding.
-
-    Returns
-    -------
-    Encoded, tuple of str
-        The texts and the class names, in the order of the class numbers.
-
-    Raises
-    ------
-    SfusionError
-        If the file is missing, unreadable or empty, a column is missing or there are fewer than
-        2 classes.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise SfusionError(f"no file {path}")
-    names, columns = None, ((text_column,), label_column)
-    if path.suffix == ".parquet":
-        frame, names = _read_parquet(path, *columns)
-    elif path.suffix in (".csv", ".jsonl"):
-        read = pd.read_csv if path.suffix == ".csv" else functools.partial(pd.read_json, lines=True)
-        try:
-            frame = _tidy(read(path), *columns, None, str(path))
-        except (OSError, ValueError) as error:
-            raise SfusionError(f"{path} is no readable file: {_line(error)}") from None
-    else:
-        raise SfusionError(f"{path}: the suffix must be .csv, .jsonl or .parquet")
-    if frame.empty:
-        raise SfusionError(f"{path} holds no labelled text")
-    label_names = _label_names(names or (), [frame], str(path))
-    labels = [label_names.index(label) for label in frame["label"]]
-    return _encode(frame["text"].tolist(), labels, *_checked(tokenizer, max_length)), label_names

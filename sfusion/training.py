@@ -100,7 +100,7 @@ def distillation_loss(logits, teacher_logits, labels, temperature, hard_weight):
     return hard_weight * hard + (1 - hard_weight) * temperature**2 * soft
 
 
-def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=None):
+def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=None, on_batch=None):
     """Train a classifier in place.
 
     In bfloat16 the passes run on a working copy while AdamW updates float32 master weights
@@ -119,6 +119,8 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=Non
     precision : {"fp32", "bf16"}
     teacher_logits : Tensor of shape (N, classes), optional
         The teacher's logits on ``data``; without them the labels alone teach.
+    on_batch : callable, optional
+        Told the number of samples after every step.
 
     Returns
     -------
@@ -152,7 +154,9 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=Non
         for indices in order.split(recipe.batch_size):
             batch = data.take(indices).trim()
             labels = batch.labels.to(device)
-            logits = working(batch.input_ids.to(device), batch.attention_mask.to(device)).logits
+            logits = working(
+                batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)
+            ).logits
             if teacher_logits is None:
                 loss = functional.cross_entropy(logits.float(), labels)
             else:
@@ -172,6 +176,8 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=Non
                 with torch.no_grad():
                     torch._foreach_copy_([parameter for _, parameter in pairs], masters)
             total += float(loss.detach()) * len(indices)
+            if on_batch is not None:
+                on_batch(len(indices))
     model.requires_grad_(True).eval()
     if not math.isfinite(total):
         raise SfusionError(
@@ -223,7 +229,9 @@ def predict_logits(model, data, batch_size=None):
     with torch.inference_mode():
         for indices in order.split(batch_size):
             batch = data.take(indices).trim()
-            output = model(batch.input_ids.to(device), batch.attention_mask.to(device))
+            output = model(
+                batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)
+            )
             logits[indices] = output.logits.float().cpu()
     model.train(training)
     return logits

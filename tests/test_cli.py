@@ -284,7 +284,7 @@ def test_notebooks_of_ones_own_profile_find_it_from_their_folder(
 def test_replay_of_the_shown_profile_draws_what_is_committed(executed, monkeypatch, tmp_path):
     results = _committed(tmp_path / "results", artefacts.SHOWN)
     refreshed = []
-    monkeypatch.setattr(artefacts, "refresh_readme", refreshed.append)
+    monkeypatch.setattr(artefacts, "refresh", refreshed.append)
     assert cli.main(["replay"]) == 0
     for _, profile, mode, _, figures, tables in executed:
         assert (profile, mode) == (artefacts.SHOWN, "replay")

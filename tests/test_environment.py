@@ -21,7 +21,7 @@ CONDA = yaml.safe_load(CONDA_TEXT)["dependencies"]
 CORE = PROJECT["dependencies"]
 EXTRAS = PROJECT["optional-dependencies"]
 # The extras that requirements.lock covers; the others are left to the user's machine.
-LOCKED_EXTRAS = ("dev", "dask")
+LOCKED_EXTRAS = ("dev", "dask", "onnx")
 LOCKED_ON = {
     "python_version": "3.11",
     "python_full_version": "3.11.0",

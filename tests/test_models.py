@@ -193,10 +193,10 @@ def test_removing_too_much_or_what_is_not_there(gone, words, model):
 
 def test_an_unknown_architecture_is_named(make_bert):
     model = make_bert(num_layers=2)
-    model.config.model_type = "distilbert"
+    model.config.model_type = "unheard-of"
     with pytest.raises(SfusionError) as error:
         layer_stack(model)
-    assert "'distilbert'" in tiny.one_line(error)
+    assert "'unheard-of'" in tiny.one_line(error)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 4])

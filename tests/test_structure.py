@@ -22,8 +22,10 @@ ORDER = [
     "profiles",
     "corpora",
     "stacking",
+    "architectures",
     "models",
     "tasks",
+    "files",
     "signals",
     "fusion",
     "strategies",
@@ -33,14 +35,22 @@ ORDER = [
     "parallel",
     "walk",
     "distillation",
+    "descent",
+    "measure",
+    "choice",
     "results",
     "study",
     "analysis",
     "contrasts",
     "scrutiny",
     "claims",
+    "guidance",
     "plots",
     "artefacts",
+    "export",
+    "card",
+    "report",
+    "compression",
     "compare",
     "cli",
 ]
@@ -201,7 +211,7 @@ def test_an_unknown_export_is_an_attribute_error():
 
 CONTRACT = [
     "SIGNALS", "STRATEGIES", "load_task", "load_model", "extract_signals", "remove_layers",
-    "sweep", "fit_fusion", "distill",
+    "sweep", "fit_fusion", "distill", "compress",
 ]  # fmt: skip
 
 
@@ -382,17 +392,20 @@ def test_tables_are_there_and_none_besides():
     assert all(len(pd.read_csv(folder / name)) for name in found)
 
 
-def test_the_numbers_in_the_readme_are_those_of_the_records():
-    text = (ROOT / "README.md").read_text("utf-8")
-    blocks = artefacts.readme_blocks(load_results(COMMITTED / artefacts.SHOWN))
+@pytest.mark.parametrize("name", artefacts.DOCUMENTS)
+def test_the_numbers_in_a_document_are_those_of_the_records(name):
+    text = (ROOT / name).read_text("utf-8")
+    blocks = artefacts.DOCUMENTS[name](load_results(COMMITTED / artefacts.SHOWN))
     assert artefacts.fill(text, blocks) == text
 
 
-def test_links_in_the_readme_lead_somewhere():
-    text = (ROOT / "README.md").read_text("utf-8")
+@pytest.mark.parametrize("name", artefacts.DOCUMENTS)
+def test_links_in_a_document_lead_somewhere(name):
+    text = (ROOT / name).read_text("utf-8")
     links = re.findall(r"\]\((?!https?:|#)([^)\s]+)\)", text)
     assert links
-    assert [link for link in links if not (ROOT / link.partition("#")[0]).exists()] == []
+    folder = (ROOT / name).parent
+    assert [link for link in links if not (folder / link.partition("#")[0]).exists()] == []
 
 
 def test_fill_replaces_what_is_between_the_markers_alone():

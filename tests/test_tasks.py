@@ -5,13 +5,10 @@ import os
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import datasets
 import huggingface_hub
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -629,47 +626,3 @@ def test_too_few_texts_for_a_validation_split(folder):
 
 
 # --- single files -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_load_file(tmp_path, suffix):
-    frame = pd.DataFrame(_texts("x", 9)).rename(columns={"text": "body", "label": "kind"})
-    frame["kind"] = [COLOURS[number] for number in frame["kind"]]
-    path = tmp_path / f"data{suffix}"
-    {
-        ".csv": lambda: frame.to_csv(path, index=False),
-        ".jsonl": lambda: frame.to_json(path, orient="records", lines=True),
-        ".parquet": lambda: frame.to_parquet(path),
-    }[suffix]()
-    data, names = tasks.load_file(path, text_column="body", label_column="kind", max_length=12)
-    assert names == ("blue", "green", "red")
-    assert [names[number] for number in data.labels] == frame["kind"].tolist()
-    assert data.input_ids.shape == (9, 12)
-    tokenizer = load_tokenizer("minilm-l6")
-    assert tokenizer.decode(data.input_ids[4], skip_special_tokens=True).startswith("the green")
-
-
-def test_load_file_takes_declared_names(tmp_path):
-    _write(tmp_path / "data.parquet", _texts("x", 9))
-    data, names = tasks.load_file(tmp_path / "data.parquet")
-    assert names == tuple(COLOURS)
-    assert data.labels.tolist() == np.tile([0, 1, 2], 3).tolist()
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("gone.csv", None, "no file .*gone.csv"),
-        ("data.txt", "text,label\na,b\n", "data.txt: the suffix must be .csv, .jsonl or .parquet"),
-        ("data.csv", "", "data.csv is no readable file: "),
-        ("data.csv", "text,label\n", "data.csv holds no labelled text"),
-        ("data.csv", "text,other\na,b\n", "data.csv has no column 'label': it has text, other"),
-        ("data.csv", "text,label\na,b\nc,b\n", "data.csv has 1 class"),
-        ("data.jsonl", "{broken", "data.jsonl is no readable file: "),
-        ("data.parquet", "text", "data.parquet is no readable Parquet file: "),
-    ],
-)
-def test_load_file_turns_down(tmp_path, name, content, message):
-    if content is not None:
-        Path(tmp_path, name).write_text(content)
-    _fails(message, tmp_path / name, function=tasks.load_file)

@@ -1,5 +1,6 @@
 """Figures: each is a pure function of a tidy frame, ``frame -> Figure``."""
 
+from sfusion.plots.compression import compression_curve
 from sfusion.plots.distillation import distillation_by_depth, distillation_gain
 from sfusion.plots.evidence import contrasts, overhead, regret
 from sfusion.plots.fusion import fusion_coefficients, fusion_fit, fusion_importance
@@ -28,6 +29,7 @@ __all__ = [
     "accuracy_by_depth",
     "accuracy_to_size",
     "appearance",
+    "compression_curve",
     "contrasts",
     "distillation_by_depth",
     "distillation_gain",

@@ -1,0 +1,72 @@
+"""ONNX files: the same logits as PyTorch, for any batch and length, and nothing of the machine."""
+
+import pytest
+import tiny
+import torch
+
+from sfusion import SfusionError, export
+from sfusion.measure import load_plain, predict_logits
+from sfusion.models import load_model, remove_layers
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory, make_probe):
+    """A tiny model, exported both ways."""
+    folder = tmp_path_factory.mktemp("onnx")
+    tiny.write_model(folder / "base", layers=3)
+    remove_layers(load_model(folder / "base", 3), [1]).save_pretrained(folder / "model")
+    model, data = load_plain(folder / "model"), make_probe(n=70)
+    data = type(data)(data.input_ids % 40, data.attention_mask, data.labels)
+    found = {name: (entry, run) for name, entry, run in export.write(folder, model, data, True)}
+    return folder, model, data, found
+
+
+def test_the_export_gives_pytorchs_logits_for_any_shape(written):
+    folder, model, data, found = written
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    for rows, columns in ((1, 3), (2, 12), (70, 9)):
+        ids, mask = data.input_ids[:rows, :columns], data.attention_mask[:rows, :columns]
+        (logits,) = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
+        with torch.no_grad():
+            expected = model(ids, attention_mask=mask).logits
+        torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-5, rtol=0)
+    entry = found["onnx"][0]
+    assert entry["largest_difference"] < 1e-5
+    assert entry["same_labels"] == entry["samples"] == 70
+
+
+def test_what_is_said_of_the_files_is_so(written):
+    folder, model, data, found = written
+    right = predict_logits(model, data).argmax(-1) == data.labels
+    assert found["onnx"][0]["correct"] == int(right.sum())
+    for entry, run in found.values():
+        assert entry["bytes"] == (folder / entry["file"]).stat().st_size
+        logits = run(data.input_ids, attention_mask=data.attention_mask)
+        assert entry["correct"] == int((logits.argmax(-1) == data.labels.numpy()).sum())
+    eight = onnx.load(folder / "model.int8.onnx")
+    kinds = {tensor.data_type for tensor in eight.graph.initializer}
+    assert kinds & {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+    assert found["onnx_int8"][0]["bytes"] < found["onnx"][0]["bytes"]
+
+
+def test_no_path_of_the_machine_is_in_the_files(written):
+    for name in ("model.onnx", "model.int8.onnx"):
+        content = (written[0] / name).read_bytes()
+        assert b"site-packages" not in content and b".py" not in content
+
+
+def test_an_export_that_differs_is_refused(written, tmp_path, monkeypatch):
+    _, model, data, _ = written
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    with pytest.raises(SfusionError, match="differs from PyTorch"):
+        export.write(tmp_path, model, data, False)
+
+
+def test_without_the_extra_it_is_one_line(monkeypatch):
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SfusionError, match=r"pip install 'sfusion\[onnx\]'") as error:
+        export.check_available()
+    tiny.one_line(error)

@@ -1,0 +1,88 @@
+"""Guidance: tables of the records, and of a committed compression."""
+
+import json
+
+import pytest
+import tiny
+
+from sfusion import SfusionError, guidance, load_report
+from sfusion.results import COMMITTED
+from sfusion.strategies import STRATEGIES
+
+
+def _score(task, seed, label, removed):
+    """The forest loses a point a layer, every other strategy two; half a point more at seed 1."""
+    loss = removed * (0.01 if label == "random-forest-transfer" else 0.02)
+    return 0.9, 0.8 - loss - 0.005 * seed
+
+
+def _arm(task, seed, arm, removed):
+    return 0.9, 0.7 + {"distilled": 0.03, "same-steps": 0.02, "original-same-steps": 0.0}[arm]
+
+
+@pytest.fixture(scope="module")
+def results():
+    return tiny.make_results(_score, _arm)
+
+
+def test_the_cost_of_depth_is_that_of_the_forest(results):
+    table = guidance.cost_of_depth(results)
+    assert table.index.tolist() == [tiny.WIDE - 1, tiny.WIDE - 2]
+    assert table["points"].tolist() == pytest.approx([-1.0, -2.0])
+    assert table["low"].tolist() == pytest.approx([-1.0, -2.0])  # all units lose the same
+    share = tiny.sizes_of(tiny.WIDE - 2)["parameters"] / tiny.sizes_of(tiny.WIDE)["parameters"]
+    assert table["parameters"].iloc[1] == pytest.approx(share)
+    assert guidance.cost_of_depth(results, "energy")["points"].tolist() == pytest.approx([-2, -4])
+
+
+def test_strategies_are_ranked_against_random_orders(results):
+    table = guidance.strategies_ranked(results)
+    assert table.index[0] == "random-forest-transfer"
+    assert set(table.index) == set(STRATEGIES) - {"random"}
+    assert table["points"].iloc[0] == pytest.approx(1.5)  # the mean of one point and two
+    assert table["points"].iloc[1:].tolist() == pytest.approx([0.0] * (len(table) - 1))
+
+
+def test_the_gain_of_distillation_is_held_against_both(results):
+    table = guidance.gain_of_distillation(results)
+    forest = [0.8 - 0.02 * removed - 0.0025 for removed in (1, 2)]
+    expected = [100 * (0.73 - accuracy) for accuracy in forest]
+    assert table["against pruned", "points"].tolist() == pytest.approx(expected)
+    assert table["against same steps", "points"].tolist() == pytest.approx([1.0, 1.0])
+
+
+def test_the_blocks_hold_the_tables(results):
+    blocks = guidance.choosing_blocks(results)
+    assert set(blocks) == {"evidence", "depth", "strategy", "distillation"}
+    assert "−1.0 [−1.0, −1.0]" in blocks["depth"]
+    assert "`greedy-oracle`" in blocks["strategy"]
+
+
+def test_a_committed_report_is_consistent_and_holds_no_texts():
+    for file in (COMMITTED / "compress").glob("*.json"):
+        report = load_report(file.stem)
+        table = guidance.compression_table(report)
+        kept = report["layers"]["original"] - len(report["layers"]["removed"])
+        assert table.loc["layers"].tolist()[:2] == [report["layers"]["original"], kept]
+        assert table.loc["test accuracy (%)", "compressed"] == pytest.approx(
+            100 * report["after"]["correct"] / report["data"]["test"]
+        )
+        assert report["verdict"] in guidance.compression_block(report)
+        # Names, hashes and sentences of ours are short: a text would stand out.
+        strings = [v for v in _leaves(report) if isinstance(v, str)]
+        assert max(map(len, strings)) < 160
+        assert json.dumps(report).isprintable()
+
+
+def _leaves(value):
+    if isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _leaves(inner)
+    else:
+        yield value
+
+
+def test_an_unknown_report_is_one_line():
+    with pytest.raises(SfusionError) as error:
+        load_report("nothing")
+    assert "agnews" in tiny.one_line(error)
