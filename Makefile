@@ -28,8 +28,8 @@ env: ## make .venv with the locked versions
 reproduce: env ## compute PROFILE anew under build/, then compare with the committed results
 	$(PY) -m sfusion reproduce --profile $(PROFILE)
 
-replay: env ## redraw notebooks, figures and tables of PROFILE from the committed records
-	$(PY) -m sfusion replay --profile $(PROFILE)
+replay: env ## redraw notebooks, figures and tables from the committed records [PROFILE=nine]
+	$(PY) -m sfusion replay $(if $(filter file,$(origin PROFILE)),,--profile $(PROFILE))
 
 compare: env ## hold build/PROFILE against the committed results
 	$(PY) -m sfusion compare --profile $(PROFILE)

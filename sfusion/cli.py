@@ -128,7 +128,8 @@ def _parser():
         ("compare", _compare, "hold build/<profile> against results/<profile>"),
     ):
         command = commands.add_parser(name, help=text)
-        command.add_argument("--profile", default=artefacts.SHOWN)
+        shown = artefacts.SHOWN if name == "replay" else artefacts.DEFAULT
+        command.add_argument("--profile", default=shown)
         command.set_defaults(function=function)
         if name == "reproduce":
             command.add_argument(

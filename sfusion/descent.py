@@ -6,8 +6,7 @@ Every trained model and every number is filed by what decided it, so a stopped r
 
 import numpy as np
 import pandas as pd
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 from sfusion.architectures import architecture_of
 from sfusion.distillation import distill
@@ -16,7 +15,6 @@ from sfusion.fusion import SHIPPED_ROWS, fit_fusion
 from sfusion.models import embedding_parameters, layer_stack, remove_layers
 from sfusion.nodes import remaining
 from sfusion.profiles import Distillation, Recipe
-from sfusion.runs import write_atomically
 from sfusion.signals import MEASURES, extract_signals
 from sfusion.strategies import View, choose
 from sfusion.tasks import draw
@@ -150,12 +148,11 @@ class Descent:
 
     def _cached(self, kind, path):
         """Put saved weights into a copy of the source without the path's layers; None if absent."""
-        try:
-            state = load_file(self.store.weights_file(self._spec(kind, path)))
-        except (FileNotFoundError, SafetensorError):
+        content = self.store.get_weights(self._spec(kind, path))
+        if content is None:
             return None
         model = remove_layers(self.source, path)
-        missing, unexpected = model.load_state_dict(state, strict=False)
+        missing, unexpected = model.load_state_dict(load(content), strict=False)
         trained = {name for name, _ in self._trained(model)}
         return None if unexpected or trained & set(missing) else model
 
@@ -168,7 +165,7 @@ class Descent:
 
     def _keep(self, kind, path, model):
         state = {name: p.detach().cpu().contiguous() for name, p in self._trained(model)}
-        write_atomically(self.store.weights_file(self._spec(kind, path)), save(state))
+        self.store.put_weights(self._spec(kind, path), save(state))
         self.store.trim()
         self._counted.add((kind, path))
 
