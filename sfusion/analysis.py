@@ -54,7 +54,7 @@ def sweep(profile="embedded", strategies=None, *, folder=None, quiet=None):
     profile : str or Path
         See :func:`sfusion.profiles.load_profile`.
     strategies : iterable of str, optional
-        Names in ``STRATEGIES``; by default those that need no fusion.
+        Names in ``STRATEGIES``; by default those of the first walk.
     folder : Path, optional
         Where records are kept; by default ``build/<profile>``.
     quiet : bool, optional
@@ -69,7 +69,7 @@ def sweep(profile="embedded", strategies=None, *, folder=None, quiet=None):
 
     checked = load_profile(profile)
     if strategies is None:
-        strategies = [name for name, s in STRATEGIES.items() if s.learned_from is None]
+        strategies = [name for name, s in STRATEGIES.items() if s.first_walk]
     learned = any(STRATEGIES[name].learned_from for name in strategies if name in STRATEGIES)
     upto = "fusion" if learned else "sweep"
     folder = folder or BUILD / checked.name

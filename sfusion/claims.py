@@ -28,7 +28,9 @@ from sfusion.signals import SIGNALS
 from sfusion.strategies import IN_DATASET, STRATEGIES
 
 PAPER_STRATEGIES = [
-    name for name, s in STRATEGIES.items() if name in SIGNALS or s.learned_from == IN_DATASET
+    name
+    for name, s in STRATEGIES.items()
+    if name in SIGNALS or (s.learned_from == IN_DATASET and s.reads == "signals")
 ]
 NEAR = 0.01  # what counts as near-optimal: one point of accuracy, declared here
 TIE = 1e-9  # shares of whole samples: anything larger is a real difference
@@ -238,6 +240,7 @@ def scoreboard(results):
         ``claimed`` (what the number would have to reach), ``verdict``, ``note``.
     """
     frame = curves(results)
+    frame = frame[~frame["group"].isin(["control", "search"])]
     scores = wide(protocols(frame), "paper")
     fourteen = scores[PAPER_STRATEGIES]
     rows = {}

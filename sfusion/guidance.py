@@ -56,9 +56,8 @@ def strategies_ranked(results):
         Index ``strategy``, best first; ``points``, ``low`` and ``high``.
     """
     area = analysis.wide(analysis.protocols(analysis.curves(results)), "area")
-    rows = {
-        name: _contrast(area[name] - area["random"]) for name in area.columns if name != "random"
-    }
+    names = [name for name in area if name != "random" and STRATEGIES[name].group != "control"]
+    rows = {name: _contrast(area[name] - area["random"]) for name in names}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
     return table.sort_values("points", ascending=False, kind="stable")
 

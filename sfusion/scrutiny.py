@@ -99,14 +99,10 @@ def _tried(results, name, unit):
         depth = int(results.nodes["layers"].max())
         return [left - 1 for left in range(depth, 1, -1) for _ in range(left)]
     mine = results.visits[(results.visits[UNIT] == list(unit)).all(axis=1)]
-    plain = [label for label in mine["strategy"].unique() if _is_plain(lookup(label))]
-    paths = mine.loc[mine["strategy"].isin(plain) & (mine["removed"] > 0), "path"].unique()
+    first = [label for label in mine["strategy"].unique() if lookup(label).first_walk]
+    paths = mine.loc[mine["strategy"].isin(first) & (mine["removed"] > 0), "path"].unique()
     nodes = results.nodes[(results.nodes[UNIT] == list(unit)).all(axis=1)]
     return nodes.loc[nodes["path"].isin(paths), "layers"].tolist()
-
-
-def _is_plain(strategy):
-    return strategy.learned_from is None and strategy.group != "search"
 
 
 def ledger(results, frame):

@@ -63,6 +63,11 @@ class Strategy:
     model: str | None = None
     reads: str = "signals"
 
+    @property
+    def first_walk(self):
+        """Whether it walks first, so that fusions learn from its removals."""
+        return self.learned_from is None and self.group != "search"
+
 
 def choose(strategy, view):
     """Name the layer that a strategy removes next.

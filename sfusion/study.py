@@ -227,9 +227,7 @@ def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
     store = RecordStore(Path(folder) / "store")
     units = [Unit(profile, task, seed) for task in profile.tasks for seed in profile.seeds]
     names = _known_strategies(STRATEGIES if strategies is None else strategies, profile)
-    plain = [
-        name for name in names if STRATEGIES[name].learned_from is None and name != "greedy-oracle"
-    ]
+    plain = [name for name in names if STRATEGIES[name].first_walk]
     fused = [name for name in names if STRATEGIES[name].learned_from is not None]
     labels = [] if upto == "signals" else expand(plain, profile.random_orders)
     records, visits = walk(units, labels, store, title="single strategies", quiet=quiet)

@@ -34,7 +34,7 @@ from sfusion.study import compute
 from sfusion.training import accuracies, derive_seed
 from sfusion.walk import greedy, subsets, walk
 
-PLAIN = [s.name for s in STRATEGIES.values() if not s.learned_from and s.group != "search"]
+PLAIN = [name for name, s in STRATEGIES.items() if s.first_walk]
 SINGLE = expand(PLAIN, 2)
 FEW = ("energy", "weight-norm", "attention-entropy", "random", "random-forest")
 DEPTH = 4
