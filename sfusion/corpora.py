@@ -1,22 +1,18 @@
 """Three text classification corpora made from the docstrings of installed libraries.
 
-Real English prose that needs no download. The libraries' sources are parsed, never imported, so
-optional packages and import side effects play no part; docstrings are cut into paragraphs,
-cleaned of markup, masked, freed of duplicates and balanced. All rules here are our own.
+Real English prose that needs no download: paragraphs of the docstrings (see
+:mod:`sfusion.prose`), masked, freed of duplicates and balanced. All rules here are our own.
 """
 
-import ast
 import hashlib
 import importlib.metadata
 import importlib.util
-import inspect
 import json
 import os
 import re
 import tempfile
-import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,29 +21,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sfusion import prose
 from sfusion.errors import SfusionError
+from sfusion.prose import MIN_WORDS, clean, docstrings, inside, is_prose, mask, paragraphs
 
-MASK = "this"
-MIN_WORDS, MAX_WORDS = 8, 120
 # Two texts are near duplicates when their first words agree (a model reads little more) or when
 # their sets of word 4-grams have at least this Jaccard similarity.
 SAME_START, SHINGLE, SIMILAR = 12, 4, 0.5
-SKIPPED_PATHS = frozenset({"tests", "externals", "_lib", "conftest.py"})
-# Sections of numpydoc that hold "name : type" lines with indented descriptions.
-ITEM_SECTIONS = frozenset(
-    {
-        "parameters",
-        "other parameters",
-        "returns",
-        "yields",
-        "receives",
-        "raises",
-        "warns",
-        "attributes",
-        "methods",
-        "options",
-    }
-)
 
 
 def _word(pattern: str) -> str:
@@ -210,180 +190,6 @@ CORPORA: dict[str, Corpus] = {
 }
 
 
-# --- docstrings and their paragraphs ---------------------------------------------------------
-
-
-def _inside(source: str, path: str) -> bool:
-    return f"{source}.".startswith(f"{path}.")
-
-
-def docstrings(library: str, within: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
-    """Yield (source, docstring) for a library, file by file in sorted order.
-
-    A source is the dotted name of a module, a function, a class or a method of a class; private
-    ones count. So do ``add_newdoc("name", "text")`` calls, which document compiled functions.
-
-    Parameters
-    ----------
-    library : str
-        Import name of an installed package.
-    within : tuple of str
-        Dotted module paths to read; all of the library when empty.
-
-    Yields
-    ------
-    tuple of str
-        Source and docstring.
-
-    Raises
-    ------
-    SfusionError
-        If the library is not installed.
-    """
-    found = importlib.util.find_spec(library)
-    if found is None or found.origin is None:
-        raise SfusionError(f"library {library!r} is not installed: make the environment again")
-    root = Path(found.origin).parent
-    files = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
-    for name, path in sorted(files.items()):
-        module = ".".join([library, *name.removesuffix(".py").split("/")]).removesuffix(".__init__")
-        if SKIPPED_PATHS & set(name.split("/")):
-            continue
-        if within and not any(_inside(module, path) for path in within):
-            continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in other people's docstrings
-            tree = ast.parse(path.read_bytes())
-        yield module, ast.get_docstring(tree) or ""
-        for node in tree.body:
-            match node:
-                case ast.ClassDef() | ast.FunctionDef():
-                    source = f"{module}.{node.name}"
-                    yield source, ast.get_docstring(node) or ""
-                    for inner in node.body if isinstance(node, ast.ClassDef) else ():
-                        if isinstance(inner, ast.FunctionDef):
-                            yield f"{source}.{inner.name}", ast.get_docstring(inner) or ""
-                case ast.Expr(
-                    ast.Call(
-                        ast.Name("add_newdoc"),
-                        [*_, ast.Constant(str(target)), ast.Constant(str(text))],
-                    )
-                ):
-                    yield f"{module}.{target}", inspect.cleandoc(text)
-
-
-UNDERLINE = re.compile(r"\s*([-=~^])\1{2,}\s*$")
-BULLET = re.compile(r"(?:[-*+•]|\d+[.)]|\(\w+\)|#\.)\s")
-ADMONITION = re.compile(r"\.\. (?:note|warning|tip|important)::$")
-
-
-def paragraphs(docstring: str) -> Iterator[tuple[str, str]]:
-    """Yield (section, paragraph) of a docstring: lower-case header, lines joined by a space.
-
-    Left out: headers, lists, literal blocks, directives with their bodies (but the bodies of
-    notes and warnings stay) and the ``name : type`` lines of numpydoc's item sections.
-
-    Parameters
-    ----------
-    docstring : str
-
-    Yields
-    ------
-    tuple of str
-        Section and paragraph.
-    """
-    section, margin, block, block_indent = "", 0, [], 0
-    skipped = None  # lines indented deeper than this are passed over
-    lines = docstring.expandtabs().splitlines()
-    for line, following in zip(lines, [*lines[1:], ""], strict=False):
-        text, indent = line.strip(), len(line) - len(line.lstrip())
-        if skipped is not None and text:
-            if indent > skipped:
-                continue
-            skipped = None
-        underline = UNDERLINE.match(line)
-        header = text and not underline and UNDERLINE.match(following)
-        item = section in ITEM_SECTIONS and indent <= margin
-        unread = BULLET.match(text) or text.startswith((".. ", "..."))
-        stop = not text or underline or header or item or unread
-        if block and (stop or indent != block_indent):
-            yield section, " ".join(block)
-            block = []
-        if header:
-            section, margin = text.lower().rstrip(":"), indent
-        elif not stop:
-            block, block_indent = [*block, text], indent
-        if text.endswith("::") or unread:
-            skipped = None if ADMONITION.match(text) else indent
-    if block:
-        yield section, " ".join(block)
-
-
-ROLE = re.compile(r"(?::[\w:+-]+:)?(`+)~?\.?(.+?)\1_*")
-MARKDOWN_LINK = re.compile(r"\[([^\[\]]*)\]\([^()\s]*\)")
-LINK_TARGET = re.compile(r"\s*<[^<>]*>$")
-FOOTNOTE = re.compile(r"\s*\[[\w., -]+\]_")
-EMPHASIS = re.compile(r"(?<![\w*])(\*{1,2})(\w[^*]*)\1(?![\w*])")
-DOTTED = re.compile(
-    r"\b(?:matplotlib|mpl|networkx|nx|numpy|np|pandas|pd|scipy|sklearn|sympy"
-    r"|transformers)(?:\.\w+)*\.(\w+)"
-)
-LATEX = re.compile(r"\\(?:\w+\{(\w+)\}|(\w+))")
-
-
-def clean(paragraph: str) -> str:
-    """Turn RST markup into plain words, and a library's dotted path into its last part."""
-    text = MARKDOWN_LINK.sub(r"\1", FOOTNOTE.sub("", paragraph))
-    text = ROLE.sub(lambda found: LINK_TARGET.sub("", found[2]), text)
-    text = LATEX.sub(r"\1\2", EMPHASIS.sub(r"\2", text))
-    text = DOTTED.sub(r"\1", text).replace("::", ":").replace("`", "")
-    return " ".join(text.split())
-
-
-WORD = re.compile(r"[(\"']?[A-Za-z][A-Za-z'-]*[)\"',.;:!?]*")
-NOT_PROSE = re.compile(
-    r">>>|%\(|[{}|]|={3}|-{3}|https?:|\b(?:doi|pp|vol|eds)\b|"
-    r"copyright|spdx|licen[sc]e|\bcf\.|\bet al\b",
-    re.IGNORECASE,
-)
-
-
-def is_prose(text: str) -> bool:
-    """Whether a cleaned paragraph is readable: its length, words not symbols, no code."""
-    words = text.split()
-    return (
-        MIN_WORDS <= len(words) <= MAX_WORDS
-        and text[0].isupper()
-        and not NOT_PROSE.search(text)
-        and sum(WORD.fullmatch(word) is not None for word in words) >= 0.75 * len(words)
-    )
-
-
-def mask(text: str, pattern: str) -> str:
-    """Put `MASK` for every word (letters, digits, underscores) that holds the pattern.
-
-    Case is ignored and the pattern may lie inside the word, so a stem covers inflections,
-    derivations, identifiers and CamelCase alike: "interpol" masks "interpolation",
-    "interpolating", "_interpolate" and "BarycentricInterpolator".
-
-    Parameters
-    ----------
-    text : str
-    pattern : str
-        Regular expression.
-
-    Returns
-    -------
-    str
-    """
-    # In two steps, for one expression that looks inside words takes five times as long.
-    marked = re.sub(pattern, "\0", text, flags=re.IGNORECASE)
-    return re.sub(r"\w*\0[\w\0]*", MASK, marked)
-
-
-# --- duplicates, balance, cache --------------------------------------------------------------
-
-
 def _unique(rows: list[tuple[str, str, str, int]]) -> list[tuple[str, str, str, int]]:
     """Keep the first of each group of near duplicates, and none where their labels differ."""
     kept, sizes, clashing = [], [], set()
@@ -415,7 +221,7 @@ def _make(corpus: Corpus) -> pd.DataFrame:
     within = () if corpus.by_section else tuple(keys)
     for library in corpus.libraries:
         for source, docstring in docstrings(library, within):
-            label = next((keys[path] for path in keys if _inside(source, path)), None)
+            label = next((keys[path] for path in keys if inside(source, path)), None)
             for section, paragraph in paragraphs(docstring):
                 label = keys.get(section) if corpus.by_section else label
                 if label is None or section not in corpus.sections:
@@ -461,8 +267,9 @@ def versions(name: str) -> str:
 
 
 def _cache_file(name: str) -> Path:
-    # The digest of this module is a schema number that nobody can forget to raise.
-    schema = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    # The digest of both modules is a schema number that nobody can forget to raise.
+    code = b"".join(Path(module).read_bytes() for module in (__file__, prose.__file__))
+    schema = hashlib.sha256(code).hexdigest()
     key = hashlib.sha256(f"{schema} {versions(name)}".encode()).hexdigest()[:16]
     folder = os.environ.get("SFUSION_CACHE") or os.path.expanduser("~/.cache/sfusion")
     return Path(folder) / f"{name}-{key}.parquet"

@@ -11,7 +11,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from sfusion import corpora, tasks
+from sfusion import corpora, prose, tasks
 from sfusion.errors import SfusionError
 
 NAMES = sorted(corpora.CORPORA)
@@ -88,7 +88,7 @@ def test_every_label_name_is_masked(name):
     corpus = corpora.CORPORA[name]
     for label in corpus.label_names:
         sentence = f"See {label}, {label.title()} and my_{label.replace(' ', '_')}_2 in module.x."
-        assert label.casefold() not in corpora.mask(sentence, corpus.masked).casefold()
+        assert label.casefold() not in prose.mask(sentence, corpus.masked).casefold()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -212,7 +212,7 @@ as all know.
 
 
 def test_paragraphs_by_section():
-    assert list(corpora.paragraphs(DOCSTRING)) == [
+    assert list(prose.paragraphs(DOCSTRING)) == [
         ("", "Compute the mass of a heap of sand."),
         ("", "The heap is weighed twice::"),
         ("", "and the mean is taken."),
@@ -238,7 +238,7 @@ def test_paragraphs_by_section():
     ],
 )
 def test_clean_leaves_plain_words(marked, plain):
-    assert corpora.clean(marked) == plain
+    assert prose.clean(marked) == plain
 
 
 @pytest.mark.parametrize(
@@ -256,7 +256,7 @@ def test_clean_leaves_plain_words(marked, plain):
     ],
 )
 def test_is_prose(text, readable):
-    assert corpora.is_prose(text) is readable
+    assert prose.is_prose(text) is readable
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_is_prose(text, readable):
     ],
 )
 def test_mask_takes_the_whole_word(text, masked):
-    assert corpora.mask(text, "cluster|(?<![a-z])dates?(?![a-z])") == masked
+    assert prose.mask(text, "cluster|(?<![a-z])dates?(?![a-z])") == masked
 
 
 BOILER = "Get the settings of this object and of all the objects that it holds inside."
@@ -405,7 +405,7 @@ def test_unknown_corpus_and_missing_library():
     with pytest.raises(SfusionError, match=r"unknown corpus 'nope': choose one of .*subject"):
         corpora.build("nope")
     with pytest.raises(SfusionError, match="library 'no_such_library' is not installed"):
-        list(corpora.docstrings("no_such_library"))
+        list(prose.docstrings("no_such_library"))
 
 
 def test_missing_distribution(monkeypatch):

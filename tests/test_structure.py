@@ -20,6 +20,7 @@ from sfusion.results import COMMITTED
 ORDER = [
     "errors",
     "profiles",
+    "prose",
     "corpora",
     "stacking",
     "architectures",
