@@ -16,8 +16,8 @@ from sfusion.models import embedding_parameters, layer_stack, remove_layers
 from sfusion.nodes import remaining
 from sfusion.profiles import Distillation, Recipe
 from sfusion.signals import MEASURES, extract_signals
+from sfusion.splitting import draw
 from sfusion.strategies import View, choose
-from sfusion.tasks import draw
 from sfusion.training import derive_seed, fine_tune, lower, predict_logits
 
 PROBE = 128  # training samples from which the signals are taken

@@ -12,14 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sfusion.errors import SfusionError
+from sfusion.splitting import draw, hold_out
 from sfusion.tasks import (
     Encoded,
     check_tokenizer,
     class_names,
-    draw,
     encode,
     first_line,
-    hold_out,
     order_labels,
 )
 

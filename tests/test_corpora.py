@@ -11,7 +11,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from sfusion import corpora, prose, tasks
+from sfusion import corpora, prose, splitting
 from sfusion.errors import SfusionError
 
 NAMES = sorted(corpora.CORPORA)
@@ -115,7 +115,7 @@ def test_labels_follow_the_module(frames):
 @pytest.mark.parametrize("name", NAMES)
 def test_first_words_tell_the_class_better_than_chance_but_not_surely(frames, name):
     frame = frames[name]
-    held = tasks.hold_out(list(frame["label"]), list(frame["source"]), 0.25, "test")
+    held = splitting.hold_out(list(frame["label"]), list(frame["source"]), 0.25, "test")
     cut = frame["text"].map(lambda text: " ".join(text.split()[:24]))
     model = make_pipeline(TfidfVectorizer(), LogisticRegression(C=10, max_iter=500))
     accuracy = model.fit(cut[~held], frame["label"][~held]).score(cut[held], frame["label"][held])

@@ -25,6 +25,7 @@ ORDER = [
     "stacking",
     "architectures",
     "models",
+    "splitting",
     "tasks",
     "files",
     "signals",

@@ -16,7 +16,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfusion import corpora, tasks
+from sfusion import corpora, splitting, tasks
 from sfusion.errors import SfusionError
 from sfusion.models import load_tokenizer
 
@@ -205,7 +205,7 @@ ITEMS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 15)), min_size
 @FAST
 @given(COUNTS, st.integers(0, 200))
 def test_allocate_sums_up_in_proportion(counts, n):
-    places = tasks.allocate(counts, n)
+    places = splitting.allocate(counts, n)
     total = sum(counts.values())
     assert sum(places.values()) == min(n, total)
     assert all(0 <= places[label] <= count for label, count in counts.items())
@@ -222,7 +222,7 @@ def test_hold_out_keeps_groups_whole_and_classes_covered(items, share, seed):
     # A group has one class here, as an object has one module.
     labels = [label for label, _ in items]
     groups = [f"{label}{group}" for label, group in items]
-    held = tasks.hold_out(labels, groups, share, f"validation {seed}")
+    held = splitting.hold_out(labels, groups, share, f"validation {seed}")
     inside = {group for group, out in zip(groups, held, strict=True) if out}
     outside = {group for group, out in zip(groups, held, strict=True) if not out}
     assert held.shape == (len(items),)
@@ -238,8 +238,8 @@ def test_hold_out_keeps_groups_whole_and_classes_covered(items, share, seed):
 @given(ITEMS, st.floats(0.0, 1.0))
 def test_hold_out_of_groups_of_one_is_exact(items, share):
     labels = [label for label, _ in items]
-    held = tasks.hold_out(labels, range(len(items)), share, "salt")
-    quota = tasks.allocate(tasks._counts(labels), round(share * len(items)))
+    held = splitting.hold_out(labels, range(len(items)), share, "salt")
+    quota = splitting.allocate(splitting._counts(labels), round(share * len(items)))
     for label in set(labels):
         taken = sum(out for name, out in zip(labels, held, strict=True) if name == label)
         assert taken == min(quota[label], labels.count(label) - 1)
@@ -250,7 +250,7 @@ def test_hold_out_of_groups_of_one_is_exact(items, share):
 def test_hold_out_does_not_depend_on_the_order(items, random):
     def chosen(rows):
         labels, groups = [row[0] for row in rows], [row[1] for row in rows]
-        held = tasks.hold_out(labels, groups, 0.3, "salt")
+        held = splitting.hold_out(labels, groups, 0.3, "salt")
         return {group for group, out in zip(groups, held, strict=True) if out}
 
     mixed = list(items)
@@ -262,10 +262,10 @@ def test_hold_out_does_not_depend_on_the_order(items, random):
 @given(ITEMS, st.none() | st.integers(1, 100), st.integers(0, 3))
 def test_draw_takes_different_items_of_every_class(items, n, seed):
     labels = [label for label, _ in items]
-    drawn = tasks.draw(labels, range(len(items)), n, f"train {seed}")
+    drawn = splitting.draw(labels, range(len(items)), n, f"train {seed}")
     assert len(drawn) == len(set(drawn)) == min(n or len(items), len(items))
-    counts = tasks._counts(labels)
-    expected = tasks.allocate(counts, n or len(items))
+    counts = splitting._counts(labels)
+    expected = splitting.allocate(counts, n or len(items))
     got = {label: sum(labels[i] == label for i in drawn) for label in counts}
     assert got == expected
 
@@ -276,14 +276,16 @@ def test_draw_does_not_depend_on_the_order(items, n):
     rows = [(label, i) for i, (label, _) in enumerate(items)]
 
     def chosen(rows):
-        return [rows[i] for i in tasks.draw([r[0] for r in rows], [r[1] for r in rows], n, "salt")]
+        return [
+            rows[i] for i in splitting.draw([r[0] for r in rows], [r[1] for r in rows], n, "salt")
+        ]
 
     assert chosen(rows) == chosen(rows[::-1])
 
 
 def test_draw_is_shuffled_and_salted():
     labels, items = ["a"] * 50 + ["b"] * 50, list(range(100))
-    first, second = (tasks.draw(labels, items, None, salt) for salt in ("one", "two"))
+    first, second = (splitting.draw(labels, items, None, salt) for salt in ("one", "two"))
     assert sorted(first) == sorted(second) == items
     assert first != items and first != second
     assert {labels[i] for i in first[:20]} == {"a", "b"}
