@@ -231,7 +231,7 @@ def _model_of(depth, folder):
     target = Path(folder) / f"layers-{depth}"
     if depth <= 6:
         model = load_model("minilm-l6", num_labels=2)
-        remove_layers(model, range(depth, 6)).save_pretrained(target)
+        remove_layers(model, range(depth, 6)).base_model.save_pretrained(target)
     else:
         config = BertConfig.from_pretrained(directory, num_hidden_layers=depth)
         BertModel(config).save_pretrained(target)
