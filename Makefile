@@ -43,8 +43,8 @@ nbval: env ## check the notebooks' stored outputs only
 notebooks: env ## store fresh outputs in the notebooks, after a change that alters them
 	$(PY) -m jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
 
-bench: env ## measure the speed ratios, into build/bench.json
-	$(PY) benchmarks/bench.py
+bench: env ## measure the speed ratios, into build/bench.json [QUICK=1]
+	$(PY) benchmarks/bench.py $(if $(QUICK),--quick)
 
 lint: env ## check style of code and notebooks
 	$(PY) -m ruff check .

@@ -1,84 +1,101 @@
-"""Speed as ratios, each measured in one run on this machine; written to build/bench.json."""
+"""Speed and memory as ratios, each measured in one run on this machine.
 
-import copy
+Prints a table and writes build/bench.json, section by section. Exit code 1 when a budget is
+missed. With --quick a few samples show that everything runs; its ratios stand for nothing, for
+starting the workers takes longer than the work, so no budget is held against them.
+
+usage: python benchmarks/bench.py [--quick] [--readme] [SECTION ...]
+"""
+
+import argparse
 import json
-import statistics
+import os
+import sys
+import tempfile
 import time
+from pathlib import Path
 
-import torch
+import machine
+import memory
+import sweep
+from summary import summary
 
-from sfusion.models import embedding_parameters, load_model, size
-from sfusion.nodes import fixed_threads
-from sfusion.profiles import load_profile
+from sfusion import artefacts
+from sfusion.parallel import pool
 from sfusion.results import BUILD
-from sfusion.signals import extract_signals
-from sfusion.tasks import load_task
-from sfusion.training import default_device, fine_tune, lower, resolve_precision
-
-REPEATS = 5
-MATRIX = (1024, 384, 1536)  # 32 sequences of 32 tokens through the model's feed-forward map
+from sfusion.runs import write_atomically
 
 
-def median_seconds(function):
-    function()  # the first call pays for kernels and memory that later ones reuse
-    times = []
-    for _ in range(REPEATS):
+def replay(quick=False):
+    """Time the notebooks of the shown profile, drawn from the committed records."""
+    names = list(artefacts.NOTEBOOKS)[: 2 if quick else None]
+    with tempfile.TemporaryDirectory() as folder:
+        places = [Path(folder) / name for name in ("notebooks", "figures", "tables")]
         start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        with pool(1) as run:
+            list(run(artefacts.execute, [(n, artefacts.SHOWN, "replay", *places) for n in names]))
+        return {"notebooks": len(names), "seconds": round(time.perf_counter() - start, 1)}
 
 
-def matrix_rate(kind):
-    rows, inner, columns = MATRIX
-    left, right = torch.randn(rows, inner, dtype=kind), torch.randn(inner, columns, dtype=kind)
-    count = 20
+README = Path(__file__).with_name("README.md")
+SECTIONS = {
+    "step": machine.step,
+    "node": machine.node,
+    "threads": machine.threads,
+    "sweep": sweep.compare,
+    "growth": sweep.growth,
+    "replay": replay,
+    "memory": lambda quick: memory.measure("smoke" if quick else "embedded"),
+}
 
-    def products():
-        for _ in range(count):
-            left @ right
+BUDGETS = [
+    # what, section, key, and the least or the most that it may be
+    ("sweep, times faster than the plain script", "sweep", "times_faster", "least", 5.0),
+    ("sweep, accuracy lost beyond seed noise", "sweep", "accuracy_lost", "most", 0.0),
+    ("signals / forward and backward", "step", "signals_over_forward_backward", "most", 1.5),
+    ("step / matrix rate", "step", "share_of_matrix_rate", "least", 0.333),
+    ("replay of all notebooks, seconds", "replay", "seconds", "most", 60.0),
+    ("study of 2 workers, GiB", "memory", "peak_gib", "most", 3.0),
+]
 
-    return 2 * rows * inner * columns * count / median_seconds(products)
+
+def verdicts(found):
+    """Hold what was measured against the budgets."""
+    for what, section, key, side, bound in BUDGETS:
+        if section in found:
+            value = found[section][key]
+            met = value >= bound if side == "least" else value <= bound
+            yield {"what": what, "measured": value, side: bound, "met": met}
 
 
 def main():
-    profile = load_profile("embedded")
-    precision = resolve_precision(profile.precision, default_device())
-    task = load_task(profile.tasks[0], sizes=(320, 32, 32), max_length=profile.max_length)
-    model = load_model(profile.model, label_names=task.label_names)
-    probe = task.train.take(range(profile.sizes.probe))
-    with fixed_threads(profile.threads):
-        passes = lower(copy.deepcopy(model), precision)
-        for parameter in embedding_parameters(passes):
-            parameter.requires_grad_(False)
-
-        def forward_backward():
-            for start in range(0, len(probe), 32):
-                batch = probe.take(range(start, min(start + 32, len(probe))))
-                logits = passes(batch.input_ids, batch.attention_mask).logits.float()
-                torch.nn.functional.cross_entropy(logits, batch.labels).backward()
-                passes.zero_grad()
-
-        base = median_seconds(forward_backward)
-        signals = median_seconds(lambda: extract_signals(model, probe, precision=precision))
-        recipe = profile.recovery
-        steps = median_seconds(
-            lambda: fine_tune(copy.deepcopy(model), task.train, recipe, seed=0, precision=precision)
-        )
-        # A backward pass costs two forward passes.
-        achieved = 3 * size(model, profile.max_length)["flops"] * recipe.samples / steps
-        rate = matrix_rate(torch.bfloat16 if precision == "bf16" else torch.float32)
-    found = {
-        "precision": precision,
-        "threads": profile.threads,
-        "signals_over_forward_backward": round(signals / base, 2),
-        "step_share_of_matrix_rate": round(achieved / rate, 2),
-        "training_samples_per_second": round(recipe.samples / steps, 1),
-        "matrix_gflops_per_second": round(rate / 1e9, 1),
-    }
-    BUILD.mkdir(exist_ok=True)
-    (BUILD / "bench.json").write_text(json.dumps(found, indent=1) + "\n")
-    print(json.dumps(found, indent=1))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
+    parser.add_argument("--readme", action="store_true", help="put the numbers into README.md")
+    options = parser.parse_args()
+    if unknown := set(options.sections) - set(SECTIONS):
+        parser.error(f"{unknown.pop()!r}: use {', '.join(SECTIONS)}")
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the budgets are those of a processor
+    found = {"quick": options.quick}
+    for name in options.sections or SECTIONS:
+        start = time.perf_counter()
+        found[name] = SECTIONS[name](options.quick)
+        if name == "sweep":
+            lost = found[name]["accuracy_plain_less_package"]
+            noise = found[name]["accuracy_between_seeds"]
+            found[name]["accuracy_lost"] = round(max(0.0, lost - noise), 4)
+        found[name]["bench_seconds"] = round(time.perf_counter() - start, 1)
+        print(f"{name}: {found[name]['bench_seconds']} s", flush=True)
+        found["budgets"] = list(verdicts(found))
+        content = json.dumps(found, indent=1) + "\n"
+        write_atomically(BUILD / "bench.json", content.encode())
+    print("", summary(found), sep="\n")
+    if options.readme:
+        text = artefacts.fill(README.read_text("utf-8"), {"numbers": summary(found)})
+        write_atomically(README, text.encode())
+    missed = not all(row["met"] for row in found["budgets"])
+    sys.exit(1 if missed and not options.quick else 0)
 
 
 if __name__ == "__main__":

@@ -110,7 +110,7 @@ def gradient_fisher(model, data):
 def gradient_taylor(model, data):
     mean_gradients(model, data)
     return [
-        abs(float(sum((p.grad * p).sum() for p in layer.parameters())))
+        abs(float(sum((p.grad * p.detach()).sum() for p in layer.parameters())))
         for layer in model.bert.encoder.layer
     ]
 

@@ -14,6 +14,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     DataCollatorWithPadding,
+    PrinterCallback,
     Trainer,
     TrainingArguments,
 )
@@ -46,10 +47,14 @@ def make_trainer(model, tokenizer, train, recipe, seed, **changes):
         save_strategy="no",
         logging_strategy="no",
         disable_tqdm=True,
+        use_cpu=True,
+        dataloader_pin_memory=False,
         **changes,
     )
     collator = DataCollatorWithPadding(tokenizer)
-    return Trainer(model=model, args=options, train_dataset=train, data_collator=collator)
+    trainer = Trainer(model=model, args=options, train_dataset=train, data_collator=collator)
+    trainer.remove_callback(PrinterCallback)
+    return trainer
 
 
 def remove_layer(model, position):

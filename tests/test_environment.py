@@ -120,7 +120,7 @@ def test_imports_are_declared(folder, extras):
             imported |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             imported.add(node.module.partition(".")[0])
-    own = {"sfusion"} | {path.stem for path in sources}
+    own = {"sfusion"} | {path.stem for path in [*sources, *ROOT.glob("benchmarks/*.py")]}
     providers = metadata.packages_distributions()
     distributions = {
         canonicalize_name(providers.get(module, [module])[0])

@@ -1,0 +1,81 @@
+"""The most memory that a study holds at once: this process, its workers and all below them.
+
+Shared pages are counted once, where the system tells them apart (Linux: proportional set size).
+
+usage: python benchmarks/memory.py [--profile embedded] [--all]
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+
+import psutil
+
+GIB = 2**30
+# The profile's own data and model; few samples to train on unless all are asked for.
+STUDY = """
+import sys
+from pathlib import Path
+from sfusion.profiles import load_profile
+from sfusion.study import compute
+profile, folder, whole = load_profile(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "True"
+strategies = None
+if not whole:
+    few = {"samples": 64}
+    stages = ("original", "recovery", "distillation")
+    changes = {stage: getattr(profile, stage).model_copy(update=few) for stage in stages}
+    profile = profile.model_copy(update=changes)
+    strategies = ["energy", "random", "random-forest"]
+compute(profile, folder, strategies=strategies, quiet=True)
+"""
+
+
+def held(process):
+    """Measure a process: bytes, shared pages in proportion."""
+    info = process.memory_full_info()
+    return getattr(info, "pss", info.rss)
+
+
+def measure(profile, whole=False, interval=0.25):
+    """Run a study and watch it; give the peaks in GiB."""
+    peak = largest = 0
+    workers = set()
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", STUDY, profile, folder, str(whole)]
+        root = psutil.Popen(command)
+        while root.poll() is None:
+            total = 0
+            for process in [root, *root.children(recursive=True)]:
+                try:
+                    size = held(process)
+                    if "LokyProcess" in " ".join(process.cmdline()):
+                        workers.add(process.pid)
+                        largest = max(largest, size)
+                except psutil.Error:
+                    continue  # ended since it was listed
+                total += size
+            peak = max(peak, total)
+            time.sleep(interval)
+    if root.returncode:
+        raise subprocess.CalledProcessError(root.returncode, command[:2])
+    return {
+        "profile": profile,
+        "peak_gib": round(peak / GIB, 2),
+        "largest_worker_gib": round(largest / GIB, 2),
+        "workers_started": len(workers),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="embedded")
+    parser.add_argument("--all", action="store_true", help="the whole study, not its extent alone")
+    options = parser.parse_args()
+    print(json.dumps(measure(options.profile, options.all), indent=1))
+
+
+if __name__ == "__main__":
+    main()
