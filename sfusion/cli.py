@@ -12,6 +12,7 @@ from sfusion.errors import SfusionError
 from sfusion.parallel import pool, progress
 from sfusion.profiles import ROOT, load_profile
 from sfusion.results import BUILD, COMMITTED, load_results
+from sfusion.strategies import DEFAULT_STRATEGY
 from sfusion.study import open_results
 
 
@@ -155,7 +156,9 @@ def _parser():
         "--max-drop", type=float, metavar="SHARE",
         help="the smallest model that loses no more validation accuracy, such as 0.01",
     )  # fmt: skip
-    command.add_argument("--strategy", default="random-forest", help="a name in sf.STRATEGIES")
+    command.add_argument(
+        "--strategy", default=DEFAULT_STRATEGY, help="a name in sf.STRATEGIES (%(default)s)"
+    )
     command.add_argument("--distill", action=argparse.BooleanOptionalAction, default=True)
     command.add_argument("--onnx", action="store_true", help="also write model.onnx")
     command.add_argument("--int8", action="store_true", help="also write model.int8.onnx")

@@ -28,11 +28,10 @@ from sfusion.models import (
 from sfusion.nodes import fixed_threads
 from sfusion.parallel import cores, progress
 from sfusion.runs import SCHEMA, RecordStore
-from sfusion.strategies import STRATEGIES
+from sfusion.strategies import DEFAULT_STRATEGY, STRATEGIES
 from sfusion.tasks import Task, encode, order_labels
 from sfusion.training import default_device, derive_seed, resolve_precision
 
-DEFAULT_STRATEGY = "random-forest"
 LONGEST = 128  # tokens, unless the user asks for more
 
 
@@ -204,6 +203,7 @@ def compress(
                      "held_out_test": test is None, "max_length": base["max_length"],
                      **{name: len(part) for name, part in split.items()}},
             "machine": {key: base[key] for key in ("threads", "precision", "device", "torch")},
+            "effort": effort,
             "seed": seed,
         }  # fmt: skip
         # Under a name of its own: another process may be at the same work.

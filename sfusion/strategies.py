@@ -10,6 +10,7 @@ from sfusion.fusion import FUSION_MODELS, features
 from sfusion.signals import REDUNDANCY, SIGNALS
 
 IN_DATASET, TRANSFER = "in-dataset", "leave-one-dataset-out"
+DEFAULT_STRATEGY = "random-forest"  # of a compression
 
 
 @dataclass(frozen=True)

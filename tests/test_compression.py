@@ -15,11 +15,14 @@ from safetensors.torch import load_file
 
 import sfusion as sf
 from sfusion import SfusionError, artefacts, card, cli, files, tasks
+from sfusion.descent import Descent, recipes
 from sfusion.fusion import SHIPPED_ROWS
 from sfusion.measure import accuracy_interval, paired_change
 from sfusion.models import load_tokenizer
 from sfusion.profiles import ROOT, Recipe
 from sfusion.results import COMMITTED
+from sfusion.runs import RecordStore
+from sfusion.signals import MEASURES
 
 NAMES = ("boats", "works", "songs")
 FAST = {"effort": 0.1, "learning_rate": 0.003, "threads": 1, "quiet": True}
@@ -237,11 +240,37 @@ def test_without_a_target_there_is_a_curve_and_the_choice_is_quick(given, tmp_pa
     assert sorted(file.name for file in tmp_path.iterdir()) == ["curve", "out"]
 
 
-@pytest.mark.parametrize("strategy", sf.STRATEGIES)
-def test_every_strategy_can_choose(strategy, given, tmp_path):
-    options = {"strategy": strategy, "distill": False, "effort": 0.01}
-    found = _compress(given, tmp_path / "out", keep=3, **options)
-    assert found.report["strategy"] == strategy
+def test_every_strategy_can_choose(given, tmp_path):
+    model = sf.load_model(given / "tuned")
+    texts, labels = tiny.sentences(60, 3, seed=3)
+    data = tasks.encode(texts, labels, load_tokenizer(given / "tuned"), 16)
+    task = tasks.Task("own", NAMES, data, data, data, {}, "by hand", "by hand")
+    store, base = RecordStore(tmp_path), {"seed": 0, "precision": "fp32"}
+    stages = recipes(60, 16, effort=0.01)
+    chosen = {}
+    for name, strategy in sf.STRATEGIES.items():
+        # One store: what one strategy has computed serves the next.
+        descent = Descent(model, task, strategy, store, stages, tuned=True, base=base)
+        chosen[name] = descent.next_layer(())
+    assert chosen.keys() == sf.STRATEGIES.keys()
+    assert (chosen["top-first"], chosen["bottom-first"]) == (3, 0)
+    assert set(chosen.values()) <= {0, 1, 2, 3}
+    tried = {layer: descent.validation((layer,)) for layer in range(4)}
+    assert tried[chosen["greedy-oracle"]] == max(tried.values())
+    signals = sf.extract_signals(model, data)
+    assert chosen["weight-norm"] == signals["weight-norm"].idxmin()
+    assert chosen["attention-entropy"] == signals["attention-entropy"].idxmax()
+
+
+def test_a_signal_that_is_not_there_is_one_line(given, tmp_path, monkeypatch):
+    def blind(*_, **__):
+        return pd.DataFrame({name: [float("nan")] * 4 for name in MEASURES})
+
+    monkeypatch.setattr("sfusion.descent.extract_signals", blind)
+    with pytest.raises(SfusionError, match="'attention-weight': a bert has no such signal"):
+        _compress(given, tmp_path / "out", keep=3, strategy="attention-weight")
+    # A fusion does without: what is not there tells no layers apart.
+    found = _compress(given, tmp_path / "out", keep=3, strategy="linear-regression", effort=0.01)
     assert found.report["after"]["layers"] == 3
 
 

@@ -1,9 +1,11 @@
 """ONNX files: the same logits as PyTorch, for any batch and length, and nothing of the machine."""
 
+import pandas as pd
 import pytest
 import tiny
 import torch
 
+import sfusion as sf
 from sfusion import SfusionError, export
 from sfusion.measure import load_plain, predict_logits
 from sfusion.models import load_model, remove_layers
@@ -63,6 +65,22 @@ def test_an_export_that_differs_is_refused(written, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "TOLERANCE", -1.0)
     with pytest.raises(SfusionError, match="differs from PyTorch"):
         export.write(tmp_path, model, data, False)
+
+
+def test_a_compression_writes_and_reports_both_files(tmp_path):
+    texts, labels = tiny.sentences(120, 3, seed=4)
+    frame = pd.DataFrame({"text": [f"{t} {i}" for i, t in enumerate(texts)], "label": labels})
+    found = sf.compress(
+        tiny.write_model(tmp_path / "model", layers=2), frame, out=tmp_path / "out", keep=1,
+        onnx=True, int8=True, effort=0.05, learning_rate=0.003, threads=1, quiet=True,
+    )  # fmt: skip
+    for name in export.KINDS:
+        entry = found.report[name]
+        assert entry["bytes"] == (tmp_path / "out" / entry["file"]).stat().st_size
+        assert entry["samples"] == found.report["data"]["test"]
+        assert entry["latency_ms"]["batch_32"]["median"] > 0
+        assert entry["file"] in (tmp_path / "out" / "README.md").read_text()
+    assert found.report["onnx"]["correct"] == found.report["after"]["correct"]
 
 
 def test_without_the_extra_it_is_one_line(monkeypatch):
