@@ -1,8 +1,11 @@
 """Knowledge distillation at the end, and the controls that tell it from mere further training."""
 
+import functools
+
 from sfusion.errors import SfusionError
 from sfusion.models import remove_layers
 from sfusion.nodes import check_key, fixed_threads, grow, node_spec, unit_task
+from sfusion.runs import RecordStore
 from sfusion.training import accuracies, derive_seed, fine_tune, lower, predict_logits
 
 ARMS = {
@@ -79,6 +82,12 @@ def distillation_spec(unit, path, arm):
     return {**node_spec(unit, path), "kind": "distillation", "arm": arm, "distillation": recipe}
 
 
+@functools.lru_cache(maxsize=1)  # one teacher teaches at every depth of its unit
+def _teacher_logits(unit, folder, precision):
+    teacher = grow(unit, (), RecordStore(folder))
+    return predict_logits(lower(teacher, precision), unit_task(unit).train)
+
+
 def compute_distillation(unit, path, arm, store, key=None):
     """Train and evaluate one arm at one node, unless its record is there.
 
@@ -107,11 +116,10 @@ def compute_distillation(unit, path, arm, store, key=None):
     seed = derive_seed("distillation", unit.seed)
     with fixed_threads(unit.profile.threads):
         student = grow(unit, path, store)
-        if ARMS[arm][1]:
-            teacher = grow(unit, (), store)
-            student = distill(student, teacher, task.train, recipe, seed=seed, precision=precision)
-        else:
-            fine_tune(student, task.train, recipe, seed=seed, precision=precision)
+        taught = _teacher_logits(unit, store.folder, precision) if ARMS[arm][1] else None
+        fine_tune(
+            student, task.train, recipe, seed=seed, precision=precision, teacher_logits=taught
+        )
         record = accuracies(student, task, precision)
     store.put(spec, record)
     return record
