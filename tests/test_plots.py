@@ -146,7 +146,22 @@ def make_drawings(results):
         ("contrasts", plots.contrasts, contrasts(results), {}),
         ("regret", plots.regret, regret(results, frame), {}),
         ("overhead", plots.overhead, ledger(results, frame), {}),
+        ("compression_curve", plots.compression_curve, _way_down(frame["removed"].max()), {}),
     ]
+
+
+def _way_down(depth):
+    """Write the curve of a compression down to one layer, distilled in the middle."""
+    rows = pd.DataFrame({"layers": [*range(depth, 0, -1), depth // 2], "distilled": False})
+    rows.loc[rows.index[-1], "distilled"] = True
+    accuracy = 0.9 - 0.3 / rows["layers"] ** 2 + 0.01 * rows["distilled"]
+    return rows.assign(
+        chosen=rows["distilled"],
+        parameters=12_000_000 + 1_774_464 * rows["layers"],
+        validation_accuracy=accuracy,
+        low=accuracy - 0.02,
+        high=accuracy + 0.018,
+    )
 
 
 def _guess(model, observed):
@@ -179,10 +194,12 @@ FIGURES = [
     "contrasts",
     "regret",
     "overhead",
+    "compression_curve",
 ]
 
 # Twelve layers instead of six matter to some figures alone.
-LAYERED = ("signal_profile", "accuracy_by_depth", "removal_order", "distillation_gain")
+LAYERED = ("signal_profile", "accuracy_by_depth", "removal_order", "distillation_gain",
+           "compression_curve")  # fmt: skip
 CASES = [
     (shape, name)
     for shape in SHAPES
