@@ -192,7 +192,18 @@ def over_seeds(frame, what="markers, whiskers: mean, range"):
 
 
 def interval_text(mean, low, high, digits=1):
-    """Write a number with its interval."""
+    """Write a number with its interval.
+
+    Parameters
+    ----------
+    mean, low, high : float
+    digits : int
+        After the point.
+
+    Returns
+    -------
+    str
+    """
     mean, low, high = (f"{number:z.{digits}f}" for number in (mean, low, high))
     return f"{mean} [{low}, {high}]".replace("-", "−")
 
