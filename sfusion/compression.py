@@ -28,8 +28,9 @@ from sfusion.models import (
 from sfusion.nodes import fixed_threads
 from sfusion.parallel import cores, progress
 from sfusion.runs import SCHEMA, RecordStore
+from sfusion.sources import order_labels
 from sfusion.strategies import DEFAULT_STRATEGY, STRATEGIES
-from sfusion.tasks import Task, encode, order_labels
+from sfusion.tasks import Task, encode
 from sfusion.training import default_device, derive_seed, resolve_precision
 
 LONGEST = 128  # tokens, unless the user asks for more

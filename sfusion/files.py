@@ -12,15 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sfusion.errors import SfusionError
+from sfusion.sources import class_names, first_line, order_labels
 from sfusion.splitting import draw, hold_out
-from sfusion.tasks import (
-    Encoded,
-    check_tokenizer,
-    class_names,
-    encode,
-    first_line,
-    order_labels,
-)
+from sfusion.tasks import Encoded, check_tokenizer, encode
 
 # Held out for testing where there is no test file, and of what is left, for validation.
 TEST_SHARE, VALIDATION_SHARE, VALIDATION_LIMIT = 0.2, 0.2, 2000

@@ -26,6 +26,7 @@ ORDER = [
     "architectures",
     "models",
     "splitting",
+    "sources",
     "tasks",
     "files",
     "signals",
