@@ -172,5 +172,6 @@ def contrasts(results, which=None):
                 **compare_pair(first[measure], second[measure]),
             }
             for measure in scores
+            if (first[measure] - second[measure]).notna().any()
         ]
     return pd.DataFrame(rows)

@@ -196,8 +196,8 @@ def test_c3_says_what_the_teacher_adds_to_the_same_steps():
 
 def test_c4_is_a_fold_change_and_cannot_be_tested():
     row = _row("C4", arm=0.85, original=0.9)
-    # Two of 40 layers gone: 500 parameters become 480; distilled to .85 - .1 there.
-    assert row["ours"] == pytest.approx((0.75 / 0.9) * 500 / 480)
+    # Two of 60 layers gone: 700 parameters become 680; distilled to .85 - .1 there.
+    assert row["ours"] == pytest.approx((0.75 / 0.9) * 700 / 680)
     assert row["verdict"] == "cannot be tested"
     assert row["claimed"] == 18.84
     assert "no reading" in row["note"]
@@ -217,13 +217,13 @@ def test_ratio_readings_by_hand():
     table = ratio_readings(_results(arm=0.85, original=0.9)).set_index(["denominator", "removed"])
     assert len(table) == 4 * 2
     row = table.loc[("all parameters", 1)]
-    # 500 parameters become 490; pruned .7, distilled .85, original .9.
-    assert row["pruned"] == pytest.approx(0.7 / 0.9 * 500 / 490)
-    assert row["distilled"] == pytest.approx(0.85 / 0.9 * 500 / 490)
-    assert row["distilled_percent"] == pytest.approx(100 * (0.85 / 0.9 * 500 / 490 - 1))
+    # 700 parameters become 690; pruned .7, distilled .85, original .9.
+    assert row["pruned"] == pytest.approx(0.7 / 0.9 * 700 / 690)
+    assert row["distilled"] == pytest.approx(0.85 / 0.9 * 700 / 690)
+    assert row["distilled_percent"] == pytest.approx(100 * (0.85 / 0.9 * 700 / 690 - 1))
     assert row["over_pruned_percent"] == pytest.approx(100 * (0.85 / 0.7 - 1))
     row = table.loc[("encoder parameters", 2)]
-    assert row["distilled"] == pytest.approx(0.75 / 0.9 * 40 / 38)
+    assert row["distilled"] == pytest.approx(0.75 / 0.9 * 60 / 58)
 
 
 def _orders(ways):
@@ -246,7 +246,7 @@ def _along(sign):
     results = _results()
     ways = {
         tiny.path_of(label, removed): way
-        for label, pair in (("energy", ("0", "0-1")), ("top-first", ("39", "39-1")))
+        for label, pair in (("energy", ("0", "0-1")), ("top-first", ("59", "59-1")))
         for removed, way in enumerate(pair, start=1)
     }
     for frame in (results.nodes, results.visits):
@@ -261,10 +261,10 @@ def test_keeping_the_ends_is_put_beside_accuracy():
     table = ends_and_accuracy(frame)
     assert len(table) == len(TASKS) * 2 * len(tiny.LABELS)
     early = table["strategy"].isin(["energy", "top-first"])
-    # Of 40 layers an end goes at step 39 at the latest; after two others layer 0 is the third.
-    np.testing.assert_allclose(table["kept"], np.where(early, 1 / 39, 3 / 39))
-    # .55 and .65 on the mean of two depths, less the mean over 19 labels, of which two are low.
-    mean = (2 * 0.55 + 17 * 0.65) / 19
+    # Of 60 layers an end goes at step 59 at the latest; after two others layer 0 is the third.
+    np.testing.assert_allclose(table["kept"], np.where(early, 1 / 59, 3 / 59))
+    # .55 and .65 on the mean of two depths, less the mean over 27 labels, of which two are low.
+    mean = (2 * 0.55 + 25 * 0.65) / 27
     np.testing.assert_allclose(table["area"], np.where(early, 0.55, 0.65) - mean)
 
 

@@ -52,14 +52,13 @@ def test_a_shipped_profile_loads(name):
 @pytest.mark.parametrize("name", ["nine", "paper"])
 def test_the_papers_datasets_are_all_nine(name):
     assert sorted(load_profile(name).tasks) == sorted(NINE)
-    assert len(load_profile(name).seeds) >= 3
 
 
 @pytest.mark.parametrize("name", ["nine-deep", "nine-long"])
 def test_a_side_study_differs_from_the_nine_in_one_thing(name):
     nine, side = load_profile("nine").model_dump(), load_profile(name).model_dump()
     assert set(side["tasks"]) < set(nine["tasks"])
-    differing = {key for key in nine if nine[key] != side[key]}
+    differing = {key for key in nine if nine[key] != side[key]} - {"seeds"}
     expected = {"nine-deep": "model", "nine-long": "max_length"}[name]
     # What is searched and distilled is chosen to what it costs.
     assert differing == {expected, "name", "description", "tasks", "subsets", "distillation"}
