@@ -195,7 +195,11 @@ def bootstrap(frame, statistic=np.mean, *, tasks=True, resamples=2000, level=0.9
         chosen = rng.integers(len(parts), size=(resamples, len(parts)))
         drawn = drawn[np.arange(resamples)[:, None], chosen]
     tails = (1 - level) / 2
-    low, high = np.quantile([statistic(values) for values in drawn], [tails, 1 - tails])
+    if statistic is np.mean:  # by far the most frequent: all resamples at once
+        found = drawn.reshape(resamples, -1).mean(axis=1)
+    else:
+        found = [statistic(values) for values in drawn]
+    low, high = np.quantile(found, [tails, 1 - tails])
     return float(statistic(task_means(frame).to_numpy())), float(low), float(high)
 
 

@@ -205,7 +205,8 @@ def _answer(results):
     times = ledger(results, analysis.curves(results))["times"]
     tasks, seeds = results.tasks["task"].nunique(), results.tasks["seed"].nunique()
     return (
-        f"> On {tasks} tasks with {seeds} seeds each, a random forest that fuses the twelve "
+        f"> On {tasks} tasks, {seeds} seed{'s' * (seeds > 1)} each, a random forest that fuses "
+        "the twelve "
         "signals of a task's own removals changes the test accuracy, averaged over the depths, by "
         f"{points('random')} points against random orders, {points('top')} against dropping the "
         f"top layers, {points('single')} against the single signal that validation prefers and "
@@ -217,7 +218,7 @@ def _answer(results):
         f"{points('position-transfer')} against a forest that reads a layer's position and no "
         "signal. "
         f"Distillation makes {points('teacher')} points against the same steps without a teacher. "
-        "(Brackets: 95% bootstrap intervals over tasks and seeds.)"
+        f"(Brackets: 95% bootstrap intervals over tasks{' and seeds' * (seeds > 1)}.)"
     )
 
 
