@@ -4,7 +4,7 @@ A verdict follows from the interval by a rule that is fixed here, before any run
 *supported* when the whole interval satisfies the claim, *not supported* when none of it does,
 *undecided* when it does in part, *cannot be tested* when the claim leaves out its definition.
 Claims that count datasets (C1 to C3) are about the datasets at hand: their intervals draw seeds
-alone. The others draw datasets and seeds.
+alone, and from one seed nothing is decided. The others draw datasets and seeds.
 """
 
 from dataclasses import dataclass
@@ -32,6 +32,7 @@ PAPER_STRATEGIES = [
     for name, s in STRATEGIES.items()
     if name in SIGNALS or (s.learned_from == IN_DATASET and s.reads == "signals")
 ]
+COUNTING = ("C1", "C2", "C3")  # claims about the datasets at hand: seeds alone are drawn
 NEAR = 0.01  # what counts as near-optimal: one point of accuracy, declared here
 TIE = 1e-9  # shares of whole samples: anything larger is a real difference
 RATIO = 18.84
@@ -309,6 +310,11 @@ def scoreboard(results):
     note = f"random forest ahead on {(means > TIE).sum()} of {len(means)} tasks"
     note += f", behind on {(means < -TIE).sum()}"
     rows["C6"] = (*better, 0.0, _judge_positive(better), note)
+
+    if results.tasks["seed"].nunique() == 1:
+        for claim in COUNTING:
+            *numbers, _, note = rows[claim]
+            rows[claim] = (*numbers, "undecided", f"{note}; one seed gives no interval")
 
     columns = ["ours", "low", "high", "claimed", "verdict", "note"]
     numbers = pd.DataFrame.from_dict(rows, orient="index", columns=columns)

@@ -321,3 +321,10 @@ def test_the_scoreboard_reads_no_validation_accuracy_for_the_papers_scores():
     results.nodes["validation_accuracy"] = np.random.default_rng(0).random(len(results.nodes))
     results.distillation["validation_accuracy"] = 0.1
     pd.testing.assert_frame_equal(scoreboard(results), board)
+
+
+def test_one_seed_decides_no_count_of_datasets():
+    board = scoreboard(tiny.make_results(lambda *_: (0.9, 0.9), seeds=(0,)))
+    for claim in ("C1", "C2", "C3"):
+        assert board.loc[claim, "verdict"] == "undecided"
+        assert "one seed" in board.loc[claim, "note"]
