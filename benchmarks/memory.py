@@ -39,26 +39,30 @@ def held(process):
     return getattr(info, "pss", info.rss)
 
 
-def measure(profile, whole=False, interval=0.25):
+def measure(profile, whole=False, interval=0.5):
     """Run a study and watch it; give the peaks in GiB."""
     peak = largest = 0
     workers = set()
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-c", STUDY, profile, folder, str(whole)]
         root = psutil.Popen(command)
-        while root.poll() is None:
-            total = 0
-            for process in [root, *root.children(recursive=True)]:
-                try:
-                    size = held(process)
-                    if "LokyProcess" in " ".join(process.cmdline()):
-                        workers.add(process.pid)
-                        largest = max(largest, size)
-                except psutil.Error:
-                    continue  # ended since it was listed
-                total += size
-            peak = max(peak, total)
-            time.sleep(interval)
+        try:
+            while root.poll() is None:
+                total = 0
+                for process in [root, *root.children(recursive=True)]:
+                    try:
+                        size = held(process)
+                        if "LokyProcess" in " ".join(process.cmdline()):
+                            workers.add(process.pid)
+                            largest = max(largest, size)
+                    except psutil.Error:
+                        continue  # ended since it was listed
+                    total += size
+                peak = max(peak, total)
+                time.sleep(interval)
+        finally:
+            root.kill()  # its workers end with it
+            root.wait()
     if root.returncode:
         raise subprocess.CalledProcessError(root.returncode, command[:2])
     return {
