@@ -24,6 +24,7 @@ from sfusion.analysis import (
     task_means,
     wide,
 )
+from sfusion.contrasts import TIE
 from sfusion.signals import SIGNALS
 from sfusion.strategies import IN_DATASET, STRATEGIES
 
@@ -34,7 +35,6 @@ PAPER_STRATEGIES = [
 ]
 COUNTING = ("C1", "C2", "C3")  # claims about the datasets at hand: seeds alone are drawn
 NEAR = 0.01  # what counts as near-optimal: one point of accuracy, declared here
-TIE = 1e-9  # shares of whole samples: anything larger is a real difference
 RATIO = 18.84
 
 

@@ -20,6 +20,7 @@ MEASURES = {
     "honest": "depth chosen on validation",
 }
 FIXED_DEPTHS = (2, 3, 4)
+TIE = 1e-9  # shares of whole samples: anything larger is a real difference
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,10 @@ def measured(frame):
         :func:`sfusion.analysis.best_single`.
     """
     chosen = best_single(frame).assign(name=BEST_SINGLE, strategy=BEST_SINGLE)
-    frame = pd.concat([frame, chosen], ignore_index=True)
+    return _scores(pd.concat([frame, chosen], ignore_index=True))
+
+
+def _scores(frame):
     keys = [*UNIT, "name"]
     scores = protocols(frame).groupby(keys)[list(MEASURES)].mean()
     fixed = frame[frame["removed"].isin(FIXED_DEPTHS)]
@@ -95,13 +99,7 @@ def measured(frame):
 def _arms(results):
     """Score the arms of the distillation as strategies are scored."""
     frame = distilled(results)
-    frame = frame[frame["removed"] > 0].sort_values(["validation_accuracy", "removed"])
-    keys = [*UNIT, "arm"]
-    tested = frame.groupby(keys)["test_accuracy"]
-    scores = pd.DataFrame({"area": tested.mean(), "honest": tested.last()})
-    fixed = frame[frame["removed"].isin(FIXED_DEPTHS)]
-    fixed = fixed.pivot_table(index=keys, columns="removed", values="test_accuracy")
-    return scores.join(fixed.add_prefix("removed_")).rename_axis([*UNIT, "name"])
+    return _scores(frame.assign(strategy=frame["arm"], name=frame["arm"], group="arm"))
 
 
 def compare_pair(first, second):
@@ -122,11 +120,11 @@ def compare_pair(first, second):
         the signed ranks of those means, not corrected for the number of contrasts.
     """
     difference = (first - second).dropna()
-    better = (difference > 1e-9) + 0.5 * (difference.abs() <= 1e-9)
+    better = (difference > TIE) + 0.5 * (difference.abs() <= TIE)
     means = task_means(difference)
     number, low, high = bootstrap(difference)
     share, share_low, share_high = bootstrap(better)
-    untied = means[means.abs() > 1e-9]
+    untied = means[means.abs() > TIE]
     return {
         "difference": number,
         "low": low,
@@ -134,9 +132,9 @@ def compare_pair(first, second):
         "improvement": share,
         "improvement_low": share_low,
         "improvement_high": share_high,
-        "ahead": int((means > 1e-9).sum()),
-        "tied": int((means.abs() <= 1e-9).sum()),
-        "behind": int((means < -1e-9).sum()),
+        "ahead": int((means > TIE).sum()),
+        "tied": int((means.abs() <= TIE).sum()),
+        "behind": int((means < -TIE).sum()),
         "wilcoxon": float(wilcoxon(untied).pvalue) if len(untied) else np.nan,
     }
 

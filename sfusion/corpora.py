@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from sfusion import prose
 from sfusion.errors import SfusionError
+from sfusion.profiles import cache_folder
 from sfusion.prose import MIN_WORDS, clean, docstrings, inside, is_prose, mask, paragraphs
 
 # Two texts are near duplicates when their first words agree (a model reads little more) or when
@@ -271,8 +272,7 @@ def _cache_file(name: str) -> Path:
     code = b"".join(Path(module).read_bytes() for module in (__file__, prose.__file__))
     schema = hashlib.sha256(code).hexdigest()
     key = hashlib.sha256(f"{schema} {versions(name)}".encode()).hexdigest()[:16]
-    folder = os.environ.get("SFUSION_CACHE") or os.path.expanduser("~/.cache/sfusion")
-    return Path(folder) / f"{name}-{key}.parquet"
+    return cache_folder() / f"{name}-{key}.parquet"
 
 
 def build(name: str) -> pd.DataFrame:

@@ -5,7 +5,6 @@ import functools
 import hashlib
 import importlib.util
 import operator
-import os
 from pathlib import Path
 
 import torch
@@ -17,6 +16,7 @@ from transformers.utils import logging as hf_logging
 
 from sfusion.architectures import architecture_of
 from sfusion.errors import SfusionError
+from sfusion.profiles import cache_folder
 from sfusion.stacking import stack
 
 # The new classification head is announced as "missing weights" at every load: that is intended.
@@ -70,9 +70,8 @@ def locate_model(name_or_dir):
         return Path(spec.submodule_search_locations[0]) / folder
     if name in STACKED_MODELS:
         source = STACKED_MODELS[name]
-        cache = os.environ.get("SFUSION_CACHE") or os.path.expanduser("~/.cache/sfusion")
         # Named by its source, so that a changed source is never taken for the old one.
-        return stack(locate_model(source), Path(cache) / f"{name}-{fingerprint(source)[:16]}")
+        return stack(locate_model(source), cache_folder() / f"{name}-{fingerprint(source)[:16]}")
     if Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
             raise SfusionError(f"{name!r} is no model directory: it has no config.json")

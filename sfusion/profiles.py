@@ -1,5 +1,6 @@
 """Profiles: what to run. One YAML file each in ``profiles/``, checked on loading."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,18 @@ from sfusion.errors import SfusionError
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = ROOT / "profiles"
+
+
+def cache_folder():
+    """Give the folder of what is made once a machine.
+
+    Returns
+    -------
+    Path
+        ``SFUSION_CACHE``, or ``~/.cache/sfusion``; it need not exist.
+    """
+    return Path(os.environ.get("SFUSION_CACHE") or os.path.expanduser("~/.cache/sfusion"))
+
 
 Share = Annotated[float, Field(ge=0, le=1)]
 

@@ -80,16 +80,14 @@ def _costs(results):
     profile = results.manifest["profile"]
     nodes = results.nodes
     pruned = nodes[nodes["removed"] > 0]
-    # The median: the first node of a worker pays for loading, a lost weight for its parents.
-    seconds = nodes.groupby("layers")[["evaluation", "probing"]].median()
-    seconds["training"] = pruned.groupby("layers")["training"].median()
     flops = nodes.groupby("layers")["flops"].mean()
-    # A backward pass costs two forward passes.
+    # A backward pass costs two forward passes. Medians of the times, for the first node of a
+    # worker pays for loading, and one whose parent's weights were dropped for its parents.
     return {
         ("flops", "recovery"): 3 * flops * profile["recovery"]["samples"],
         ("flops", "probe"): 3 * flops * profile["sizes"]["probe"],
-        ("seconds", "recovery"): seconds["training"],
-        ("seconds", "probe"): seconds["probing"],
+        ("seconds", "recovery"): pruned.groupby("layers")["training"].median(),
+        ("seconds", "probe"): nodes.groupby("layers")["probing"].median(),
     }
 
 
@@ -150,17 +148,14 @@ def ledger(results, frame):
             }
             for kind in ("flops", "seconds")
         )
+        gain, low, high = bootstrap(area[name] - area["top-first"])
         rows[name] = {
             **{part: number / 1e12 for part, number in flops.items()},
             "seconds": sum(seconds.values()),
             "fit": fits.get(name, 0.0),
             "times": sum(flops.values()) / sum(cost["flops", "recovery"][n] for n in down),
-            **dict(
-                zip(
-                    ("gain", "low", "high"),
-                    bootstrap(area[name] - area["top-first"]),
-                    strict=True,
-                )
-            ),
+            "gain": gain,
+            "low": low,
+            "high": high,
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
