@@ -151,9 +151,10 @@ def choosing_blocks(results):
     return {
         "evidence": (
             f"The numbers below come from the records of the profile `{profile['name']}`: {tasks} "
-            f"tasks, {seeds} seeds each, the model `{profile.get('model', 'by hand')}`. All are "
-            "points of test accuracy, a mean over tasks and seeds with its 95% bootstrap "
-            "interval over both."
+            f"tasks, {seeds} seed{'s' * (seeds > 1)} each, the model "
+            f"`{profile.get('model', 'by hand')}`. All are "
+            "points of test accuracy, a mean over tasks and seeds with its 95% bootstrap interval "
+            f"over {'both' if seeds > 1 else 'the tasks'}."
         ),
         "depth": _table(
             ["layers left", "parameters", "FLOPs", "test accuracy against the original"],
