@@ -52,9 +52,14 @@ def standardise(signals):
     DataFrame
         Mean 0 and standard deviation 1 a column; 0 where all layers agree.
     """
+    return pd.DataFrame(_scaled(signals.to_numpy(float)), signals.index, signals.columns)
+
+
+def _scaled(values):
+    centred = values - values.mean(0)
     # Equal values are told by comparison: their deviations are rounding, not exactly 0.
-    spread = signals.std(ddof=0).where(signals.max() > signals.min(), np.inf)
-    return ((signals - signals.mean()) / spread).fillna(0.0)
+    spread = np.where(values.max(0) > values.min(0), np.sqrt((centred**2).mean(0)), np.inf)
+    return np.nan_to_num(centred / spread)  # a signal that does not exist says nothing
 
 
 def features(signals, layers, depth, reads="signals", rng=None):
@@ -79,21 +84,17 @@ def features(signals, layers, depth, reads="signals", rng=None):
     DataFrame
         A row a layer, the columns of ``READS[reads]``.
     """
+    values = signals[list(SIGNALS)].to_numpy(float)
+    return pd.DataFrame(_read(values, layers, depth, reads, rng), signals.index, READS[reads])
+
+
+def _read(values, layers, depth, reads, rng):
     if reads == "position":
-        left = np.arange(len(layers)) / max(1, len(layers) - 1)
-        return pd.DataFrame(
-            {
-                "place_left": left,
-                "place_original": np.asarray(layers) / (depth - 1),
-                "share_left": len(layers) / depth,
-            },
-            index=signals.index,
-        )
-    scaled = standardise(signals[list(SIGNALS)])
-    if reads == "shuffled":
-        dealt = scaled.to_numpy()[rng.permutation(len(scaled))]
-        return pd.DataFrame(dealt, index=scaled.index, columns=scaled.columns)
-    return scaled
+        count = len(layers)
+        left = np.arange(count) / max(1, count - 1)
+        return np.column_stack([left, np.asarray(layers) / (depth - 1), [count / depth] * count])
+    scaled = _scaled(values)
+    return scaled[rng.permutation(len(scaled))] if reads == "shuffled" else scaled
 
 
 def training_table(nodes, signals, reads="signals"):
@@ -119,12 +120,13 @@ def training_table(nodes, signals, reads="signals"):
     unit = ["task", "seed"]
     names = READS[reads]
     depth = int(signals["layer"].max()) + 1
-    scaled = []
-    for key, part in signals.sort_values("layer").groupby([*unit, "path"]):
+    ordered = signals.sort_values([*unit, "path", "layer"], ignore_index=True)
+    values, layers = ordered[list(SIGNALS)].to_numpy(float), ordered["layer"].to_numpy()
+    read = np.empty((len(ordered), len(names)))
+    for key, rows in ordered.groupby([*unit, "path"]).indices.items():  # frames a node are slow
         rng = np.random.default_rng(list("/".join(map(str, key)).encode()))
-        read = features(part, part["layer"], depth, reads, rng)
-        scaled.append(part[[*unit, "path", "layer"]].join(read))
-    scaled = pd.concat(scaled, ignore_index=True)
+        read[rows] = _read(values[rows], layers[rows], depth, reads, rng)
+    scaled = ordered[[*unit, "path", "layer"]].join(pd.DataFrame(read, columns=names))
     children = nodes.loc[nodes["path"] != "", [*unit, "path", "validation_accuracy"]].copy()
     split = [path.rpartition("-") for path in children["path"]]
     children["layer"] = pd.Series([int(last) for *_, last in split], children.index, dtype=int)
@@ -232,7 +234,7 @@ def quality(predictions):
     }
 
 
-def importances(table, model, repeats=10):
+def importances(table, model, repeats=5):
     """Permutation importance of each signal (Breiman 2001), on rows held out of the fit.
 
     Parameters

@@ -8,6 +8,7 @@ import time
 import warnings
 
 from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
 from tqdm.auto import tqdm
 
 from sfusion.errors import SfusionError
@@ -133,6 +134,11 @@ def _loky(threads):
         "initializer": _end_with,
         "initargs": (os.getpid(),),
     }
+
+
+def dismiss():
+    """End loky's idle workers, which would hold their memory for minutes; a pool starts anew."""
+    get_reusable_executor().shutdown(wait=True)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,7 @@ from sfusion.nodes import (
     unit_model,
     unit_task,
 )
-from sfusion.parallel import jobs, pool, progress
+from sfusion.parallel import dismiss, jobs, pool, progress
 from sfusion.profiles import ROOT, load_profile
 from sfusion.results import BUILD, COMMITTED, STAGES, Results, load_results
 from sfusion.runs import RecordStore, content_key
@@ -248,6 +248,7 @@ def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
     if upto != "signals" and searched:
         records |= subsets(searched, store, quiet=quiet)
     nodes, signals = _frames(units, records)
+    dismiss()  # a distillation needs more memory, which those who walked have not given back
     with pool(profile.threads) as run:
         tasks = list(run(compute_task, [(unit, store) for unit in units]))
         calls = _distillation_calls(units, visits) if upto == "distillation" else []
@@ -257,6 +258,7 @@ def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
             for record in run(compute_distillation, keyed):
                 taught.append(record)
                 bar.update()
+    dismiss()
     columns = ["task", "seed", "path", "removed", "arm", "validation_accuracy", "test_accuracy"]
     distillation = pd.DataFrame(
         [

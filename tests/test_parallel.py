@@ -9,13 +9,14 @@ import textwrap
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import tiny
 import torch
 
 from sfusion import SfusionError
 from sfusion.nodes import Unit, fixed_threads
-from sfusion.parallel import backend, jobs, pool, progress
+from sfusion.parallel import backend, dismiss, jobs, pool, progress
 from sfusion.profiles import ROOT
 from sfusion.runs import RecordStore
 from sfusion.walk import walk
@@ -104,6 +105,17 @@ def test_an_error_for_people_comes_through(workers, monkeypatch):
         from sfusion.training import resolve_precision
 
         list(run(resolve_precision, [("fp32",), ("fp16",), ("bf16",)]))
+
+
+def test_dismissed_workers_are_gone_and_the_next_pool_has_others(monkeypatch):
+    monkeypatch.setenv("SFUSION_JOBS", "2")
+    workers = []
+    for _ in range(2):
+        with pool(1) as run:
+            workers += run(os.getpid, [()])
+        dismiss()
+        assert not psutil.pid_exists(workers[-1])
+    assert len(set(workers)) == 2
 
 
 def test_threads_are_fixed_and_given_back():
