@@ -15,6 +15,7 @@ from sfusion.signals import SIGNALS
 from sfusion.strategies import STRATEGIES, lookup
 
 UNIT = ["task", "seed"]
+SECONDS = ["training", "evaluation", "probing"]  # differ from run to run
 DENOMINATORS = {
     # column of Results.nodes: what it is called in print
     "parameters": "all parameters",
@@ -37,9 +38,8 @@ def curves(results):
         A row a task, seed, strategy (random draws apart) and number of removed layers; adds
         ``group``, ``name`` (random draws together), the accuracies (shares) and the sizes.
     """
-    frame = results.visits.merge(
-        results.nodes, on=[*UNIT, "path", "removed"], validate="many_to_one"
-    )
+    nodes = results.nodes.drop(columns=SECONDS)
+    frame = results.visits.merge(nodes, on=[*UNIT, "path", "removed"], validate="many_to_one")
     strategies = frame["strategy"].map(lookup)
     frame["name"] = [s.name for s in strategies]
     frame["group"] = [s.group for s in strategies]

@@ -227,10 +227,10 @@ def _costs():
     manifest = load_results(COMMITTED / DEFAULT).manifest
     seconds, machine = manifest["wall_seconds"], manifest["machine"]
     return (
-        f"The committed run of `make reproduce` (profile `{DEFAULT}`) took {seconds / 60:.0f} "
-        f"minutes after the install on {manifest['jobs']} cores ({machine['processor']['name']}, "
-        f"{machine['precision']}); the install takes about 2 minutes and 2.2 GB, the run about "
-        "4 GB under `build/`."
+        f"In the committed run of `make reproduce` (profile `{DEFAULT}`) the study took "
+        f"{seconds / 60:.0f} minutes on {manifest['jobs']} cores "
+        f"({machine['processor']['name']}, {machine['precision']}), the notebooks about one more; "
+        "the install takes about 2 minutes and 2.2 GB, the run about 4 GB under `build/`."
     )
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -54,8 +55,6 @@ def test_saving_twice_gives_the_same_bytes(results, folder, tmp_path):
 
 
 def test_frames_of_a_stage_that_has_not_run_come_back_empty(results, tmp_path):
-    from dataclasses import replace
-
     empty = replace(results, distillation=results.distillation.head(0))
     empty.save(tmp_path)
     again = load_results(tmp_path).distillation
@@ -67,6 +66,18 @@ def test_frames_of_a_stage_that_has_not_run_come_back_empty(results, tmp_path):
 def test_a_missing_file_is_named(name, folder):
     (folder / name).unlink()
     assert name in _refused(folder)
+
+
+def test_matching_keeps_the_tasks_and_seeds_that_the_other_has(results):
+    units = results.tasks[["task", "seed"]].drop_duplicates().iloc[1:3]
+    other = replace(results, tasks=results.tasks.merge(units))
+    kept = results.matching(other)
+    expected = set(units.itertuples(index=False, name=None))
+    for name in FRAMES:
+        before, after = getattr(results, name), getattr(kept, name)
+        mine = [unit in expected for unit in zip(before["task"], before["seed"], strict=True)]
+        pd.testing.assert_frame_equal(after, before[mine].reset_index(drop=True))
+    assert kept.manifest == results.manifest
 
 
 def test_a_missing_folder_says_what_to_do(tmp_path):
