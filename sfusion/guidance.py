@@ -3,7 +3,9 @@
 import pandas as pd
 
 from sfusion import analysis
-from sfusion.strategies import STRATEGIES
+from sfusion.contrasts import SCRUTINY, contrasts
+from sfusion.scrutiny import ledger
+from sfusion.strategies import DEFAULT_STRATEGY, STRATEGIES
 
 # What a new dataset gets: a forest that has not seen it.
 NEW_DATASET = "random-forest-transfer"
@@ -133,6 +135,21 @@ def _table(heads, rows):
     return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
 
 
+def _default(results):
+    """Say what the default strategy gains over one that needs no signal, and at what price."""
+    asked = SCRUTINY["position-transfer"]
+    table = contrasts(results, {"position": asked}).set_index("measure")
+    points = _cell(*(100 * table.loc["area", ["difference", "low", "high"]].astype(float)))
+    times = ledger(results, analysis.curves(results))["times"]
+    return (
+        f"The default is `{DEFAULT_STRATEGY}`. Against a forest of the same removals that reads a "
+        f"layer's place and no signal it makes {points} points, and its pass for the signals makes "
+        f"the way down cost {times[asked.first]:.2f} times what that one's does. Where the model "
+        "or the task is like those of the records, `--strategy random-forest-position` is the "
+        "thrifty choice."
+    )
+
+
 def choosing_blocks(results):
     """Write the numbers that ``docs/choosing.md`` shows.
 
@@ -175,6 +192,7 @@ def choosing_blocks(results):
                 for name, row in strategies_ranked(results).iterrows()
             ],
         ),
+        "default": _default(results),
         "distillation": _table(
             ["layers left", "distilled against pruned", "against the same steps, no teacher"],
             [

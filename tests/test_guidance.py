@@ -5,9 +5,9 @@ import json
 import pytest
 import tiny
 
-from sfusion import SfusionError, guidance, load_report
+from sfusion import SfusionError, analysis, guidance, load_report, load_results
 from sfusion.results import COMMITTED
-from sfusion.strategies import STRATEGIES
+from sfusion.strategies import DEFAULT_STRATEGY, STRATEGIES
 
 
 def _score(task, seed, label, removed):
@@ -52,11 +52,18 @@ def test_the_gain_of_distillation_is_held_against_both(results):
     assert table["against same steps", "points"].tolist() == pytest.approx([1.0, 1.0])
 
 
-def test_the_blocks_hold_the_tables(results):
+def test_the_blocks_hold_the_tables_and_the_default():
+    results = load_results(COMMITTED / "nine")
     blocks = guidance.choosing_blocks(results)
-    assert set(blocks) == {"evidence", "depth", "strategy", "distillation"}
-    assert "−1.0 [−1.0, −1.0]" in blocks["depth"]
+    assert set(blocks) == {"evidence", "depth", "strategy", "default", "distillation"}
+    row = guidance.cost_of_depth(results).iloc[-1]
+    assert f"{row['points']:+.1f}".replace("-", "−") in blocks["depth"]
     assert "`greedy-oracle`" in blocks["strategy"]
+    areas = analysis.wide(analysis.protocols(analysis.curves(results)), "area")
+    gain = areas["random-forest-transfer"] - areas["random-forest-position-transfer"]
+    points = 100 * gain.groupby("task").mean().mean()
+    assert f"`{DEFAULT_STRATEGY}`" in blocks["default"]
+    assert f"{points:+.1f} [".replace("-", "−") in blocks["default"]
 
 
 def test_a_committed_report_is_consistent_and_holds_no_texts():
