@@ -192,33 +192,43 @@ def readme_blocks(results):
     }
 
 
+def _against(row, other):
+    """Say where an interval puts a strategy against another: beyond it, behind it, or neither."""
+    points, low, high = 100 * row[["difference", "low", "high"]].astype(float)
+    if low <= 0 <= high:
+        return f"is not told apart from {other} ({points:+.1f} [{low:+.1f}, {high:+.1f}])"
+    verb = "beats" if low > 0 else "falls behind"
+    return f"{verb} {other} by {abs(points):.1f} points [{low:+.1f}, {high:+.1f}]"
+
+
 def _answer(results):
     """Say in three sentences what was found."""
     asked = {**CONTRASTS, **SCRUTINY}
     table = contrasts(results, asked)
     area = table[table["measure"] == "area"].set_index("contrast")
-
-    def points(name):
-        row = 100 * area.loc[asked[name].title, ["difference", "low", "high"]]
-        return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*row)
-
+    others = {
+        "random": "random orders",
+        "top": "dropping the top layers",
+        "single": "the single signal that validation prefers",
+        "oracle": "a greedy search that uses no signal",
+        "transfer": "the task's own",
+        "position-transfer": "one that reads a layer's position and no signal",
+        "teacher": "the same steps without a teacher",
+    }
+    says = {key: _against(area.loc[asked[key].title], other) for key, other in others.items()}
     times = ledger(results, analysis.curves(results))["times"]
     tasks, seeds = results.tasks["task"].nunique(), results.tasks["seed"].nunique()
     return (
-        f"> On {tasks} tasks, {seeds} seed{'s' * (seeds > 1)} each, a random forest that fuses "
-        "the twelve "
-        "signals of a task's own removals changes the test accuracy, averaged over the depths, by "
-        f"{points('random')} points against random orders, {points('top')} against dropping the "
-        f"top layers, {points('single')} against the single signal that validation prefers and "
-        f"{points('oracle')} against a greedy search that uses no signal and costs "
-        f"{times['greedy-oracle']:.1f} times the fine-tuning of one way down, where the forest's "
-        f"labels make it {times['random-forest']:.1f} times. "
-        "A forest that learned on the other tasks alone needs no labels of its own and makes "
-        f"{points('transfer')} points against the own forest, and "
-        f"{points('position-transfer')} against a forest that reads a layer's position and no "
-        "signal. "
-        f"Distillation makes {points('teacher')} points against the same steps without a teacher. "
-        f"(Brackets: 95% bootstrap intervals over tasks{' and seeds' * (seeds > 1)}.)"
+        f"> On {tasks} tasks, {seeds} seed{'s' * (seeds > 1)} each, a random forest that fuses the "
+        f"twelve signals {says['random']}, {says['top']}, {says['single']} and {says['oracle']}; "
+        f"with its labels it costs {times['random-forest']:.1f} times the fine-tuning of one way "
+        f"down, the search {times['greedy-oracle']:.1f} times. "
+        f"A forest that learned on the other tasks alone, at "
+        f"{times['random-forest-transfer']:.1f} times, {says['transfer']} and "
+        f"{says['position-transfer']}. "
+        f"Distillation {says['teacher']}.\n>\n"
+        "> Points of test accuracy, averaged over the depths; in brackets 95% bootstrap intervals "
+        f"over tasks{' and seeds' * (seeds > 1)}."
     )
 
 
