@@ -1,8 +1,9 @@
 """Speed and memory as ratios, each measured in one run on this machine.
 
-Prints a table and writes build/bench.json, section by section. Exit code 1 when a budget is
-missed. With --quick a few samples show that everything runs; its ratios stand for nothing, for
-starting the workers takes longer than the work, so no budget is held against them.
+Prints a table and writes build/bench.json, section by section; sections that are not asked for stay
+as they were measured before. Exit code 1 when a budget is missed. With --quick a few samples show
+that everything runs; its ratios stand for nothing, for starting the workers takes longer than the
+work, so no budget is held against them.
 
 usage: python benchmarks/bench.py [--quick] [--readme] [SECTION ...]
 """
@@ -77,19 +78,18 @@ def main():
     if unknown := set(options.sections) - set(SECTIONS):
         parser.error(f"{unknown.pop()!r}: use {', '.join(SECTIONS)}")
     os.environ["CUDA_VISIBLE_DEVICES"] = ""  # the budgets are those of a processor
-    found = {"quick": options.quick}
+    file = BUILD / "bench.json"
+    found = json.loads(file.read_text()) if file.is_file() else {}
+    if found.get("quick") != options.quick:
+        found = {"quick": options.quick}
     for name in options.sections or SECTIONS:
         start = time.perf_counter()
         found[name] = SECTIONS[name](options.quick)
-        if name == "sweep":
-            lost = found[name]["accuracy_plain_less_package"]
-            noise = found[name]["accuracy_between_seeds"]
-            found[name]["accuracy_lost"] = round(max(0.0, lost - noise), 4)
         found[name]["bench_seconds"] = round(time.perf_counter() - start, 1)
         print(f"{name}: {found[name]['bench_seconds']} s", flush=True)
         found["budgets"] = list(verdicts(found))
         content = json.dumps(found, indent=1) + "\n"
-        write_atomically(BUILD / "bench.json", content.encode())
+        write_atomically(file, content.encode())
     print("", summary(found), sep="\n")
     if options.readme:
         text = artefacts.fill(README.read_text("utf-8"), {"numbers": summary(found)})

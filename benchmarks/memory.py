@@ -60,11 +60,12 @@ def measure(profile, whole=False, interval=0.5):
                     total += size
                 peak = max(peak, total)
                 time.sleep(interval)
-        finally:
+        except BaseException:
             root.kill()  # its workers end with it
-            root.wait()
-    if root.returncode:
-        raise subprocess.CalledProcessError(root.returncode, command[:2])
+            raise
+        code = root.wait()
+    if code:
+        raise subprocess.CalledProcessError(code, command[:2])
     return {
         "profile": profile,
         "peak_gib": round(peak / GIB, 2),

@@ -22,9 +22,12 @@ def shares(title, found):
 
 def step(found):
     yield (
-        f"A step's operations take {found['share_of_matrix_rate']:.0%} of the matrix rate, its "
-        f"bytes (of every operator's arguments and results) {found['share_of_memory_rate']:.0%} of "
-        f"the memory rate, at {found['threads']} thread in {found['precision']}."
+        f"A step's operations take {found['share_of_matrix_rate']:.0%} of the rate of its own "
+        f"matrix products ({found['share_of_best_product_rate']:.0%} of that of the best of them "
+        f"on one pair in the cache), its bytes (of every operator's arguments and results) "
+        f"{found['share_of_memory_rate']:.0%} of the memory rate, at {found['threads']} thread in "
+        f"{found['precision']}. It trains {found['training_samples_per_second']:.0f} samples a "
+        "second."
     )
     yield from shares("of a step's time", found)
 
@@ -49,6 +52,11 @@ def sweep(found):
     curves = found["test_accuracy_by_removed_layers"]
     rows = [(name, *(f"{100 * value:.1f}" for value in c.values())) for name, c in curves.items()]
     yield table(["test accuracy (%) by removed layers", *curves["plain"]], rows)
+    yield (
+        f"Over all of these the plain script's less the package's mean is "
+        f"{100 * found['accuracy_plain_less_package']:+.1f} points; one more seed of the package "
+        f"would lie within ±{100 * found['accuracy_seed_noise']:.1f} of its mean (95%)."
+    )
 
 
 def growth(found):

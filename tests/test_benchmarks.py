@@ -23,6 +23,7 @@ import cost
 import machine
 import pandas as pd
 import sweep
+import torch
 from plain_signals import PASSES
 from summary import summary
 
@@ -64,8 +65,35 @@ def test_the_plain_script_and_the_package_make_the_same_visits(unit, monkeypatch
         "shared prefixes", "signals in one pass", "step and evaluation", "parallel runs",
     }  # fmt: skip
     text = summary({"sweep": found})
-    for shown in ("| plain |", "| package |", "| shared prefixes |", "`bf16=True`"):
+    for shown in (
+        "| plain |",
+        "| package, seed 1 |",
+        "one more seed",
+        "| shared prefixes |",
+        "`bf16=True`",
+    ):
         assert shown in text
+
+
+def test_the_products_of_a_step_are_noted_and_none_else():
+    left, right = torch.randn(5, 3), torch.randn(2, 3)
+    with machine.Products() as products:
+        for _ in range(2):
+            torch.relu(left @ right.T) + 1
+        torch.bmm(torch.randn(4, 2, 3), torch.randn(4, 3, 2))
+    assert [function._schema.name for function, _ in products.calls] == [
+        "aten::mm", "aten::mm", "aten::bmm",
+    ]  # fmt: skip
+    assert products.calls[0][1] is products.calls[1][1]
+    assert [operand.stride() for operand in products.calls[0][1]] == [(3, 1), (1, 3)]
+    products.run()
+
+
+def test_seed_noise_is_the_half_width_of_a_prediction_interval():
+    rng = np.random.default_rng(0)
+    runs = rng.normal(size=(4000, 5))
+    inside = [abs(run[0] - run[1:].mean()) <= sweep.seed_noise(run[1:]) for run in runs]
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.015)
 
 
 def _visit(strategy, path, training, evaluation, signals):
@@ -101,7 +129,8 @@ def test_the_profile_of_step_and_node_accounts_for_all_time(unit):
     found = {"step": machine.step(), "node": machine.node()}
     for measured in found.values():
         assert sum(measured["shares_of_time"].values()) == pytest.approx(1, abs=0.01)
-    assert 0 < found["step"]["share_of_matrix_rate"] < 1
+    shares = [found["step"][f"share_of_{kind}_rate"] for kind in ("best_product", "matrix")]
+    assert 0 < shares[0] < shares[1] < 1
     assert found["step"]["share_of_memory_rate"] > 0
     assert found["step"]["signals_over_forward_backward"] > 0
     assert all(share > 0 for share in found["node"]["shares_of_time"].values())
