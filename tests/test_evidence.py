@@ -5,6 +5,7 @@ import itertools
 import pytest
 
 from sfusion import load_profile, load_results
+from sfusion.artefacts import SHOWN
 from sfusion.distillation import ARMS
 from sfusion.nodes import path_name
 from sfusion.profiles import Profile
@@ -47,6 +48,13 @@ def _rows(frame):
 
 def test_the_evidence_is_committed():
     assert {"embedded", "nine"} <= set(PROFILES)
+
+
+def test_the_shown_profile_has_all_nine_sets_and_three_seeds():
+    profile = load_profile(SHOWN)
+    assert len(profile.tasks) == 9
+    assert len(profile.seeds) >= 3
+    assert len(profile.subsets) >= 3
 
 
 def test_records_are_those_of_the_profile_as_it_stands(results, profile):
