@@ -87,7 +87,7 @@ CLAIMS = {
     "C6": Claim(
         "Random forest beats linear regression on most datasets",
         "summary",
-        "mean difference in maximum accuracy, random forest less linear regression",
+        "points of maximum accuracy, mean of random forest less linear regression",
     ),
 }
 
@@ -305,7 +305,7 @@ def scoreboard(results):
     rows["C5"] = (*ends, 0.0, _judge_positive(ends), note)
 
     difference = scores["random-forest"] - scores["linear-regression"]
-    better = bootstrap(difference)
+    better = bootstrap(100 * difference)
     means = task_means(difference)
     note = f"random forest ahead on {(means > TIE).sum()} of {len(means)} tasks"
     note += f", behind on {(means < -TIE).sum()}"

@@ -231,6 +231,6 @@ def compression_block(report):
         f"{table}\n\n{report['verdict']} Both are measured on {report['data']['test']:,} test "
         f"texts of at most {report['data']['max_length']} tokens; the run, fine-tuning the "
         f"original on {report['data']['train']:,} texts among it, took "
-        f"{seconds['processor'] / 60:.1f} minutes of processor time with {machine['threads']} "
+        f"{seconds['clock'] / 60:.1f} minutes with {machine['threads']} "
         f"thread(s) on {machine['processor']}."
     )

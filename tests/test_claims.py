@@ -299,10 +299,10 @@ def test_distillation_scores_choose_the_depth_on_validation():
 @pytest.mark.parametrize(
     "best, ours, verdict",
     [
-        (dict.fromkeys(TASKS, FOREST), 0.01, "supported"),
-        (dict.fromkeys(TASKS, ["linear-regression"]), -0.01, "not supported"),
+        (dict.fromkeys(TASKS, FOREST), 1.0, "supported"),
+        (dict.fromkeys(TASKS, ["linear-regression"]), -1.0, "not supported"),
         ({}, 0.0, "not supported"),  # equal is not better
-        ({"t": FOREST, "u": FOREST, "v": ["linear-regression"]}, 0.01 / 3, "undecided"),
+        ({"t": FOREST, "u": FOREST, "v": ["linear-regression"]}, 1 / 3, "undecided"),
     ],
 )
 def test_c6_holds_the_forest_against_the_line(best, ours, verdict):
