@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 from scipy.stats import ttest_1samp
+from summary import table
 
 from sfusion.models import remove_layers
 from sfusion.nodes import Unit, fixed_threads, unit_model, unit_task
@@ -26,6 +27,7 @@ VARIANTS = {
     "float32": ({}, "fp32"),
 }
 BASE = next(iter(VARIANTS))
+RECORD = Path(__file__).with_name("ablation.csv")
 REMOVED = 2  # the third of six layers
 
 
@@ -77,12 +79,30 @@ def differences(rows):
     return pd.DataFrame(found, columns=columns)
 
 
+def markdown(rows):
+    """Write the differences as a table, with what they rest on."""
+    found = differences(rows).itertuples(index=False, name=None)
+    lines = [
+        (variant, stage, f"{points:+.1f} [{low:+.1f}, {high:+.1f}]")
+        for variant, stage, _, points, low, high in found
+    ]
+    seconds = rows.groupby(["variant", "stage"])["seconds"].mean().unstack()["original"]
+    dearer = ", ".join(
+        f"{name} {seconds[name] / seconds[BASE]:.2f} times" for name in VARIANTS if name != BASE
+    )
+    return (
+        f"{table(['the profile less', 'stage', 'points of test accuracy [95%]'], lines)}\n\n"
+        f"Tasks: {', '.join(rows['task'].unique())}; seeds a task: {rows['seed'].nunique()}. "
+        f"Processor time of the original's fine-tuning, over the profile's: {dearer}."
+    )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", nargs="+", default=["subject"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--samples", type=int, help="of the original's fine-tuning")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name("ablation.csv"))
+    parser.add_argument("--out", type=Path, default=RECORD)
     options = parser.parse_args()
     profile = load_profile("embedded")
     if options.samples:

@@ -16,8 +16,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import ablation
 import machine
 import memory
+import pandas as pd
 import sweep
 from summary import summary
 
@@ -92,7 +94,9 @@ def main():
         write_atomically(file, content.encode())
     print("", summary(found), sep="\n")
     if options.readme:
-        text = artefacts.fill(README.read_text("utf-8"), {"numbers": summary(found)})
+        left_out = ablation.markdown(pd.read_csv(ablation.RECORD))
+        blocks = {"numbers": summary(found), "ablation": left_out}
+        text = artefacts.fill(README.read_text("utf-8"), blocks)
         write_atomically(README, text.encode())
     missed = not all(row["met"] for row in found["budgets"])
     sys.exit(1 if missed and not options.quick else 0)

@@ -207,3 +207,10 @@ def test_a_script_says_how_it_is_used(script):
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert "usage" in done.stdout
+
+
+def test_the_readme_shows_the_committed_ablation():
+    rows = pd.read_csv(ablation.RECORD)
+    counts = rows.groupby(["task", "seed"])[["variant", "stage"]].nunique()
+    assert (counts == [len(ablation.VARIANTS), 2]).all(axis=None)
+    assert ablation.markdown(rows) in bench.README.read_text("utf-8")
