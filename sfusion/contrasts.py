@@ -173,3 +173,23 @@ def contrasts(results, which=None):
             if (first[measure] - second[measure]).notna().any()
         ]
     return pd.DataFrame(rows)
+
+
+def across(studies, which=None):
+    """Ask the same contrasts of several studies.
+
+    Parameters
+    ----------
+    studies : dict of str to Results
+        By what they are called in print; see :meth:`sfusion.results.Results.matching`.
+    which : dict of str to Contrast, optional
+        By default ``CONTRASTS``.
+
+    Returns
+    -------
+    DataFrame
+        Column ``study``, and those of :func:`contrasts`; the mean over the depths alone.
+    """
+    tables = {name: contrasts(results, which) for name, results in studies.items()}
+    table = pd.concat(tables, names=["study", None]).reset_index("study")
+    return table[table["measure"] == "area"].reset_index(drop=True)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -49,6 +49,21 @@ class Results:
     visits: pd.DataFrame
     distillation: pd.DataFrame
     manifest: dict
+
+    def matching(self, other):
+        """Keep the tasks and seeds that another study has, too.
+
+        Parameters
+        ----------
+        other : Results
+
+        Returns
+        -------
+        Results
+        """
+        units = other.tasks[["task", "seed"]]
+        frames = {name: getattr(self, name).merge(units, on=["task", "seed"]) for name in FRAMES}
+        return replace(self, **frames)
 
     def save(self, folder):
         """Write the frames as Parquet and the manifest as JSON.

@@ -10,7 +10,15 @@ from scipy.stats import wilcoxon
 
 from sfusion import STRATEGIES
 from sfusion.analysis import curves
-from sfusion.contrasts import BEST_SINGLE, CONTRASTS, SCRUTINY, compare_pair, contrasts, measured
+from sfusion.contrasts import (
+    BEST_SINGLE,
+    CONTRASTS,
+    SCRUTINY,
+    across,
+    compare_pair,
+    contrasts,
+    measured,
+)
 from sfusion.results import Results
 from sfusion.scrutiny import ledger, regret, sets
 from sfusion.signals import MEASURES
@@ -71,6 +79,23 @@ def test_every_contrast_is_the_mean_difference(results):
         assert (row["ahead"], row["tied"], row["behind"]) == ((3, 0, 0) if won else (0, 0, 3))
         assert row["wilcoxon"] == 0.25  # the least that three tasks can give
     assert set(table.index.get_level_values("measure")) == {"area", "honest", "removed_2"}
+
+
+def test_studies_stand_beside_each_other_by_the_mean_over_the_depths(results):
+    def lower(task, seed, label, removed):
+        validation, test = _score(task, seed, label, removed)
+        return validation, test - 0.02 * (label == "energy")
+
+    others = tiny.make_results(lower, _arm)
+    table = across({"one": results, "other": others})
+    for name, one in (("one", results), ("other", others)):
+        alone = contrasts(one).query("measure == 'area'").reset_index(drop=True)
+        mine = table[table["study"] == name].drop(columns="study").reset_index(drop=True)
+        pd.testing.assert_frame_equal(mine, alone)
+    random = table[table["contrast"] == CONTRASTS["random"].title]
+    assert random["difference"].nunique() == 1
+    best = table[table["contrast"] == CONTRASTS["single"].title].set_index("study")["difference"]
+    assert best["other"] == pytest.approx(best["one"] + 0.02)
 
 
 def test_a_contrast_without_its_strategies_is_left_out():

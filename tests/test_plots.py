@@ -27,7 +27,7 @@ from sfusion.analysis import (
     standardised_signals,
 )
 from sfusion.claims import CLAIMS, judge, ratio_readings, scoreboard
-from sfusion.contrasts import contrasts
+from sfusion.contrasts import across, contrasts
 from sfusion.errors import SfusionError
 from sfusion.results import Results
 from sfusion.scrutiny import ledger, regret
@@ -144,6 +144,7 @@ def make_drawings(results):
         ("protocol_gap", plots.protocol_gap, table, {}),
         ("scoreboard", plots.scoreboard, scoreboard(results), {}),
         ("contrasts", plots.contrasts, contrasts(results), {}),
+        ("contrasts_across", plots.contrasts, _two_studies(results), {"by": "study"}),
         ("regret", plots.regret, regret(results, frame), {}),
         ("overhead", plots.overhead, ledger(results, frame), {}),
         ("compression_curve", plots.compression_curve, _way_down(frame["removed"].max()), {}),
@@ -162,6 +163,10 @@ def _way_down(depth):
         low=accuracy - 0.02,
         high=accuracy + 0.018,
     )
+
+
+def _two_studies(results):
+    return across({"six layers": results, "twelve, stacked": results})
 
 
 def _guess(model, observed):
@@ -192,6 +197,7 @@ FIGURES = [
     "protocol_gap",
     "scoreboard",
     "contrasts",
+    "contrasts_across",
     "regret",
     "overhead",
     "compression_curve",
@@ -260,11 +266,11 @@ def test_numeric_axes_are_labelled(shape, name):
     assert isinstance(figure, Figure)
     assert figure.get_figwidth() <= plots.PAGE + 1e-6
     for axes in [axes for axes in figure.axes if axes.axison]:
-        for axis, across in ((axes.xaxis, False), (axes.yaxis, True)):
+        for axis, by_row in ((axes.xaxis, False), (axes.yaxis, True)):
             ticks = [tick.get_text() for tick in axis.get_ticklabels() if tick.get_visible()]
             if any(_is_number(text) for text in ticks):
                 labels = [
-                    getattr(a, axis.axis_name + "axis") for a in _beside(figure, axes, across)
+                    getattr(a, axis.axis_name + "axis") for a in _beside(figure, axes, by_row)
                 ]
                 assert any(label.get_label_text() for label in labels), (axes, axis)
 

@@ -68,6 +68,18 @@ def test_a_missing_file_is_named(name, folder):
     assert name in _refused(folder)
 
 
+def test_matching_keeps_the_tasks_and_seeds_that_the_other_has(results):
+    units = results.tasks[["task", "seed"]].drop_duplicates().iloc[1:3]
+    other = replace(results, tasks=results.tasks.merge(units))
+    kept = results.matching(other)
+    expected = set(units.itertuples(index=False, name=None))
+    for name in FRAMES:
+        before, after = getattr(results, name), getattr(kept, name)
+        mine = [unit in expected for unit in zip(before["task"], before["seed"], strict=True)]
+        pd.testing.assert_frame_equal(after, before[mine].reset_index(drop=True))
+    assert kept.manifest == results.manifest
+
+
 def test_a_missing_folder_says_what_to_do(tmp_path):
     message = _refused(tmp_path / "nothing")
     assert "make reproduce" in message

@@ -20,20 +20,22 @@ from sfusion.plots.look import (
     styled,
 )
 
-_MEASURE_LOOKS = {
-    "area": {"marker": "o", "markerfacecolor": COLOURS["fusion"]},
-    "honest": {"marker": "s", "markerfacecolor": "white"},
-}
+_PAIR = (
+    {"marker": "o", "markerfacecolor": COLOURS["fusion"]},
+    {"marker": "s", "markerfacecolor": "white"},
+)
 
 
 @styled
-def contrasts(table):
+def contrasts(table, by="measure"):
     """Draw every contrast as an interval, and how probable an improvement is.
 
     Parameters
     ----------
     table : DataFrame
-        From :func:`sfusion.contrasts.contrasts`.
+        From :func:`sfusion.contrasts.contrasts` or :func:`sfusion.contrasts.across`.
+    by : {"measure", "study"}
+        What stands beside each other in a row: two measures or two studies.
 
     Returns
     -------
@@ -42,6 +44,8 @@ def contrasts(table):
         better on a task and seed drawn at random; 95% bootstrap intervals over tasks and seeds.
     """
     titles = list(dict.fromkeys(table["contrast"]))
+    pair = MEASURES if by == "measure" else {name: name for name in table[by].unique()}
+    looks = [{**look, "color": COLOURS["fusion"], "markersize": 4} for look in _PAIR]
     figure = PlainFigure(figsize=(PAGE, 0.36 * len(titles) + 1.0))
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.6, 1])
     left.axvline(0, **ZERO)
@@ -50,11 +54,10 @@ def contrasts(table):
         (left, 100, ("difference", "low", "high")),
         (right, 1, ("improvement", "improvement_low", "improvement_high")),
     )
-    for shift, measure in zip((-0.15, 0.15), MEASURES, strict=True):
-        part = table[table["measure"] == measure]
+    for shift, name, look in zip((-0.15, 0.15), pair, looks, strict=True):
+        part = table[table[by] == name]
         rows = [titles.index(title) + shift for title in part["contrast"]]
         for axes, scale, (middle, low, high) in columns:
-            look = _MEASURE_LOOKS[measure] | {"color": COLOURS["fusion"], "markersize": 4}
             axes.hlines(rows, scale * part[low], scale * part[high], color=look["color"], lw=0.9)
             axes.plot(scale * part[middle], rows, linestyle="", **look)
     left.set_yticks(range(len(titles)), titles)
@@ -63,10 +66,11 @@ def contrasts(table):
     left.set_xlabel("difference in test accuracy (points)")
     right.set_xlabel("probability of improvement")
     handles = [
-        Line2D([], [], color=COLOURS["fusion"], label=title, **_MEASURE_LOOKS[measure])
-        for measure, title in MEASURES.items()
+        Line2D([], [], label=title, **look)
+        for title, look in zip(pair.values(), looks, strict=True)
     ]
-    legend_below(figure, handles, 2, "test accuracy, 95% bootstrap interval over tasks and seeds")
+    which = "test accuracy" if by == "measure" else "mean test accuracy over the depths"
+    legend_below(figure, handles, 2, f"{which}, 95% bootstrap interval over tasks and seeds")
     return figure
 
 
