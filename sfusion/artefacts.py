@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from sfusion import analysis
-from sfusion.claims import scoreboard
+from sfusion.claims import CLAIMS, scoreboard
 from sfusion.contrasts import CONTRASTS, SCRUTINY, contrasts
 from sfusion.errors import SfusionError
 from sfusion.fusion import READS, SHIPPED_ROWS, training_table
@@ -246,12 +246,12 @@ def _costs():
 
 def _scoreboard(results):
     lines = [
-        "| | the paper says | we measure | ours [95% interval] | claimed | verdict |",
+        "| | the paper says | we measure | ours [95% interval] | needed | verdict |",
         "|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {claim} | {row['paper']} | {row['measure']} | {row['ours']:.2f} [{row['low']:.2f}, "
-        f"{row['high']:.2f}] | {row['claimed']:.2f} | {row['verdict']} |"
+        f"{row['high']:.2f}] | {CLAIMS[claim].sign} {row['needed']:.2f} | {row['verdict']} |"
         for claim, row in scoreboard(results).iterrows()
     ]
     return "\n".join(lines)

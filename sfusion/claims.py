@@ -1,10 +1,13 @@
 """The scoreboard: the paper's claims, each with our number, its interval and a verdict.
 
-A verdict follows from the interval by a rule that is fixed here, before any run is looked at:
-*supported* when the whole interval satisfies the claim, *not supported* when none of it does,
-*undecided* when it does in part, *cannot be tested* when the claim leaves out its definition.
-Claims that count datasets (C1 to C3) are about the datasets at hand: their intervals draw seeds
-alone, and from one seed nothing is decided. The others draw datasets and seeds.
+A verdict follows from the interval by one rule: *supported* when the whole interval satisfies the
+claim, *not supported* when none of it does, *undecided* when it does in part, *cannot be tested*
+when the claim leaves out its definition. A claim of two parts is *partly* supported when one part
+is and the other is not. Claims that count datasets (C1, C3) are about the datasets at hand: their
+intervals draw seeds alone, and from one seed nothing is decided. The others draw datasets and
+seeds. The rule stood before the nine datasets were run. What C2 and C5 measure was changed after
+that, each to a harder question: before, C2 would have been supported by twelve signals that are all
+alike, and C5 by keeping the last layer alone.
 """
 
 from dataclasses import dataclass
@@ -33,7 +36,7 @@ PAPER_STRATEGIES = [
     for name, s in STRATEGIES.items()
     if name in SIGNALS or (s.learned_from == IN_DATASET and s.reads == "signals")
 ]
-COUNTING = ("C1", "C2", "C3")  # claims about the datasets at hand: seeds alone are drawn
+COUNTING = ("C1", "C3")  # claims about the datasets at hand: seeds alone are drawn
 NEAR = 0.01  # what counts as near-optimal: one point of accuracy, declared here
 RATIO = 18.84
 
@@ -50,11 +53,14 @@ class Claim:
         ``author``: the author's own words; ``summary``: a third party's, may be wrong.
     measure : str
         What our number is.
+    sign : {"≥", ">"}
+        How our number must lie to what is needed.
     """
 
     statement: str
     standing: str
     measure: str
+    sign: str
 
 
 CLAIMS = {
@@ -63,31 +69,40 @@ CLAIMS = {
         "near-optimal on the other 2",
         "author",
         "share of tasks on which random forest is best of the 14 strategies or tied",
+        "≥",
     ),
     "C2": Claim(
         "There is no universal single signal: the best one differs between datasets",
         "author",
-        "largest share of tasks that any single signal wins or ties",
+        "points of maximum accuracy, the signal that validation prefers on a task less the one "
+        "it prefers on all",
+        ">",
     ),
     "C3": Claim(
-        "Distilled random-forest models exceed the original accuracy on 6 of 9 datasets",
+        "Distilled random-forest models exceed the original accuracy on 6 of 9 datasets and shrink "
+        "the drop on the other 3",
         "author",
         "share of tasks on which the best distilled model beats the original",
+        "≥",
     ),
     "C4": Claim(
         f'Distillation improves the accuracy-to-size ratio "by an average factor of {RATIO}"',
         "author",
         "largest fold change in accuracy per parameter, original to distilled",
+        "≥",
     ),
     "C5": Claim(
         "Good strategies keep the first and the last layer and prune the middle first",
         "summary",
-        "correlation of keeping the ends late with mean accuracy over the depths",
+        "correlation of keeping an end late with mean accuracy over the depths, the other end's "
+        "step held fixed; the end of the weaker one",
+        ">",
     ),
     "C6": Claim(
         "Random forest beats linear regression on most datasets",
         "summary",
         "points of maximum accuracy, mean of random forest less linear regression",
+        ">",
     ),
 }
 
@@ -116,35 +131,66 @@ def _judge_positive(number):
     return "supported" if low > 0 else "not supported" if high <= 0 else "undecided"
 
 
+def both(first, second):
+    """Turn the verdicts on two parts of a claim into one.
+
+    Parameters
+    ----------
+    first, second : str
+        See :func:`judge`.
+
+    Returns
+    -------
+    {"supported", "partly", "undecided", "not supported"}
+        ``partly``: one part is supported and the other is not, or is undecided.
+    """
+    parts = {first, second}
+    if parts == {"supported"}:
+        return "supported"
+    if "supported" in parts:
+        return "partly"
+    return "not supported" if "not supported" in parts else "undecided"
+
+
 def _share_won(column):
     return lambda means: np.mean(means[:, column] >= means.max(axis=1) - TIE)
 
 
-def _largest_share_won(means):
-    return (means >= means.max(axis=1, keepdims=True) - TIE).mean(axis=0).max()
+def _share_near(column):
+    return lambda means: np.mean(means[:, column] >= means.max(axis=1) - NEAR - TIE)
 
 
 def _share_above(means):
     return np.mean(means[:, 0] > means[:, 1] + TIE)
 
 
-def ends_kept(orders):
-    """Measure how late a strategy removes the first or the last layer.
+def _share_shrunk(means):
+    """Of the tasks whose distilled model stays below the original: where distilling helped."""
+    taught, original, pruned = means.T
+    below = taught <= original + TIE
+    return np.mean(taught[below] > pruned[below] + TIE) if below.any() else 1.0
+
+
+def gain_of_own_signal(table):
+    """Hold the signal that validation prefers on a task against the one that it prefers on all.
 
     Parameters
     ----------
-    orders : DataFrame
-        From :func:`sfusion.analysis.removal_orders`.
+    table : DataFrame
+        From :func:`sfusion.analysis.protocols`.
 
     Returns
     -------
     Series
-        Index (task, seed, strategy): the step at which the first of the two ends goes, as a
-        share of the latest possible; 1 when both outlive the whole middle.
+        Index (task, seed): highest test accuracy over the depths of the one less that of the
+        other. Both are chosen by the mean over seeds of the highest validation accuracy, so a
+        signal that only luck made the best on a task gains nothing here.
     """
-    depth = orders["layer"].max() + 1
-    ends = orders[orders["layer"].isin([0, depth - 1])]
-    return ends.groupby([*UNIT, "strategy"])["step"].min() / (depth - 1)
+    tested, seen = (wide(table, score)[list(SIGNALS)] for score in ("paper", "validation"))
+    means = task_means(seen)
+    one, own = means.mean().idxmax(), means.idxmax(axis=1)
+    gains = [row[own[task]] - row[one] for (task, _), row in tested.iterrows()]
+    return pd.Series(gains, index=tested.index)
 
 
 def ends_and_accuracy(frame):
@@ -158,12 +204,39 @@ def ends_and_accuracy(frame):
     Returns
     -------
     DataFrame
-        A row a task, seed and strategy: ``kept`` (see :func:`ends_kept`), ``area`` (mean test
-        accuracy over the depths) less its mean over the strategies of that task and seed.
+        Index (task, seed, strategy): ``first`` and ``last``, the steps at which the first and
+        the last layer go, and ``area``, the mean test accuracy over the depths.
     """
-    area = protocols(frame).set_index([*UNIT, "strategy"])["area"]
-    centred = area - area.groupby(level=UNIT).transform("mean")
-    return pd.DataFrame({"kept": ends_kept(removal_orders(frame)), "area": centred}).reset_index()
+    orders = removal_orders(frame)
+    steps = orders.set_index([*UNIT, "strategy"])
+    ends = {"first": 0, "last": orders["layer"].max()}
+    table = pd.DataFrame({end: steps.loc[steps["layer"] == n, "step"] for end, n in ends.items()})
+    return table.assign(area=protocols(frame).set_index([*UNIT, "strategy"])["area"])
+
+
+def partial_correlations(walks):
+    """Correlate each end's step with accuracy, the step of the other end held fixed.
+
+    When one layer goes late the others go earlier, so plain correlations of the two ends would
+    each carry the other's, with its sign turned.
+
+    Parameters
+    ----------
+    walks : DataFrame
+        Columns ``first``, ``last`` and ``area``, the walks of one task and seed.
+
+    Returns
+    -------
+    Series
+        ``first`` and ``last``: partial rank correlations; none where a column is constant.
+    """
+    rank = walks[["first", "last", "area"]].corr(method="spearman")
+    found = {}
+    for end, other in (("first", "last"), ("last", "first")):
+        rest = (1 - rank.loc[end, other] ** 2) * (1 - rank.loc["area", other] ** 2)
+        own = rank.loc[end, "area"] - rank.loc[end, other] * rank.loc["area", other]
+        found[end] = own / np.sqrt(rest) if rest > TIE else np.nan
+    return pd.Series(found)
 
 
 def distillation_scores(results):
@@ -238,15 +311,18 @@ def scoreboard(results):
     DataFrame
         Index claim; ``paper`` (the statement), ``standing``, ``measure``, ``ours`` (the
         number), ``low`` and ``high`` (95% bootstrap interval),
-        ``claimed`` (what the number would have to reach), ``verdict``, ``note``.
+        ``needed`` (what the number would have to reach), ``verdict``, ``note``.
     """
     frame = curves(results)
     frame = frame[~frame["group"].isin(["control", "search"])]
-    scores = wide(protocols(frame), "paper")
+    table = protocols(frame)
+    scores = wide(table, "paper")
     fourteen = scores[PAPER_STRATEGIES]
     rows = {}
 
-    won = bootstrap(fourteen, _share_won(PAPER_STRATEGIES.index("random-forest")), tasks=False)
+    forest = PAPER_STRATEGIES.index("random-forest")
+    won = bootstrap(fourteen, _share_won(forest), tasks=False)
+    near = bootstrap(fourteen, _share_near(forest), tasks=False)
     means = task_means(fourteen)
     gap = means.max(axis=1) - means["random-forest"]
     linear = _share_won(PAPER_STRATEGIES.index("linear-regression"))(means.to_numpy())
@@ -254,35 +330,35 @@ def scoreboard(results):
         f"within {100 * NEAR:.0f} point of the best on {(gap <= NEAR + TIE).sum()} of {len(gap)} "
         f"tasks; linear regression best or tied on {linear * len(gap):.0f}"
     )
-    rows["C1"] = (*won, 7 / 9, judge(won[1], won[2], 7 / 9), note)
+    verdict = both(judge(*won[1:], 7 / 9), judge(*near[1:], 1.0))
+    rows["C1"] = (*won, 7 / 9, verdict, note)
 
-    singles = scores[list(SIGNALS)]
-    universal = bootstrap(singles, _largest_share_won, tasks=False)
-    means = task_means(singles)
+    own = bootstrap(100 * gain_of_own_signal(table))
+    means = task_means(scores[list(SIGNALS)])
     best = [
         " = ".join(STRATEGIES[n].title for n in means.columns[row >= row.max() - TIE])
         for _, row in means.iterrows()
     ]
-    note = "best single signal: " + "; ".join(
+    note = "highest on test, chance among it: " + "; ".join(
         f"{task}: {name}" for task, name in zip(means.index, best, strict=True)
     )
-    # The claim is that no signal wins everywhere, so the number must stay below 1.
-    verdict = {"supported": "not supported", "not supported": "supported"}.get(
-        judge(universal[1], universal[2], 1.0), "undecided"
-    )
-    rows["C2"] = (*universal, 1.0, verdict, note)
+    rows["C2"] = (*own, 0.0, _judge_positive(own), note)
 
     arms = distillation_scores(results).set_index(UNIT)
     taught = arms[arms["arm"] == "distilled"]
     pair = pd.DataFrame({"taught": taught["paper"], "original": taught["original"]})
     above = bootstrap(pair, _share_above, tasks=False)
+    pair["pruned"] = arms.loc[arms["arm"] == "pruned", "paper"]
+    shrunk = bootstrap(pair, _share_shrunk, tasks=False)
     control = arms.loc[arms["arm"] == "same-steps", "paper"]
     extra = bootstrap(taught["paper"] - control)
     note = (
-        f"distilled less the same steps without a teacher: {100 * extra[0]:+.2f} points "
+        f"the drop shrinks on {shrunk[0]:.0%} of the others; highest accuracy less that of the "
+        f"same steps without a teacher: {100 * extra[0]:+.2f} points "
         f"[{100 * extra[1]:+.2f}, {100 * extra[2]:+.2f}]"
     )
-    rows["C3"] = (*above, 6 / 9, judge(above[1], above[2], 6 / 9), note)
+    verdict = both(judge(*above[1:], 6 / 9), judge(*shrunk[1:], 1.0))
+    rows["C3"] = (*above, 6 / 9, verdict, note)
 
     folds = size_ratios(distilled(results).rename(columns={"test_accuracy": "accuracy"}))
     folds = folds[folds["arm"] == "distilled"]
@@ -294,15 +370,14 @@ def scoreboard(results):
     note = f"as per cent, within 5 of {RATIO}: " + ("; ".join(where) if where else "no reading")
     rows["C4"] = (*fold, RATIO, "cannot be tested", note + "; the paper gives no definition")
 
-    walks = ends_and_accuracy(frame).groupby(UNIT)[["kept", "area"]]
-    ends = bootstrap(walks.apply(lambda walk: walk["kept"].corr(walk["area"], method="spearman")))
-    spread = task_means(wide(protocols(frame), "area"))
-    note = (
-        "pruning order matters: best less worst strategy "
-        f"{100 * float((spread.max(axis=1) - spread.min(axis=1)).mean()):.1f} points of mean "
-        "accuracy over the depths"
+    kept = ends_and_accuracy(frame).groupby(UNIT).apply(partial_correlations)
+    ends = {end: bootstrap(kept[end]) for end in kept}
+    weaker = min(ends.values())
+    note = "; ".join(
+        f"{end} layer {number:.2f} [{low:.2f}, {high:.2f}]"
+        for end, (number, low, high) in ends.items()
     )
-    rows["C5"] = (*ends, 0.0, _judge_positive(ends), note)
+    rows["C5"] = (*weaker, 0.0, both(*map(_judge_positive, ends.values())), note)
 
     difference = scores["random-forest"] - scores["linear-regression"]
     better = bootstrap(100 * difference)
@@ -316,7 +391,7 @@ def scoreboard(results):
             *numbers, _, note = rows[claim]
             rows[claim] = (*numbers, "undecided", f"{note}; one seed gives no interval")
 
-    columns = ["ours", "low", "high", "claimed", "verdict", "note"]
+    columns = ["ours", "low", "high", "needed", "verdict", "note"]
     numbers = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     words = pd.DataFrame(
         {key: (c.statement, c.standing, c.measure) for key, c in CLAIMS.items()},

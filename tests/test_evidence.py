@@ -47,7 +47,7 @@ def _rows(frame):
 
 
 def test_the_evidence_is_committed():
-    assert {"embedded", "nine"} <= set(PROFILES)
+    assert {"embedded", "nine", "nine-long", "nine-deep"} <= set(PROFILES)
 
 
 def test_the_shown_profile_has_all_nine_sets_and_three_seeds():
@@ -132,3 +132,12 @@ def test_the_original_beats_the_floor_on_every_real_dataset():
     roots = results.nodes[results.nodes["removed"] == 0].groupby("task")["test_accuracy"].mean()
     floors = results.tasks.groupby("task")["floor_accuracy"].mean()
     assert (roots > floors).all()
+
+
+@pytest.mark.parametrize(("side", "differs"), [("nine-long", "max_length"), ("nine-deep", "model")])
+def test_a_side_study_differs_from_the_shown_one_in_one_thing(side, differs):
+    scope = {"name", "description", "tasks", "seeds", "subsets", "distillation"}
+    shown, other = (load_profile(name).model_dump() for name in (SHOWN, side))
+    assert {key for key in shown if shown[key] != other[key]} - scope == {differs}
+    assert shown["distillation"] | {"removals": None} == other["distillation"] | {"removals": None}
+    assert _units(load_profile(side)) <= _units(load_profile(SHOWN))

@@ -73,6 +73,7 @@ DENOMINATOR_STYLES = (
 _BELOW = LinearSegmentedColormap.from_list("below", ["#56B4E9", "#FFFFFF"])
 VERDICTS = {
     "supported": "#009E73",
+    "partly": "#8C6D00",
     "not supported": "#D55E00",
     "undecided": "#0072B2",
     "cannot be tested": "#666666",

@@ -183,12 +183,12 @@ def scoreboard(frame):
         values = [row.ours, row.low, row.high]
         digits = 3 if 0 < max(map(abs, values)) < 0.1 else 2
         numbers = "ours " + interval_text(*values, digits)
-        threshold = f"threshold {row.claimed:.2f}"
+        threshold = f"threshold {row.needed:.2f}"
         if row.verdict == "cannot be tested":
-            threshold = f"claimed {row.claimed:.4g}, no unit given"
+            threshold = f"claimed {row.needed:.4g}, no unit given"
         else:
-            axes.axvline(row.claimed, **THRESHOLD)
-            values.append(row.claimed)
+            axes.axvline(row.needed, **THRESHOLD)
+            values.append(row.needed)
         # Not as whiskers of the point: the interval of a maximum need not hold it.
         axes.plot([row.low, row.high], [0, 0], color=colour, marker="|", markersize=5)
         axes.plot([row.ours], [0], color=colour, marker="o", markersize=4)
