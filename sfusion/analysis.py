@@ -203,8 +203,8 @@ def bootstrap(frame, statistic=np.mean, *, tasks=True, resamples=2000, level=0.9
     return float(statistic(task_means(frame).to_numpy())), float(low), float(high)
 
 
-def signal_correlations(results):
-    """Rank correlation of the signals over the layers of the unpruned models.
+def unit_correlations(results):
+    """Rank correlation of the signals over the layers of each unpruned model.
 
     Parameters
     ----------
@@ -212,10 +212,9 @@ def signal_correlations(results):
 
     Returns
     -------
-    DataFrame
-        Signal by signal, Spearman correlation averaged over tasks and seeds. A signal that is
-        removed highest-first enters with its sign turned, so that 1 means the same order of
-        removal.
+    ndarray of shape (tasks times seeds, 12, 12)
+        Spearman correlations. A signal that is removed highest-first enters with its sign
+        turned, so that 1 means the same order of removal.
     """
     roots = results.signals[results.signals["path"] == ""]
     turned = pd.Series({slug: s.removed_first == "lowest" for slug, s in SIGNALS.items()})
@@ -224,26 +223,61 @@ def signal_correlations(results):
         (part[list(SIGNALS)] * signs).corr(method="spearman").to_numpy()
         for _, part in roots.groupby(UNIT)
     ]
-    return pd.DataFrame(np.mean(matrices, axis=0), index=list(SIGNALS), columns=list(SIGNALS))
+    return np.stack(matrices)
+
+
+def signal_correlations(results):
+    """Average :func:`unit_correlations` over tasks and seeds.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    DataFrame
+        Signal by signal.
+    """
+    mean = unit_correlations(results).mean(axis=0)
+    return pd.DataFrame(mean, index=list(SIGNALS), columns=list(SIGNALS))
 
 
 def effective_signals(correlations):
     """Count how many independent orders of the layers a set of signals amounts to.
 
     The participation ratio of the correlation matrix's eigenvalues, (sum)^2 / sum of squares: 1
-    when all signals agree, their number when none do.
+    when all signals agree. Few layers keep it low whatever the signals are: see
+    :func:`effective_by_chance`.
 
     Parameters
     ----------
-    correlations : DataFrame
-        From :func:`signal_correlations`.
+    correlations : ndarray of shape (..., signals, signals)
+
+    Returns
+    -------
+    ndarray of shape (...)
+    """
+    values = np.linalg.eigvalsh(correlations)
+    return values.sum(axis=-1) ** 2 / (values**2).sum(axis=-1)
+
+
+def effective_by_chance(signals, layers, draws=1000, seed=0):
+    """Say what :func:`effective_signals` gives on average for unrelated orders of the layers.
+
+    Parameters
+    ----------
+    signals, layers : int
+    draws : int
+    seed : int
+        Of the generator.
 
     Returns
     -------
     float
     """
-    values = np.linalg.eigvalsh(correlations.to_numpy())
-    return float(values.sum() ** 2 / (values**2).sum())
+    rng = np.random.default_rng(seed)
+    orders = rng.permuted(np.tile(np.arange(layers), (draws, signals, 1)), axis=-1)
+    return float(effective_signals(np.stack([np.corrcoef(one) for one in orders])).mean())
 
 
 def standardised_signals(results):

@@ -192,43 +192,66 @@ def readme_blocks(results):
     }
 
 
-def _against(row, other):
-    """Say where an interval puts a strategy against another: beyond it, behind it, or neither."""
-    points, low, high = 100 * row[["difference", "low", "high"]].astype(float)
-    if low <= 0 <= high:
-        return f"is not told apart from {other} ({points:+.1f} [{low:+.1f}, {high:+.1f}])"
-    verb = "beats" if low > 0 else "falls behind"
-    return f"{verb} {other} by {abs(points):.1f} points [{low:+.1f}, {high:+.1f}]"
+def _against(rows, others):
+    """Say which of several contrasts leave 0, and to which side."""
+    groups = {"beats": [], "falls behind": [], "is not told apart from": []}
+    for key, other in others.items():
+        points, low, high = 100 * rows[key][["difference", "low", "high"]].astype(float)
+        span = f"[{low:+.1f}, {high:+.1f}]".replace("-", "−")
+        if low <= 0 <= high:
+            number = f"{points:+.1f}".replace("-", "−")
+            groups["is not told apart from"].append(f"{other} ({number} {span})")
+        else:
+            verb = "beats" if low > 0 else "falls behind"
+            groups[verb].append(f"{other} by {abs(points):.1f} points {span}")
+    said = {
+        verb: " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+        for verb, words in groups.items()
+    }
+    return "; it ".join(f"{verb} {words}" for verb, words in said.items() if words)
 
 
 def _answer(results):
-    """Say in three sentences what was found."""
+    """Say in three sentences what was found, and under them what the means hide."""
     asked = {**CONTRASTS, **SCRUTINY}
-    table = contrasts(results, asked)
-    area = table[table["measure"] == "area"].set_index("contrast")
+    table = contrasts(results, asked).set_index(["contrast", "measure"])
+    rows = {key: table.loc[(one.title, "area")] for key, one in asked.items()}
     others = {
         "random": "random orders",
         "top": "dropping the top layers",
         "single": "the single signal that validation prefers",
+        "angle": "angular distance, which learns nothing",
         "oracle": "a greedy search that uses no signal",
+    }
+    transfer = {
         "transfer": "the task's own",
         "position-transfer": "one that reads a layer's position and no signal",
-        "teacher": "the same steps without a teacher",
     }
-    says = {key: _against(area.loc[asked[key].title], other) for key, other in others.items()}
     times = ledger(results, analysis.curves(results))["times"]
     tasks, seeds = results.tasks["task"].nunique(), results.tasks["seed"].nunique()
+    top = table.loc[CONTRASTS["top"].title]
+    top = 100 * top[["difference", "low", "high"]].astype(float)
+    deepest = max(name for name in top.index if name.startswith("removed_"))
+    measures = {
+        "after one removal": "removed_1",
+        f"after {deepest.partition('_')[2]}": deepest,
+        "at the depth that validation chooses": "honest",
+    }
+    hidden = [
+        "{:+.1f} [{:+.1f}, {:+.1f}]".format(*top.loc[name]).replace("-", "−") + f" {where}"
+        for where, name in measures.items()
+    ]
     return (
         f"> On {tasks} tasks, {seeds} seed{'s' * (seeds > 1)} each, a random forest that fuses the "
-        f"twelve signals {says['random']}, {says['top']}, {says['single']} and {says['oracle']}; "
-        f"with its labels it costs {times['random-forest']:.1f} times the fine-tuning of one way "
-        f"down, the search {times['greedy-oracle']:.1f} times. "
-        f"A forest that learned on the other tasks alone, at "
-        f"{times['random-forest-transfer']:.1f} times, {says['transfer']} and "
-        f"{says['position-transfer']}. "
-        f"Distillation {says['teacher']}.\n>\n"
+        f"twelve signals {_against(rows, others)}; trying out the removals that it learns from "
+        f"makes it cost {times['random-forest']:.1f} times the fine-tuning of one way down, the "
+        f"search {times['greedy-oracle']:.1f} times. "
+        f"A forest that learned on the other tasks alone costs its user "
+        f"{times['random-forest-transfer']:.1f} times and {_against(rows, transfer)}. "
+        f"Distillation {_against(rows, {'teacher': 'the same steps without a teacher'})}.\n>\n"
         "> Points of test accuracy, averaged over the depths; in brackets 95% bootstrap intervals "
-        f"over tasks{' and seeds' * (seeds > 1)}."
+        f"over tasks{' and seeds' * (seeds > 1)}. The mean hides that the lead comes with depth: "
+        f"over dropping the top layers it is {', '.join(hidden)}."
     )
 
 

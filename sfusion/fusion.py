@@ -172,17 +172,24 @@ def fit_fusion(table, model="random-forest"):
     return clone(FUSION_MODELS[model]).fit(table[names], table[LABEL])
 
 
-def _folds(table, model):
-    """Order rows by content and group them by parent, so that siblings never leak."""
+HELD_OUT = {
+    # what is held out together: the columns that tell it
+    "parent": ["task", "path"],  # of all seeds, whose models are much alike
+    "task": ["task"],
+}
+
+
+def _folds(table, model, held_out="parent"):
+    """Order rows by content and group them, so that siblings never leak."""
     _check_model(model)
     ordered = table.sort_values([*SIGNALS, LABEL], ignore_index=True)
-    groups = ordered.groupby(["task", "seed", "path"]).ngroup()
+    groups = ordered.groupby(HELD_OUT[held_out]).ngroup()
     if groups.nunique() < 2:
-        raise SfusionError("holding parents out needs removals from at least two models")
+        raise SfusionError(f"holding out needs removals from at least two {held_out}s")
     return ordered, groups, GroupKFold(n_splits=min(5, groups.nunique()))
 
 
-def held_out_predictions(table, model):
+def held_out_predictions(table, model, held_out="parent"):
     """Predict every removal from a fusion that saw neither it nor its siblings.
 
     Parameters
@@ -191,6 +198,9 @@ def held_out_predictions(table, model):
         From :func:`training_table`.
     model : str
         A name in ``FUSION_MODELS``.
+    held_out : {"parent", "task"}
+        What is predicted by a fusion that has not seen it: the removals from one model, of all
+        seeds, or all of a task.
 
     Returns
     -------
@@ -198,10 +208,11 @@ def held_out_predictions(table, model):
         Columns ``parent`` (number of the group of siblings), ``observed`` and ``predicted``
         change of accuracy, as shares.
     """
-    ordered, groups, folds = _folds(table, model)
+    ordered, groups, folds = _folds(table, model, held_out)
     features, label = ordered[list(SIGNALS)], ordered[LABEL]
     predicted = cross_val_predict(FUSION_MODELS[model], features, label, groups=groups, cv=folds)
-    return pd.DataFrame({"parent": groups, "observed": label, "predicted": predicted})
+    parent = ordered.groupby(["task", "seed", "path"]).ngroup()
+    return pd.DataFrame({"parent": parent, "observed": label, "predicted": predicted})
 
 
 def quality(predictions):
@@ -217,9 +228,15 @@ def quality(predictions):
     dict
         ``r2``: cross-validated share of the label's variance explained (negative: worse than
         the mean). ``rank_correlation``: Spearman correlation of predicted and observed change.
-        ``pairs_ordered``: share of sibling pairs (same parent, different label) that are ordered
-        rightly; .5 is chance. ``rows``: count.
+        Those hold much that tells parents apart. Between siblings (same parent), which is what a
+        ranking needs: ``within_r2``, the same share of what is left when each parent's mean is
+        taken off; ``pairs_ordered``, share of pairs with different labels that are ordered
+        rightly, .5 is chance. ``rows``, ``siblings``: counts of rows, and of those with a sibling.
     """
+    groups = predictions.groupby("parent")
+    family = predictions[groups["observed"].transform("size") > 1]
+    centred = family - family.groupby("parent")[["observed", "predicted"]].transform("mean")
+    error = ((centred["observed"] - centred["predicted"]) ** 2).sum()
     pairs = predictions.merge(predictions, on="parent", suffixes=("_a", "_b"))
     pairs = pairs[pairs["observed_a"] > pairs["observed_b"]]
     right = (pairs["predicted_a"] > pairs["predicted_b"]).astype(float)
@@ -229,8 +246,10 @@ def quality(predictions):
         "rank_correlation": float(
             predictions["observed"].corr(predictions["predicted"], method="spearman")
         ),
+        "within_r2": float(1 - error / (centred["observed"] ** 2).sum()) if len(family) else np.nan,
         "pairs_ordered": float(right.mean()),
         "rows": len(predictions),
+        "siblings": len(family),
     }
 
 

@@ -76,18 +76,22 @@ def regret(results, frame):
 
 
 def _costs(results):
-    """Give, by layers that are left, FLOPs and seconds of one recovery and of one probe."""
+    """Give FLOPs and seconds of a recovery, a probe and a look at validation, by layers left."""
     profile = results.manifest["profile"]
     nodes = results.nodes
     pruned = nodes[nodes["removed"] > 0]
     flops = nodes.groupby("layers")["flops"].mean()
+    sizes = profile["sizes"]
+    seen = sizes["validation"] / (sizes["validation"] + sizes["test"])  # both are in the record
     # A backward pass costs two forward passes. Medians of the times, for the first node of a
     # worker pays for loading, and one whose parent's weights were dropped for its parents.
     return {
         ("flops", "recovery"): 3 * flops * profile["recovery"]["samples"],
-        ("flops", "probe"): 3 * flops * profile["sizes"]["probe"],
+        ("flops", "probe"): 3 * flops * sizes["probe"],
+        ("flops", "look"): flops * sizes["validation"],
         ("seconds", "recovery"): pruned.groupby("layers")["training"].median(),
         ("seconds", "probe"): nodes.groupby("layers")["probing"].median(),
+        ("seconds", "look"): nodes.groupby("layers")["evaluation"].median() * seen,
     }
 
 
@@ -109,7 +113,8 @@ def ledger(results, frame):
     Counted is what a user would run who wants this strategy alone, from a fine-tuned model on.
     A signal costs the one pass that gives all twelve, at every model with a choice left; a
     fusion learned in the dataset costs, on top of its own way, the walks that gave its labels;
-    one learned elsewhere brings its labels along; the oracle trains every child.
+    one learned elsewhere brings its labels along; the oracle trains every child. A label, and a
+    child of the oracle, is a recovery and a look at the validation split.
 
     Parameters
     ----------
@@ -144,7 +149,8 @@ def ledger(results, frame):
             {
                 "training": sum(cost[kind, "recovery"][n] for n in trained),
                 "signals": sum(cost[kind, "probe"][n] for n in seen),
-                "labels": sum(cost[kind, "recovery"][n] for n in labelled) / len(units),
+                "labels": sum(cost[kind, "recovery"][n] + cost[kind, "look"][n] for n in labelled)
+                / len(units),
             }
             for kind in ("flops", "seconds")
         )

@@ -18,6 +18,7 @@ from sfusion.analysis import (
     by_name,
     curves,
     distilled,
+    effective_by_chance,
     effective_signals,
     protocols,
     removal_orders,
@@ -271,7 +272,14 @@ def test_correlations_are_averaged_over_units_and_read_roots_alone():
     [(np.eye(4), 4), (np.ones((4, 4)), 1), (np.kron(np.eye(2), np.ones((3, 3))), 2)],
 )
 def test_effective_signals_are_counted(matrix, count):
-    assert effective_signals(pd.DataFrame(matrix)) == pytest.approx(count)
+    assert effective_signals(np.array(matrix)) == pytest.approx(count)
+    np.testing.assert_allclose(effective_signals(np.stack([matrix, matrix])), count)
+
+
+def test_unrelated_orders_of_few_layers_are_few():
+    # Squared rank correlations average 1 / (layers - 1): 12^2 / (12 + 132 / 5), nearly.
+    assert effective_by_chance(12, 6) == pytest.approx(144 / (12 + 132 / 5), rel=0.03)
+    assert effective_by_chance(12, 200) == pytest.approx(144 / (12 + 132 / 199), rel=0.01)
 
 
 def test_standardised_signals_are_averaged_over_seeds():

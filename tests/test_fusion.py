@@ -214,8 +214,11 @@ def test_shuffled_labels_are_not_learned(model):
     assert mean["r2"] < 0.05
 
 
-def test_held_out_rows_are_predicted_without_their_siblings(monkeypatch):
-    table = _planted(parents=10)
+@pytest.mark.parametrize(("held_out", "key"), [("parent", "path"), ("task", "task")])
+def test_held_out_rows_are_predicted_without_their_siblings(held_out, key, monkeypatch):
+    table = pd.concat(
+        [_planted(parents=10, seed=n).assign(task=f"t{n % 5}", seed=n // 5) for n in range(10)]
+    )
     seen = []
 
     class Spy(LinearRegression):
@@ -224,14 +227,15 @@ def test_held_out_rows_are_predicted_without_their_siblings(monkeypatch):
             return super().fit(x, y)
 
         def predict(self, x):
-            asked = table.merge(x, on=NAMES)["path"].unique()
-            siblings = table[table["path"].isin(asked)][NAMES]
+            asked = table.merge(x, on=NAMES)[["task", key]].T.drop_duplicates().T
+            siblings = table.merge(asked.drop_duplicates())[NAMES]
             assert not seen[-1] & set(map(tuple, siblings.to_numpy()))
             return super().predict(x)
 
     monkeypatch.setitem(FUSION_MODELS, "spy", Spy())
-    found = held_out_predictions(table, "spy")
+    found = held_out_predictions(table, "spy", held_out)
     assert len(found) == len(table)
+    assert found["parent"].nunique() == 100  # those of two seeds are no siblings
     assert len(seen) == 5
 
 
@@ -250,7 +254,12 @@ def test_quality_by_hand():
     assert scores["r2"] == pytest.approx(1 - 0.07 / 0.068)
     # Ranks 1, 2, 3, 4.5, 4.5 and 2.5, 2.5, 1, 4, 5 around 3.
     assert scores["rank_correlation"] == pytest.approx(6 / 9.5)
-    assert scores["rows"] == 5
+    assert (scores["rows"], scores["siblings"]) == (5, 5)
+    # Labels less their parents' means -.1, 0, .1, 0, 0; predictions 1/30, 1/30, -1/15, -.1, .1.
+    errors = np.array([0.1 + 1 / 30, 1 / 30, 0.1 + 1 / 15, 0.1, 0.1])
+    assert scores["within_r2"] == pytest.approx(1 - (errors**2).sum() / 0.02)
+    alone = quality(frame.assign(parent=range(5)))
+    assert alone["siblings"] == 0 and np.isnan(alone["within_r2"])
 
 
 @pytest.mark.parametrize("model", MODELS)

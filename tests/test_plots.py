@@ -66,6 +66,9 @@ def _node(task, seed, order, layers):
     }
 
 
+SIZES = {"probe": 128, "validation": 500, "test": 1000}
+
+
 def make_results(tasks, seeds, layers=6, draws=5):
     """Fabricate what a study finds, with every strategy and every depth."""
     nodes, signals, visits, arms = {}, [], [], []
@@ -104,7 +107,7 @@ def make_results(tasks, seeds, layers=6, draws=5):
         for seed in range(seeds)
     ]
     frames = map(pd.DataFrame, (pool, list(nodes.values()), signals, visits, arms))
-    searched = {"subsets": tasks[:1], "recovery": {"samples": 640}, "sizes": {"probe": 128}}
+    searched = {"subsets": tasks[:1], "recovery": {"samples": 640}, "sizes": SIZES}
     return Results(*frames, manifest={"profile": searched})
 
 
