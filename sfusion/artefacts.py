@@ -64,10 +64,14 @@ NOTEBOOKS = {
         tables=("ratio_readings", "protocols", "scoreboard"),
     ),
     "06_beyond_the_paper": Notebook(
-        "Baselines, transfer, controls, the best set, the bill",
+        "Baselines, transfer, controls, the best set, the bill, longer texts, twelve depths",
         "distillation",
-        figures=("contrasts", "scrutiny", "regret", "overhead"),
-        tables=("contrasts", "scrutiny", "regret", "overhead"),
+        figures=(
+            *("contrasts", "scrutiny", "regret", "overhead"),
+            *("longer_texts", "longer_contrasts"),
+            *("twelve_depths", "twelve_contrasts", "six_orders", "twelve_orders"),
+        ),
+        tables=("contrasts", "scrutiny", "regret", "overhead", "longer_texts", "twelve_depths"),
     ),
     "07_compress_your_own_model": Notebook(
         "Compress your own model",
