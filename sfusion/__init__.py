@@ -3,7 +3,7 @@
 import importlib
 
 _EXPORTS = {
-    # name: module. Loaded on first use: a replay of the records needs neither torch nor models.
+    # name: module. Loaded on first use, so that `import sfusion` and the command's help are quick.
     "CompressionResult": "compression",
     "SIGNALS": "signals",
     "STRATEGIES": "strategies",

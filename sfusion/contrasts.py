@@ -139,7 +139,7 @@ def compare_pair(first, second):
     }
 
 
-def contrasts(results, which=None):
+def contrasts(results, which=None, measures=None):
     """Work out every contrast under every measure.
 
     Parameters
@@ -147,6 +147,8 @@ def contrasts(results, which=None):
     results : Results
     which : dict of str to Contrast, optional
         By default ``CONTRASTS``.
+    measures : list of str, optional
+        Columns of :func:`measured`; by default all.
 
     Returns
     -------
@@ -155,6 +157,7 @@ def contrasts(results, which=None):
         :func:`compare_pair`. Contrasts whose strategies were not run are left out.
     """
     scores = pd.concat([measured(curves(results)), _arms(results)])
+    scores = scores if measures is None else scores[measures]
     present = set(scores.index.get_level_values("name"))
     rows = []
     for contrast in (CONTRASTS if which is None else which).values():
@@ -190,6 +193,5 @@ def across(studies, which=None):
     DataFrame
         Column ``study``, and those of :func:`contrasts`; the mean over the depths alone.
     """
-    tables = {name: contrasts(results, which) for name, results in studies.items()}
-    table = pd.concat(tables, names=["study", None]).reset_index("study")
-    return table[table["measure"] == "area"].reset_index(drop=True)
+    tables = {name: contrasts(results, which, ["area"]) for name, results in studies.items()}
+    return pd.concat(tables, names=["study", None]).reset_index("study").reset_index(drop=True)

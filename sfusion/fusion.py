@@ -253,7 +253,7 @@ def quality(predictions):
     }
 
 
-def importances(table, model, repeats=5):
+def importances(table, model, repeats=3):
     """Permutation importance of each signal (Breiman 2001), on rows held out of the fit.
 
     Parameters

@@ -140,8 +140,8 @@ def _table(heads, rows):
 def _default(results):
     """Say what the default strategy gains over one that needs no signal, and at what price."""
     asked = SCRUTINY["position-transfer"]
-    table = contrasts(results, {"position": asked}).set_index("measure")
-    points = _cell(*(100 * table.loc["area", ["difference", "low", "high"]].astype(float)))
+    row = contrasts(results, {"position": asked}, ["area"]).iloc[0]
+    points = _cell(*(100 * row[["difference", "low", "high"]].astype(float)))
     times = ledger(results, analysis.curves(results))["times"]
     return (
         f"The default is `{DEFAULT_STRATEGY}`. Against a forest of the same removals that reads a "
