@@ -94,8 +94,8 @@ CLAIMS = {
     "C5": Claim(
         "Good strategies keep the first and the last layer and prune the middle first",
         "summary",
-        "correlation of keeping an end late with mean accuracy over the depths, the other end's "
-        "step held fixed; the end of the weaker one",
+        "correlation of keeping an end late with mean accuracy, the other end's step held fixed; "
+        "the weaker end",
         ">",
     ),
     "C6": Claim(

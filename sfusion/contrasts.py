@@ -1,4 +1,4 @@
-"""Contrasts that were fixed before any run: what the fusions are worth, against what.
+"""Contrasts fixed before the nine datasets were run: what the fusions are worth, against what.
 
 With nine datasets a table of all pairs of strategies says nothing: the critical difference of
 fifteen methods is seven ranks (Demsar 2006), and Holm's correction over fourteen Wilcoxon tests

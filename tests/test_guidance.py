@@ -5,7 +5,9 @@ import json
 import pytest
 import tiny
 
-from sfusion import SfusionError, analysis, guidance, load_report, load_results
+from sfusion import SfusionError, analysis, guidance, load_profile, load_report, load_results
+from sfusion.descent import BUDGETS
+from sfusion.profiles import ROOT
 from sfusion.results import COMMITTED
 from sfusion.strategies import DEFAULT_STRATEGY, STRATEGIES
 
@@ -94,3 +96,10 @@ def test_an_unknown_report_is_one_line():
     with pytest.raises(SfusionError) as error:
         load_report("nothing")
     assert "agnews" in tiny.one_line(error)
+
+
+def test_the_budgets_in_the_guidance_are_those_of_the_code():
+    text = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
+    for _, least, most in BUDGETS.values():
+        assert f"{least:,} to {most:,}" in text
+    assert f"a recovery is {load_profile('nine').recovery.samples} samples" in text
