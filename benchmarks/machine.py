@@ -24,9 +24,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from sfusion import nodes
 from sfusion.models import embedding_parameters
 from sfusion.nodes import Unit, compute_node, fixed_threads, unit_model, unit_task
+from sfusion.probe import extract_signals
 from sfusion.profiles import load_profile
 from sfusion.runs import RecordStore
-from sfusion.signals import extract_signals
 from sfusion.training import default_device, fine_tune, lower, resolve_precision
 
 REPEATS = 5

@@ -20,8 +20,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Bert
 from sfusion.models import load_model, locate_model, remove_layers
 from sfusion.nodes import Unit, fixed_threads, path_name, unit_model, unit_task
 from sfusion.parallel import jobs
+from sfusion.probe import extract_signals
 from sfusion.runs import RecordStore
-from sfusion.signals import SIGNALS, extract_signals
+from sfusion.signals import SIGNALS
 from sfusion.study import compute
 from sfusion.training import accuracies, fine_tune
 from sfusion.walk import walk

@@ -3,7 +3,7 @@
 import importlib
 
 _EXPORTS = {
-    # name: module. Loaded on first use, so that `import sfusion` and the command's help are quick.
+    # name: module. Loaded on first use: a replay of the records needs neither torch nor models.
     "CompressionResult": "compression",
     "SIGNALS": "signals",
     "STRATEGIES": "strategies",
@@ -13,7 +13,7 @@ _EXPORTS = {
     "compress": "compression",
     "contrasts": None,
     "distill": "distillation",
-    "extract_signals": "signals",
+    "extract_signals": "probe",
     "fine_tune": "training",
     "fit_fusion": "fusion",
     "fusion": None,
@@ -23,7 +23,7 @@ _EXPORTS = {
     "load_report": "results",
     "load_results": "results",
     "load_task": "tasks",
-    "open_results": "study",
+    "open_results": "analysis",
     "plots": None,
     "remove_layers": "models",
     "scrutiny": None,

@@ -8,9 +8,10 @@ is chosen on validation, and test is read at that depth alone.
 import numpy as np
 import pandas as pd
 
+from sfusion.errors import SfusionError
 from sfusion.fusion import standardise
 from sfusion.profiles import load_profile
-from sfusion.results import BUILD
+from sfusion.results import BUILD, COMMITTED, STAGES, load_results
 from sfusion.signals import SIGNALS
 from sfusion.strategies import STRATEGIES, lookup
 
@@ -23,6 +24,48 @@ DENOMINATORS = {
     "bytes": "bytes of weights",
     "flops": "FLOPs a sequence",
 }
+
+
+def open_results(profile="embedded", mode="replay", upto=STAGES[-1], *, folder=None, quiet=None):
+    """Give the results of a profile: read from the committed records, or computed.
+
+    Parameters
+    ----------
+    profile : str or Path
+        See :func:`sfusion.profiles.load_profile`.
+    mode : {"replay", "built", "reproduce"}
+        ``replay`` reads the committed ``results/<profile>``, ``built`` what `make reproduce` left
+        in ``build/<profile>/results``: neither trains. ``reproduce`` computes what
+        ``build/<profile>`` does not hold yet.
+    upto : str
+        Last stage to compute, of ``STAGES``; a replay gives all.
+    folder : Path, optional
+        In place of the mode's own folder.
+    quiet : bool, optional
+        See :func:`sfusion.parallel.progress`.
+
+    Returns
+    -------
+    Results
+        After ``signals`` and ``sweep``, the frames of later stages lack rows.
+
+    Raises
+    ------
+    SfusionError
+        For an unknown profile, mode or stage, and whatever the stages meet.
+    """
+    checked = load_profile(profile)
+    if upto not in STAGES:
+        raise SfusionError(f"stage {upto!r} is not known: use one of {', '.join(STAGES)}")
+    if mode == "replay":
+        return load_results(folder or COMMITTED / checked.name)
+    if mode == "built":
+        return load_results(folder or BUILD / checked.name / "results")
+    if mode == "reproduce":
+        from sfusion.study import compute  # here, because a replay needs no training code
+
+        return compute(checked, folder or BUILD / checked.name, upto=upto, quiet=quiet)
+    raise SfusionError(f"mode {mode!r} is not known: use replay, built or reproduce")
 
 
 def curves(results):
@@ -65,7 +108,7 @@ def sweep(profile="embedded", strategies=None, *, folder=None, quiet=None):
     DataFrame
         See :func:`curves`.
     """
-    from sfusion.study import compute  # here, because a replay of records needs no training code
+    from sfusion.study import compute  # here, because a replay needs no training code
 
     checked = load_profile(profile)
     if strategies is None:

@@ -90,7 +90,7 @@ def execute(name, profile, mode, folder, figures, tables):
     name : str
         Of ``NOTEBOOKS``.
     profile, mode : str
-        See :func:`sfusion.results.open_results`.
+        See :func:`sfusion.analysis.open_results`.
     folder, figures, tables : Path
         Where the executed notebook, its figures and its tables go.
 

@@ -7,13 +7,13 @@ import warnings
 from pathlib import Path
 
 from sfusion import artefacts
+from sfusion.analysis import open_results
 from sfusion.artefacts import NOTEBOOKS
 from sfusion.errors import SfusionError
 from sfusion.parallel import pool, progress
 from sfusion.profiles import ROOT, load_profile
 from sfusion.results import BUILD, COMMITTED, load_results
 from sfusion.strategies import DEFAULT_STRATEGY
-from sfusion.study import open_results
 
 
 def _folders(profile, mode):
@@ -77,7 +77,7 @@ def _signals(arguments):
 
     from sfusion.files import load_file
     from sfusion.models import load_model, load_tokenizer
-    from sfusion.signals import extract_signals
+    from sfusion.probe import extract_signals
 
     data, label_names = load_file(
         arguments.data,

@@ -14,8 +14,9 @@ from sfusion.errors import SfusionError
 from sfusion.fusion import SHIPPED_ROWS, fit_fusion
 from sfusion.models import embedding_parameters, layer_stack, remove_layers
 from sfusion.nodes import remaining
+from sfusion.probe import extract_signals
 from sfusion.profiles import Distillation, Recipe
-from sfusion.signals import MEASURES, extract_signals
+from sfusion.signals import MEASURES
 from sfusion.splitting import draw
 from sfusion.strategies import View, choose
 from sfusion.training import derive_seed, fine_tune, lower, predict_logits

@@ -16,9 +16,10 @@ from threadpoolctl import threadpool_limits
 
 from sfusion import models
 from sfusion.errors import SfusionError
+from sfusion.probe import extract_signals
 from sfusion.profiles import Profile
 from sfusion.runs import SCHEMA, content_key
-from sfusion.signals import MEASURES, extract_signals
+from sfusion.signals import MEASURES
 from sfusion.tasks import load_task
 from sfusion.training import (
     accuracies,

@@ -26,8 +26,8 @@ from sfusion.nodes import (
     unit_task,
 )
 from sfusion.parallel import dismiss, jobs, pool, progress
-from sfusion.profiles import ROOT, load_profile
-from sfusion.results import BUILD, COMMITTED, STAGES, Results, load_results
+from sfusion.profiles import ROOT
+from sfusion.results import STAGES, Results
 from sfusion.runs import RecordStore, content_key
 from sfusion.signals import MEASURES
 from sfusion.strategies import IN_DATASET, STRATEGIES, expand
@@ -298,43 +298,3 @@ def _known_strategies(names, profile):
         # There is no other dataset to learn from.
         names = [n for n in names if STRATEGIES[n].learned_from in (None, IN_DATASET)]
     return names
-
-
-def open_results(profile="embedded", mode="replay", upto=STAGES[-1], *, folder=None, quiet=None):
-    """Give the results of a profile: read from the committed records, or computed.
-
-    Parameters
-    ----------
-    profile : str or Path
-        See :func:`sfusion.profiles.load_profile`.
-    mode : {"replay", "built", "reproduce"}
-        ``replay`` reads the committed ``results/<profile>``, ``built`` what `make reproduce` left
-        in ``build/<profile>/results``: neither trains. ``reproduce`` computes what
-        ``build/<profile>`` does not hold yet.
-    upto : str
-        Last stage to compute, of ``STAGES``; a replay gives all.
-    folder : Path, optional
-        In place of the mode's own folder.
-    quiet : bool, optional
-        See :func:`sfusion.parallel.progress`.
-
-    Returns
-    -------
-    Results
-        After ``signals`` and ``sweep``, the frames of later stages lack rows.
-
-    Raises
-    ------
-    SfusionError
-        For an unknown profile, mode or stage, and whatever the stages meet.
-    """
-    checked = load_profile(profile)
-    if upto not in STAGES:
-        raise SfusionError(f"stage {upto!r} is not known: use one of {', '.join(STAGES)}")
-    if mode == "replay":
-        return load_results(folder or COMMITTED / checked.name)
-    if mode == "built":
-        return load_results(folder or BUILD / checked.name / "results")
-    if mode == "reproduce":
-        return compute(checked, folder or BUILD / checked.name, upto=upto, quiet=quiet)
-    raise SfusionError(f"mode {mode!r} is not known: use replay, built or reproduce")

@@ -130,7 +130,7 @@ def test_an_unknown_mode_stage_or_profile_is_one_line(arguments, word, folder):
 
 
 def test_replay_reads_the_committed_folder_and_computes_nothing(results, tmp_path, monkeypatch):
-    monkeypatch.setattr("sfusion.study.COMMITTED", tmp_path)
+    monkeypatch.setattr("sfusion.analysis.COMMITTED", tmp_path)
     results.save(tmp_path / "smoke")
     monkeypatch.setattr("sfusion.study.compute", None)
     found = open_results("smoke", "replay")
@@ -140,7 +140,7 @@ def test_replay_reads_the_committed_folder_and_computes_nothing(results, tmp_pat
 
 def test_reproduce_computes_in_the_build_folder_up_to_the_stage(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr("sfusion.study.BUILD", tmp_path)
+    monkeypatch.setattr("sfusion.analysis.BUILD", tmp_path)
     monkeypatch.setattr("sfusion.study.compute", lambda *a, **k: calls.append((a, k)))
     open_results("smoke", "reproduce", "sweep", quiet=True)
     (((profile, folder), options),) = calls

@@ -25,7 +25,8 @@ from transformers.models.bert import modeling_bert
 
 from sfusion.errors import SfusionError
 from sfusion.models import remove_layers
-from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS, extract_signals
+from sfusion.probe import extract_signals
+from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS
 from sfusion.tasks import Encoded, Task
 
 GROUPS = ["activation"] * 3 + ["mutual information"] * 2 + ["gradient"] * 3

@@ -30,6 +30,7 @@ ORDER = [
     "tasks",
     "files",
     "signals",
+    "probe",
     "fusion",
     "strategies",
     "training",
@@ -93,6 +94,15 @@ ROOMS = [module for module in MODULES if "." in module and not module.endswith("
 def test_every_room_has_its_place_in_the_order():
     assert {_room(module) for module in ROOMS} == set(ORDER)
     assert len(set(ORDER)) == len(ORDER)
+
+
+def test_a_replay_loads_neither_torch_nor_models():
+    code = (
+        "import sys, sfusion as sf; results = sf.open_results('nine'); "
+        "sf.analysis.curves(results); sf.plots, sf.claims, sf.scrutiny, sf.guidance, sf.fusion; "
+        "sys.exit(sum(name in sys.modules for name in ('torch', 'transformers')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 @pytest.mark.parametrize("module", ROOMS)
