@@ -11,7 +11,7 @@ from sfusion.claims import CLAIMS, scoreboard
 from sfusion.contrasts import CONTRASTS, SCRUTINY, contrasts
 from sfusion.errors import SfusionError
 from sfusion.fusion import READS, SHIPPED_ROWS, training_table
-from sfusion.guidance import choosing_blocks, compression_block
+from sfusion.guidance import choosing_blocks, compression_block, signed_interval
 from sfusion.profiles import ROOT
 from sfusion.results import COMMITTED, load_report, load_results
 from sfusion.runs import write_atomically
@@ -201,11 +201,11 @@ def _against(rows, others):
     groups = {"beats": [], "falls behind": [], "is not told apart from": []}
     for key, other in others.items():
         points, low, high = 100 * rows[key][["difference", "low", "high"]].astype(float)
-        span = f"[{low:+.1f}, {high:+.1f}]".replace("-", "−")
+        number = signed_interval(points, low, high)
         if low <= 0 <= high:
-            number = f"{points:+.1f}".replace("-", "−")
-            groups["is not told apart from"].append(f"{other} ({number} {span})")
+            groups["is not told apart from"].append(f"{other} ({number})")
         else:
+            span = number.partition(" ")[2]
             verb = "beats" if low > 0 else "falls behind"
             groups[verb].append(f"{other} by {abs(points):.1f} points {span}")
     said = {
@@ -241,10 +241,7 @@ def _answer(results):
         f"after {deepest.partition('_')[2]}": deepest,
         "at the depth that validation chooses": "honest",
     }
-    hidden = [
-        "{:+.1f} [{:+.1f}, {:+.1f}]".format(*top.loc[name]).replace("-", "−") + f" {where}"
-        for where, name in measures.items()
-    ]
+    hidden = [f"{signed_interval(*top.loc[name])} {where}" for where, name in measures.items()]
     return (
         f"> On {tasks} tasks, {seeds} seed{'s' * (seeds > 1)} each, a random forest that fuses the "
         f"twelve signals {_against(rows, others)}; trying out the removals that it learns from "

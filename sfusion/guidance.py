@@ -128,7 +128,18 @@ def compression_table(report):
     return frame.rename_axis("measure")
 
 
-def _cell(points, low, high):
+def signed_interval(points, low, high):
+    """Write a difference with its interval as the documents do, all signs shown.
+
+    Parameters
+    ----------
+    points, low, high : float
+        Points of accuracy.
+
+    Returns
+    -------
+    str
+    """
     return f"{points:+.1f} [{low:+.1f}, {high:+.1f}]".replace("-", "−")
 
 
@@ -141,7 +152,7 @@ def _default(results):
     """Say what the default strategy gains over one that needs no signal, and at what price."""
     asked = SCRUTINY["position-transfer"]
     row = contrasts(results, {"position": asked}, ["area"]).iloc[0]
-    points = _cell(*(100 * row[["difference", "low", "high"]].astype(float)))
+    points = signed_interval(*(100 * row[["difference", "low", "high"]].astype(float)))
     times = ledger(results, analysis.curves(results))["times"]
     return (
         f"The default is `{DEFAULT_STRATEGY}`. Against a forest of the same removals that reads a "
@@ -183,7 +194,7 @@ def choosing_blocks(results):
                     left,
                     f"{row['parameters']:.0%}",
                     f"{row['flops']:.0%}",
-                    _cell(row["points"], row["low"], row["high"]),
+                    signed_interval(row["points"], row["low"], row["high"]),
                 )
                 for left, row in depth.iterrows()
             ],
@@ -194,8 +205,8 @@ def choosing_blocks(results):
                 (
                     STRATEGIES[name].title,
                     f"`{name}`",
-                    _cell(*row),
-                    "" if name == NEW_DATASET else _cell(*paired.loc[name]),
+                    signed_interval(*row),
+                    "" if name == NEW_DATASET else signed_interval(*paired.loc[name]),
                 )
                 for name, row in strategies_ranked(results).iterrows()
             ],
@@ -204,7 +215,10 @@ def choosing_blocks(results):
         "distillation": _table(
             ["layers left", "distilled against pruned", "against the same steps, no teacher"],
             [
-                (left, *(_cell(*row[title]) for title in dict.fromkeys(c[0] for c in gains)))
+                (
+                    left,
+                    *(signed_interval(*row[title]) for title in dict.fromkeys(c[0] for c in gains)),
+                )
                 for left, row in gains.iterrows()
             ],
         ),
