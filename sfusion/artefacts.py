@@ -244,15 +244,16 @@ def _answer(results):
     hidden = [f"{signed_interval(*top.loc[name])} {where}" for where, name in measures.items()]
     return (
         f"> On {tasks} tasks, {seeds} seed{'s' * (seeds > 1)} each, a random forest that fuses the "
-        f"twelve signals {_against(rows, others)}; trying out the removals that it learns from "
-        f"makes it cost {times['random-forest']:.1f} times the fine-tuning of one way down, the "
-        f"search {times['greedy-oracle']:.1f} times. "
-        f"A forest that learned on the other tasks alone costs its user "
-        f"{times['random-forest-transfer']:.1f} times and {_against(rows, transfer)}. "
+        f"twelve signals {_against(rows, others)}. "
+        f"Trying out the removals that it learns from makes it cost {times['random-forest']:.1f} "
+        "times the fine-tuning of one way down; a forest that learned on the other tasks alone "
+        f"costs its user {times['random-forest-transfer']:.1f} times and "
+        f"{_against(rows, transfer)}. "
         f"Distillation {_against(rows, {'teacher': 'the same steps without a teacher'})}.\n>\n"
         "> Points of test accuracy, averaged over the depths; in brackets 95% bootstrap intervals "
         f"over tasks{' and seeds' * (seeds > 1)}. The mean hides that the lead comes with depth: "
-        f"over dropping the top layers it is {', '.join(hidden)}."
+        f"over dropping the top layers it is {', '.join(hidden)}. The search costs "
+        f"{times['greedy-oracle']:.1f} times the fine-tuning of one way down."
     )
 
 

@@ -17,7 +17,7 @@ def _points(change):
 
 
 def verdict(told):
-    """Say plainly whether the accuracy held.
+    """Say plainly whether the accuracy held, and whether the test texts suffice to say so.
 
     Parameters
     ----------
@@ -33,12 +33,14 @@ def verdict(told):
         return "No smaller model stays within the limit on validation: the original is written."
     limit = told["target"]["max_drop"]
     limit = WITHIN if limit is None else limit
-    held = told["change"]["accuracy"] >= -limit - 1e-9
+    change = told["change"]
+    held, *ends = (change[key] >= -limit - 1e-9 for key in ("accuracy", "low", "high"))
+    settled = all(end == held for end in ends)
     return (
         f"Test accuracy went from {_percent(told['before']['accuracy'])} to "
-        f"{_percent(told['after']['accuracy'])}, {_points(told['change'])}: "
+        f"{_percent(told['after']['accuracy'])}, {_points(change)}: "
         f"{'within' if held else 'NOT within'} {100 * limit:g} point{'s' * (limit != 0.01)} of "
-        "the original."
+        f"the original{'' if settled else ' on these texts, which are too few to settle it'}."
     )
 
 

@@ -53,8 +53,8 @@ class Claim:
         ``author``: the author's own words; ``summary``: a third party's, may be wrong.
     measure : str
         What our number is.
-    sign : {"≥", ">"}
-        How our number must lie to what is needed.
+    sign : str
+        What stands before the needed number: how ours must lie to it, if that can be said.
     """
 
     statement: str
@@ -89,7 +89,7 @@ CLAIMS = {
         f'Distillation improves the accuracy-to-size ratio "by an average factor of {RATIO}"',
         "author",
         "largest fold change in accuracy per parameter, original to distilled",
-        "≥",
+        "no unit given:",
     ),
     "C5": Claim(
         "Good strategies keep the first and the last layer and prune the middle first",

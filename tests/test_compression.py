@@ -169,11 +169,22 @@ def test_the_card_says_the_same_and_reads_as_one(result):
     assert result.report["verdict"] in str(result)
 
 
-@pytest.mark.parametrize(("change", "word"), [(-0.011, "NOT within"), (-0.01, "within"), (0.2, "")])
-def test_the_verdict_says_plainly_whether_accuracy_held(result, change, word):
-    told = {**result.report, "change": {**result.report["change"], "accuracy": change}}
-    said = card.verdict(told)
-    assert word in said and ("NOT" in said) == (change < -0.01)
+@pytest.mark.parametrize(
+    ("change", "low", "high", "held", "settled"),
+    [
+        (0.2, 0.1, 0.3, True, True),
+        (-0.01, -0.01, 0.01, True, True),
+        (-0.01, -0.011, 0.01, True, False),
+        (-0.011, -0.02, -0.01, False, False),
+        (-0.012, -0.02, -0.011, False, True),
+    ],
+)
+def test_the_verdict_says_plainly_whether_accuracy_held(result, change, low, high, held, settled):
+    numbers = {"accuracy": change, "low": low, "high": high}
+    told = {**result.report, "target": {**result.report["target"], "max_drop": None}}
+    said = card.verdict({**told, "change": {**result.report["change"], **numbers}})
+    assert ("NOT within 1 point" in said) != held and "within 1 point of" in said
+    assert ("too few" in said) != settled
 
 
 def test_it_is_the_same_again_from_python_frames_and_without_the_distillation(
