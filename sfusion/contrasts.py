@@ -124,7 +124,7 @@ def compare_pair(first, second):
     means = task_means(difference)
     number, low, high = bootstrap(difference)
     share, share_low, share_high = bootstrap(better)
-    untied = means[means.abs() > TIE]
+    untied = means[means.abs() > TIE].round(9)  # equal shares must tie exactly
     return {
         "difference": number,
         "low": low,

@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from sfusion.analysis import UNIT, bootstrap, protocols, wide
-from sfusion.signals import MEASURES
+from sfusion.analysis import UNIT, best_single, bootstrap, protocols, wide
+from sfusion.contrasts import BEST_SINGLE
+from sfusion.signals import MEASURES, SIGNALS
 from sfusion.strategies import IN_DATASET, STRATEGIES, lookup
 
 
@@ -95,16 +96,14 @@ def _costs(results):
     }
 
 
-def _tried(results, name, unit):
-    """List the layer counts of the models that give a strategy its labels on one unit."""
-    if name == "greedy-oracle":  # every child of every model on its way
-        depth = int(results.nodes["layers"].max())
-        return [left - 1 for left in range(depth, 1, -1) for _ in range(left)]
-    mine = results.visits[(results.visits[UNIT] == list(unit)).all(axis=1)]
-    first = [label for label in mine["strategy"].unique() if lookup(label).first_walk]
-    paths = mine.loc[mine["strategy"].isin(first) & (mine["removed"] > 0), "path"].unique()
-    nodes = results.nodes[(results.nodes[UNIT] == list(unit)).all(axis=1)]
-    return nodes.loc[nodes["path"].isin(paths), "layers"].tolist()
+def _walked(results, depth, which):
+    """List the layer counts of the models that strategies trained, and of pruned parents."""
+    taken = results.visits["strategy"].map(lambda label: which(lookup(label)))
+    visits = results.visits[taken & (results.visits["removed"] > 0)]
+    children = visits[[*UNIT, "path"]].drop_duplicates()
+    parents = children.assign(path=children["path"].str.rpartition("-")[0]).drop_duplicates()
+    parents = parents[parents["path"] != ""]
+    return [(depth - 1 - paths["path"].str.count("-")).tolist() for paths in (children, parents)]
 
 
 def ledger(results, frame):
@@ -112,9 +111,10 @@ def ledger(results, frame):
 
     Counted is what a user would run who wants this strategy alone, from a fine-tuned model on.
     A signal costs the one pass that gives all twelve, at every model with a choice left; a
-    fusion learned in the dataset costs, on top of its own way, the walks that gave its labels;
-    one learned elsewhere brings its labels along; the oracle trains every child. A label, and a
-    child of the oracle, is a recovery and a look at the validation split.
+    fusion learned in the dataset costs, on top of its own way, the walks that gave its labels,
+    and the pass at their models where it reads signals; one learned elsewhere brings its labels
+    along; the oracle trains every child; finding the best single signal takes the walks of all
+    twelve. A label, and a child of the oracle, is a recovery and a look at the validation split.
 
     Parameters
     ----------
@@ -125,32 +125,43 @@ def ledger(results, frame):
     Returns
     -------
     DataFrame
-        Index ``strategy`` (names). ``training``, ``signals``, ``labels``: TFLOPs, closed form;
-        ``seconds``: the same as measured, of one processor core or of the card; ``fit``:
-        seconds of fitting the fusion; ``times``: all TFLOPs over those of top-first; ``gain``
-        with ``low`` and ``high``: mean test accuracy over the depths less that of top-first, in
-        points, with its 95% bootstrap interval.
+        Index ``strategy`` (names, ``best-single`` last). ``training``, ``signals``,
+        ``labels``: TFLOPs, closed form; ``seconds``: the same as measured, of one processor core
+        or of the card; ``fit``: seconds of fitting the fusion; ``times``: all TFLOPs over those of
+        top-first; ``gain`` with ``low`` and ``high``: mean test accuracy over the depths less that
+        of top-first, in points, with its 95% bootstrap interval.
     """
     cost, depth = _costs(results), int(results.nodes["layers"].max())
-    units = list(results.tasks[UNIT].itertuples(index=False, name=None))
-    area = 100 * wide(protocols(frame), "area")
+    units = len(results.tasks)
+    table = protocols(frame)
+    area = 100 * wide(table, "area")
+    best = protocols(best_single(frame)).set_index(UNIT)["area"]
+    area[BEST_SINGLE] = 100 * best
     fits = results.manifest.get("fit_seconds", {})
     down, probed = list(range(1, depth)), list(range(2, depth + 1))
     rows = {}
     for name in area:
-        strategy = STRATEGIES[name]
-        reads = name in MEASURES or (strategy.learned_from and strategy.reads != "position")
-        trained, seen, labelled = down, probed if reads else [], []
-        if name == "greedy-oracle":
-            trained = []  # its way is among the children
-        if name == "greedy-oracle" or strategy.learned_from == IN_DATASET:
-            labelled = [layers for unit in units for layers in _tried(results, name, unit)]
+        strategy = STRATEGIES.get(name)
+        trained, seen, labelled, asked = down, [], [], []  # of all units: labelled and asked
+        if name == BEST_SINGLE:
+            trained, seen = [], [depth]  # its way is among those of the twelve
+            labelled, asked = _walked(results, depth, lambda one: one.name in SIGNALS)
+        elif name == "greedy-oracle":
+            trained = []  # its way is among the children: every one of every model on it
+            labelled = [left - 1 for left in probed for _ in range(left)] * units
+        else:
+            if name in MEASURES or (strategy.learned_from and strategy.reads != "position"):
+                seen = probed
+            if strategy.learned_from == IN_DATASET:
+                labelled, parents = _walked(results, depth, lambda one: one.first_walk)
+                asked = parents if seen else []
         flops, seconds = (
             {
                 "training": sum(cost[kind, "recovery"][n] for n in trained),
-                "signals": sum(cost[kind, "probe"][n] for n in seen),
+                "signals": sum(cost[kind, "probe"][n] for n in seen)
+                + sum(cost[kind, "probe"][n] for n in asked) / units,
                 "labels": sum(cost[kind, "recovery"][n] + cost[kind, "look"][n] for n in labelled)
-                / len(units),
+                / units,
             }
             for kind in ("flops", "seconds")
         )

@@ -228,9 +228,17 @@ def test_the_ledger_counts_what_a_user_would_run(searched):
     assert costs.tolist() == pytest.approx([0, 0, oracle])
     # The plain ways: 2, 2-1, 0, 0-1, 1, 1-0.
     labels = tried * (2 + 1) * 3
+    # Their parents with two layers left are asked too; the original is on its own way.
+    asked = look + 3 * 10 * 1e9 * 2 * 3 / 1e12
     forest = table.loc["random-forest"]
-    assert forest[["training", "signals", "labels"]].tolist() == pytest.approx([down, look, labels])
+    costs = forest[["training", "signals", "labels"]].tolist()
+    assert costs == pytest.approx([down, asked, labels])
     assert forest["fit"] == 0.5
-    assert forest["times"] == pytest.approx((down + look + labels) / down)
+    assert forest["times"] == pytest.approx((down + asked + labels) / down)
     # Of 1 removed .85 against .6, of 2 removed .7 against .55.
     assert forest["gain"] == pytest.approx(100 * (0.25 + 0.15) / 2)
+    # The one signal that walked is the best: its way is tried, each model on it asked.
+    best = table.loc["best-single"]
+    costs = best[["training", "signals", "labels"]].tolist()
+    assert costs == pytest.approx([0, look, tried * (2 + 1)])
+    assert best["gain"] == pytest.approx(forest["gain"])
