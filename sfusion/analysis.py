@@ -119,6 +119,23 @@ def sweep(profile="embedded", strategies=None, *, folder=None, quiet=None):
     return curves(compute(checked, folder, upto=upto, strategies=strategies, quiet=quiet))
 
 
+def first_walks(results):
+    """Keep the models that strategies without a fusion trained: what fusions may learn from.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    DataFrame
+        Rows of ``results.nodes``.
+    """
+    plain = results.visits["strategy"].map(lambda label: lookup(label).first_walk)
+    keys = [*UNIT, "path"]
+    return results.nodes.merge(results.visits.loc[plain, keys].drop_duplicates(), on=keys)
+
+
 def protocols(frame):
     """Score every strategy under both protocols.
 

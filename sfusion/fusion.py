@@ -157,7 +157,8 @@ def fit_fusion(table, model="random-forest"):
     Returns
     -------
     sklearn regressor
-        ``predict`` takes the table's feature columns and gives the expected change of accuracy.
+        ``predict`` takes the table's feature columns, ``feature_names_in_``, and gives the
+        expected change of accuracy.
 
     Raises
     ------
@@ -167,7 +168,8 @@ def fit_fusion(table, model="random-forest"):
     _check_model(model)
     if len(table) < 2:
         raise SfusionError(f"a fusion needs at least two tried removals; there are {len(table)}")
-    names = next(names for names in READS.values() if set(names) <= set(table))
+    # Not all of them: a signal that was added since is not in the removals that are shipped.
+    names = next(kept for names in READS.values() if (kept := [n for n in names if n in table]))
     table = table.sort_values([*names, LABEL])
     return clone(FUSION_MODELS[model]).fit(table[names], table[LABEL])
 
@@ -189,7 +191,7 @@ def _folds(table, model, held_out="parent"):
     return ordered, groups, GroupKFold(n_splits=min(5, groups.nunique()))
 
 
-def held_out_predictions(table, model, held_out="parent"):
+def held_out_predictions(table, model, held_out="parent", within=()):
     """Predict every removal from a fusion that saw neither it nor its siblings.
 
     Parameters
@@ -201,6 +203,8 @@ def held_out_predictions(table, model, held_out="parent"):
     held_out : {"parent", "task"}
         What is predicted by a fusion that has not seen it: the removals from one model, of all
         seeds, or all of a task.
+    within : list of str
+        Columns that part the table first: each part is learned and predicted alone.
 
     Returns
     -------
@@ -208,6 +212,11 @@ def held_out_predictions(table, model, held_out="parent"):
         Columns ``parent`` (number of the group of siblings), ``observed`` and ``predicted``
         change of accuracy, as shares.
     """
+    if within:
+        alone = [held_out_predictions(rows, model, held_out) for _, rows in table.groupby(within)]
+        found = pd.concat(alone, keys=range(len(alone)), names=["part", None]).reset_index("part")
+        found["parent"] = found.groupby(["part", "parent"]).ngroup()
+        return found.drop(columns="part").reset_index(drop=True)
     ordered, groups, folds = _folds(table, model, held_out)
     features, label = ordered[list(SIGNALS)], ordered[LABEL]
     predicted = cross_val_predict(FUSION_MODELS[model], features, label, groups=groups, cv=folds)

@@ -105,7 +105,9 @@ def _by_fusion(model, learned_from, reads="signals"):
         _FUSION_TITLES[model] + control[reads] + (", transfer" if transfer else ""),
         "fusion" if reads == "signals" else "control",
         lambda view: view.fusion.predict(
-            features(view.signals, view.layers, view.depth, reads, view.rng)
+            features(view.signals, view.layers, view.depth, reads, view.rng)[
+                view.fusion.feature_names_in_
+            ]
         ),
         learned_from,
         model,

@@ -20,6 +20,7 @@ from sfusion.analysis import (
     distilled,
     effective_by_chance,
     effective_signals,
+    first_walks,
     protocols,
     removal_orders,
     signal_correlations,
@@ -59,6 +60,15 @@ def _series(values):
     index = [(f"t{i}", seed) for i, part in enumerate(values) for seed in range(len(part))]
     flat = [value for part in values for value in part]
     return pd.Series(flat, index=pd.MultiIndex.from_tuples(index, names=["task", "seed"]))
+
+
+def test_fusions_may_learn_from_walks_without_fusion_or_search():
+    results = tiny.make_results(_score, tasks=("t",), seeds=(0,))
+    kept = set(first_walks(results)["path"])
+    own = {label: {tiny.path_of(label, n) for n in (1, 2)} for label in tiny.LABELS}
+    assert own["energy"] | own["random-1"] | own["top-first"] | {""} <= kept
+    learned = [name for name, s in STRATEGIES.items() if s.learned_from] + ["greedy-oracle"]
+    assert not any(own[name] & kept for name in learned)
 
 
 def test_curves_put_every_visit_beside_its_node():

@@ -1,5 +1,7 @@
 """Fusion: the table of tried removals, its scaling, and whether a planted signal is found."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,15 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
-from sfusion import SIGNALS, SfusionError, fit_fusion, training_table
+from sfusion import SIGNALS, STRATEGIES, SfusionError, fit_fusion, training_table
 from sfusion.fusion import (
     FUSION_MODELS,
     LABEL,
+    READS,
     held_out_predictions,
     importances,
     quality,
     standardise,
 )
+from sfusion.strategies import View
 
 NAMES = list(SIGNALS)
 MODELS = list(FUSION_MODELS)
@@ -237,6 +241,31 @@ def test_held_out_rows_are_predicted_without_their_siblings(held_out, key, monke
     assert len(found) == len(table)
     assert found["parent"].nunique() == 100  # those of two seeds are no siblings
     assert len(seen) == 5
+
+
+def test_parts_are_learned_and_predicted_alone():
+    table = _planted(parents=40)
+    turned = table["task"] == "t1"
+    table.loc[turned, LABEL] *= -1  # what one task teaches is wrong in the other
+    together = quality(held_out_predictions(table, "linear-regression"))
+    apart = held_out_predictions(table, "linear-regression", within=["task"])
+    assert quality(apart)["within_r2"] > 0.99 > 0.5 > together["within_r2"]
+    assert apart["parent"].nunique() == 40 and len(apart) == len(table)
+
+
+def test_a_signal_that_the_rows_lack_is_done_without(monkeypatch):
+    table = _planted(parents=8)
+    before = fit_fusion(table, "linear-regression")
+    monkeypatch.setitem(READS, "signals", [*READS["signals"], "new-signal"])
+    after = fit_fusion(table, "linear-regression")
+    assert list(after.feature_names_in_) == NAMES
+    seen = View((0, 1, 2), pd.DataFrame(np.eye(3, 12), columns=NAMES), None, after, 3)
+    monkeypatch.setattr("sfusion.fusion.SIGNALS", dict.fromkeys([*NAMES, "new-signal"]))
+    scored = STRATEGIES["linear-regression"].score(
+        replace(seen, signals=seen.signals.assign(**{"new-signal": [9.0, 1.0, 5.0]}))
+    )
+    expected = before.predict(standardise(seen.signals))
+    np.testing.assert_array_equal(scored, expected)
 
 
 def test_quality_by_hand():

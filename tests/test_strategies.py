@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfusion import SIGNALS, STRATEGIES
-from sfusion.fusion import FUSION_MODELS, standardise
+from sfusion.fusion import FUSION_MODELS, READS, standardise
 from sfusion.nodes import Unit
 from sfusion.signals import MEASURES, REDUNDANCY
 from sfusion.strategies import IN_DATASET, TRANSFER, View, choose, expand, lookup
@@ -88,6 +88,8 @@ def test_the_choice_is_the_last_of_the_lowest(values):
 @pytest.mark.parametrize("name", FUSIONS)
 def test_a_fusion_removes_the_layer_that_costs_least(name):
     class Expected:
+        feature_names_in_ = READS[STRATEGIES[name].reads]
+
         def predict(self, features):
             self.features = features
             return np.array([-0.3, -0.1, 0.02, -0.2])
