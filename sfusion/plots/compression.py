@@ -16,7 +16,7 @@ def compression_curve(curve):
     Returns
     -------
     Figure
-        Whiskers are 95% intervals (Wilson); numbers beside the points count layers.
+        Whiskers are 95% intervals (Wilson); numbers above count layers.
     """
     figure = PlainFigure(figsize=(1.4 * COLUMN, 3.0))
     axes = figure.subplots()
@@ -28,16 +28,16 @@ def compression_curve(curve):
             {"color": COLOURS["fusion"], "marker": "D", "linestyle": ""},
         ),
     }
+    # Aside, or the whiskers of the same depth would lie on one another.
+    aside = 0.012 * (curve["parameters"].max() - curve["parameters"].min())
+    millions = (curve["parameters"] - aside * curve["distilled"]) / 1e6
     for label, (rows, look) in looks.items():
         if len(rows):
             accuracy = 100 * rows[["validation_accuracy", "low", "high"]]
             arms = [accuracy["validation_accuracy"] - accuracy["low"],
                     accuracy["high"] - accuracy["validation_accuracy"]]  # fmt: skip
-            # Aside, or the whiskers of the same depth would lie on one another.
-            aside = 0.012 * (curve["parameters"].max() - curve["parameters"].min())
-            millions = (rows["parameters"] - aside * (label == "Distilled")) / 1e6
             handles[label] = axes.errorbar(
-                millions,
+                millions[rows.index],
                 accuracy["validation_accuracy"],
                 arms,
                 capsize=2,
@@ -45,17 +45,17 @@ def compression_curve(curve):
                 **look,
             )
     for _, row in curve[~curve["distilled"]].iterrows():
-        axes.annotate(
+        axes.text(
+            row["parameters"] / 1e6,
+            1.01,
             str(row["layers"]),
-            (row["parameters"] / 1e6, 100 * row["validation_accuracy"]),
-            (4, -9),
-            textcoords="offset points",
+            transform=axes.get_xaxis_transform(),
+            ha="center",
             fontsize=7,
         )
-    (chosen,) = curve[curve["chosen"]].to_dict("records")
     (handles["Written"],) = axes.plot(
-        chosen["parameters"] / 1e6,
-        100 * chosen["validation_accuracy"],
+        millions[curve["chosen"]],
+        100 * curve.loc[curve["chosen"], "validation_accuracy"],
         marker="o",
         markersize=11,
         markerfacecolor="none",
@@ -64,5 +64,5 @@ def compression_curve(curve):
     )
     axes.set_xlabel("parameters (millions)")
     axes.set_ylabel("validation accuracy (%)")
-    legend_below(figure, handles.values(), len(handles), "numbers: layers", handles)
+    legend_below(figure, handles.values(), len(handles), "numbers above: layers", handles)
     return figure

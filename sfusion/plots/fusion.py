@@ -1,7 +1,7 @@
 """Figures of the fusion models: fit, coefficients, importances."""
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 
 from sfusion.plots.look import (
     COLUMN,
@@ -73,7 +73,8 @@ def fusion_coefficients(coefficients):
     Returns
     -------
     Figure
-        A small dot a fit, and their mean.
+        A small dot a fit, and their median; beyond 5 points the scale is logarithmic, for
+        collinear signals make single coefficients very large.
     """
     names = ordered(coefficients["signal"])
     figure = PlainFigure(figsize=(COLUMN, 0.19 * len(names) + 0.7))
@@ -86,11 +87,15 @@ def fusion_coefficients(coefficients):
         if fits > 1:
             spot = {"color": "0.6", "marker": "o", "linestyle": "", "markersize": 1.8}
             axes.plot(values, [row] * len(values), **spot)
-        axes.plot([values.mean()], [row], **look | {"markersize": 4.2})
+        axes.plot([values.median()], [row], **look | {"markersize": 4.2})
+    axes.set_xscale("symlog", linthresh=5)
+    axes.xaxis.set_major_locator(FixedLocator([-100, -20, -5, 0, 5, 20, 100]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter("{x:g}")
     name_rows(axes, names)
     separate(axes, names, color="0.85", linewidth=0.6)
     label = "coefficient (points of accuracy a standard deviation)"
-    label += f"\n(small: {fits} fits, large: their mean)" if fits > 1 else ""
+    label += f"\n(small: {fits} fits, large: their median)" if fits > 1 else ""
     axes.set_xlabel(label, loc="right")
     return figure
 
