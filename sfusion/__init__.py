@@ -5,9 +5,11 @@ import importlib
 _EXPORTS = {
     # name: module. Loaded on first use: a replay of the records needs neither torch nor models.
     "CompressionResult": "compression",
+    "MEASURES": "signals",
     "SIGNALS": "signals",
     "STRATEGIES": "strategies",
     "SfusionError": "errors",
+    "TRANSFER": "strategies",
     "analysis": None,
     "claims": None,
     "compress": "compression",

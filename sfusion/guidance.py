@@ -4,11 +4,13 @@ import pandas as pd
 
 from sfusion import analysis
 from sfusion.contrasts import SCRUTINY, contrasts
+from sfusion.results import COMMITTED, load_results
 from sfusion.scrutiny import ledger
 from sfusion.strategies import DEFAULT_STRATEGY, STRATEGIES
 
 # What a new dataset gets: a forest that has not seen it.
 NEW_DATASET = "random-forest-transfer"
+STAND_IN = "nine-deep"  # the study of another model
 
 
 def _contrast(differences):
@@ -163,6 +165,20 @@ def _default(results):
     )
 
 
+def _stand_in():
+    """Say what the twelve-layer study has of the fusion against the place alone."""
+    results = load_results(COMMITTED / STAND_IN)
+    row = contrasts(results, {"position": SCRUTINY["position"]}, ["area"]).iloc[0]
+    points = signed_interval(*(100 * row[["difference", "low", "high"]].astype(float)))
+    tasks, seeds = results.tasks["task"].nunique(), results.tasks["seed"].nunique()
+    return (
+        f"On the stand-in with {results.nodes['layers'].max()} layers ({tasks} tasks, {seeds} "
+        f"seed{'s' * (seeds > 1)} each, [notebook 06](../notebooks/06_beyond_the_paper.ipynb)) a "
+        f"forest of the task's own removals makes {points} points against one that reads the "
+        "place alone."
+    )
+
+
 def choosing_blocks(results):
     """Write the numbers that ``docs/choosing.md`` shows.
 
@@ -212,6 +228,7 @@ def choosing_blocks(results):
             ],
         ),
         "default": _default(results),
+        "stand_in": _stand_in(),
         "distillation": _table(
             ["layers left", "distilled against pruned", "against the same steps, no teacher"],
             [

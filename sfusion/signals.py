@@ -50,8 +50,8 @@ class LayerPass:
     cosine : float
         Sum over real tokens of the cosine between the layer's input and its output.
     angle : float
-        Sum over samples of the angle between the two at the first token, which the head reads,
-        in half-turns.
+        Sum over samples of the angle between the two at the token that the head reads, in
+        half-turns.
     """
 
     units: int = 0
@@ -350,7 +350,7 @@ REDUNDANCY = {
             "angular-distance",
             "Angular distance",
             "redundancy",
-            "(1/N) sum_b arccos(cos(input[b,0], A[b,0])) / pi",
+            "(1/N) sum_b arccos(cos(input[b,c], A[b,c])) / pi, c the token that the head reads",
             "half-turns",
             "lowest",
             "The same, at the one neuron pool that the read-out listens to.",

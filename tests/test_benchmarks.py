@@ -200,6 +200,13 @@ def test_the_ablation_pairs_by_task_and_seed():
     assert table["low"]["embeddings learn"] < 0 < table["high"]["embeddings learn"]
 
 
+def test_the_hours_in_the_documents_are_the_estimate():
+    hours = cost.estimate(load_profile("paper"), cost.PUBLISHED["A100"], 0.15, [1, 8, 64])["hours"]
+    one, eight, many = hours
+    row = f"15% of it assumed | {one:.1f} h | {eight:.1f} h | {60 * many:.0f} min |"
+    assert row in (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("script", ["bench.py", "cost.py"])
 def test_a_script_says_how_it_is_used(script):
     command = [sys.executable, str(ROOT / "benchmarks" / script), "--help"]

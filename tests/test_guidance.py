@@ -57,7 +57,8 @@ def test_the_gain_of_distillation_is_held_against_both(results):
 def test_the_blocks_hold_the_tables_and_the_default():
     results = load_results(COMMITTED / "nine")
     blocks = guidance.choosing_blocks(results)
-    assert set(blocks) == {"evidence", "depth", "strategy", "default", "distillation"}
+    names = {"evidence", "depth", "strategy", "default", "stand_in", "distillation"}
+    assert set(blocks) == names
     row = guidance.cost_of_depth(results).iloc[-1]
     assert f"{row['points']:+.1f}".replace("-", "−") in blocks["depth"]
     assert "`greedy-oracle`" in blocks["strategy"]
@@ -66,6 +67,11 @@ def test_the_blocks_hold_the_tables_and_the_default():
     points = 100 * gain.groupby("task").mean().mean()
     assert f"`{DEFAULT_STRATEGY}`" in blocks["default"]
     assert f"{points:+.1f} [".replace("-", "−") in blocks["default"]
+    deep = load_results(COMMITTED / guidance.STAND_IN)
+    areas = analysis.wide(analysis.protocols(analysis.curves(deep)), "area")
+    gain = areas["random-forest"] - areas["random-forest-position"]
+    points = 100 * gain.groupby("task").mean().mean()
+    assert f"{points:+.1f} [".replace("-", "−") in blocks["stand_in"]
 
 
 def test_a_committed_report_is_consistent_and_holds_no_texts():
