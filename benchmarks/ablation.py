@@ -3,7 +3,7 @@
 Every variant differs from the profile's recipe in one thing. Each fine-tunes the original and one
 recovery after removing the middle layer, from the same seeds; differences are paired.
 
-usage: python benchmarks/ablation.py [--tasks subject] [--seeds 0 1 2] [--samples N] [--out FILE]
+usage: python benchmarks/ablation.py [--profile nine] [--tasks agnews] [--seeds 0 1] [--out FILE]
 """
 
 import argparse
@@ -99,18 +99,19 @@ def markdown(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", nargs="+", default=["subject"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--profile", default="embedded")
+    parser.add_argument("--tasks", nargs="+", help="by default those of the profile")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--samples", type=int, help="of the original's fine-tuning")
     parser.add_argument("--out", type=Path, default=RECORD)
     options = parser.parse_args()
-    profile = load_profile("embedded")
+    profile = load_profile(options.profile)
     if options.samples:
         original = profile.original.model_copy(update={"samples": options.samples})
         profile = profile.model_copy(update={"original": original})
     rows = []
     with fixed_threads(profile.threads):
-        for task in options.tasks:
+        for task in options.tasks or profile.tasks:
             for seed in options.seeds:
                 for variant in VARIANTS:
                     for row in measure(profile, Unit(profile, task, seed), variant):
