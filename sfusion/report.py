@@ -147,5 +147,5 @@ def build(folder, models, tokenizer, task, curve, facts, *, dtype, onnx, int8, s
     write_atomically(folder / "report.json", text.encode())
     write_atomically(folder / "README.md", str(card(told)).encode())
     for file in folder.iterdir():
-        file.chmod(0o644)  # some libraries leave files to their owner alone
+        shutil.copymode(folder / "report.json", file)  # some libraries leave theirs to the owner
     return told

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
+import uuid
 import warnings
 from pathlib import Path
 
@@ -45,22 +45,23 @@ def write_atomically(file, content):
         When the disk is full or the folder cannot be written.
     """
     file = Path(file)
+    partial = file.with_name(f".partial-{uuid.uuid4().hex}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=file.parent, prefix=".partial-")
+        # Not by tempfile, whose files are their owner's alone: a result is for whom the umask says.
+        stream = open(partial, "xb")
     except OSError as error:
         raise SfusionError(
             f"cannot write {file}: {error.strerror}; choose another folder"
         ) from error
     try:
-        with os.fdopen(handle, "wb") as stream:
+        with stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        os.chmod(name, 0o644)  # a temporary file is its owner's alone; a result is for all
-        os.replace(name, file)
+        os.replace(partial, file)
     except BaseException as error:
-        Path(name).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise SfusionError(f"cannot write {file}: {error.strerror}; free some space") from error
         raise

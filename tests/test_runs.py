@@ -232,7 +232,7 @@ def test_a_read_only_folder_is_one_line(store, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("tempfile.mkstemp", refuse)
+    monkeypatch.setattr("sfusion.runs.open", refuse, raising=False)
     with pytest.raises(SfusionError) as error:
         store.put(SPEC, RESULT)
     assert "Permission denied" in tiny.one_line(error)
@@ -260,10 +260,14 @@ def test_a_damaged_record_that_cannot_be_moved_is_one_line(store):
     assert _record(store).name in tiny.one_line(error)
 
 
-def test_files_are_readable_by_whom_the_umask_allows(tmp_path):
-    (tmp_path / "plain").write_bytes(b"")
-    write_atomically(tmp_path / "atomic", b"")
-    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
+@pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
+def test_files_are_open_to_whom_the_umask_allows(umask, tmp_path):
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "file", b"")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o666 & ~umask
 
 
 RACE = """
