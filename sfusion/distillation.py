@@ -5,7 +5,7 @@ import functools
 from sfusion.errors import SfusionError
 from sfusion.models import remove_layers
 from sfusion.nodes import check_key, fixed_threads, grow, node_spec, unit_task
-from sfusion.runs import RecordStore
+from sfusion.runs import RecordStore, content_key
 from sfusion.training import accuracies, derive_seed, fine_tune, lower, predict_logits
 
 ARMS = {
@@ -82,8 +82,9 @@ def distillation_spec(unit, path, arm):
     return {**node_spec(unit, path), "kind": "distillation", "arm": arm, "distillation": recipe}
 
 
-@functools.lru_cache(maxsize=1)  # one teacher teaches at every depth of its unit
-def _teacher_logits(unit, folder, precision):
+# One teacher teaches at every depth of its unit; its key tells whether model or data have changed.
+@functools.lru_cache(maxsize=1)
+def _teacher_logits(unit, folder, precision, key):
     teacher = grow(unit, (), RecordStore(folder))
     return predict_logits(lower(teacher, precision), unit_task(unit).train)
 
@@ -116,7 +117,10 @@ def compute_distillation(unit, path, arm, store, key=None):
     seed = derive_seed("distillation", unit.seed)
     with fixed_threads(unit.profile.threads):
         student = grow(unit, path, store)
-        taught = _teacher_logits(unit, store.folder, precision) if ARMS[arm][1] else None
+        taught = None
+        if ARMS[arm][1]:
+            root = content_key(node_spec(unit, ()))
+            taught = _teacher_logits(unit, store.folder, precision, root)
         fine_tune(
             student, task.train, recipe, seed=seed, precision=precision, teacher_logits=taught
         )

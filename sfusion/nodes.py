@@ -20,7 +20,7 @@ from sfusion.probe import extract_signals
 from sfusion.profiles import Profile
 from sfusion.runs import SCHEMA, content_key
 from sfusion.signals import MEASURES
-from sfusion.tasks import load_task
+from sfusion.tasks import load_task, resolve
 from sfusion.training import (
     accuracies,
     default_device,
@@ -49,18 +49,12 @@ def remaining(path, depth):
     return tuple(layer for layer in range(depth) if layer not in path)
 
 
+# A process may outlive the files that it has read: so both caches below also go by the fingerprint
+# of the model's files, and the first by place and times of the data's.
+
+
 @functools.lru_cache(maxsize=32)
-def unit_task(unit):
-    """Load the samples of a unit; kept for the process, for a walk asks often.
-
-    Parameters
-    ----------
-    unit : Unit
-
-    Returns
-    -------
-    Task
-    """
+def _samples(unit, fingerprint, data):
     profile, sizes = unit.profile, unit.profile.sizes
     return load_task(
         unit.task,
@@ -72,8 +66,23 @@ def unit_task(unit):
     )
 
 
+def unit_task(unit):
+    """Load the samples of a unit; kept for the process, for a walk asks often.
+
+    Parameters
+    ----------
+    unit : Unit
+
+    Returns
+    -------
+    Task
+    """
+    profile = unit.profile
+    return _samples(unit, models.fingerprint(profile.model), resolve(unit.task, profile.source))
+
+
 @functools.lru_cache(maxsize=1)  # 90 MB each; a wave goes through the units in order
-def _pretrained(model, label_names, seed):
+def _pretrained(model, fingerprint, label_names, seed):
     return models.load_model(model, label_names=label_names, seed=seed)
 
 
@@ -89,8 +98,8 @@ def unit_model(unit):
     transformers.PreTrainedModel
         Shared within the process: copy before changing it.
     """
-    seed = derive_seed("head", unit.seed)
-    return _pretrained(unit.profile.model, unit_task(unit).label_names, seed)
+    model, seed = unit.profile.model, derive_seed("head", unit.seed)
+    return _pretrained(model, models.fingerprint(model), unit_task(unit).label_names, seed)
 
 
 def node_spec(unit, path):

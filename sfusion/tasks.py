@@ -102,8 +102,24 @@ def encode(texts: list[str], labels: Sequence[int], tokenizer, max_length: int) 
     )
 
 
-def _resolve(name: str, source: str, folder) -> tuple[str, str | None]:
-    """Settle the source, and the folder where one is used."""
+def resolve(name: str, source: str = "auto", folder=None) -> tuple[str, str | None, tuple]:
+    """Settle where a task is read from.
+
+    Parameters
+    ----------
+    name, source, folder
+        See :func:`load_task`.
+
+    Returns
+    -------
+    tuple of (str, str or None, tuple)
+        The source, the folder where one is used, and the times and sizes of its files.
+
+    Raises
+    ------
+    SfusionError
+        For an unknown task or source, or when there is no folder.
+    """
     if source not in SOURCES:
         raise SfusionError(f"unknown source {source!r}: choose one of {', '.join(SOURCES)}")
     if name not in TASKS and source != "folder":
@@ -115,13 +131,16 @@ def _resolve(name: str, source: str, folder) -> tuple[str, str | None]:
     if source != "folder":
         if bool(TASKS[name].repo) == (source == "embedded"):
             raise SfusionError(f"task {name!r} has no {source} source: use 'auto'")
-        return source, None
+        return source, None, ()
     if folder is None:
         raise SfusionError(
             f"task {name!r} from a folder: set SFUSION_DATA to a folder that holds {name}/"
             "{train,validation,test}.parquet"
         )
-    return source, os.path.abspath(folder)
+    files = [Path(folder, name, f"{split}.parquet") for split in SPLITS]
+    stats = [file.stat() for file in files if file.is_file()]
+    stamp = tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
+    return source, os.path.abspath(folder), stamp
 
 
 def load_task(
@@ -174,12 +193,7 @@ def load_task(
         sizes = (None, None, None)
     if len(sizes) != 3 or any(size is not None and size < 1 for size in sizes):
         raise SfusionError(f"sizes {tuple(sizes)}: give 3 positive numbers, or None for all")
-    source, folder = _resolve(name, source, folder)
-    files = [Path(folder, name, f"{split}.parquet") for split in SPLITS] if folder else []
-    stats = [file.stat() for file in files if file.is_file()]
-    pool = read_pool(
-        name, source, folder, tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
-    )
+    pool = read_pool(name, *resolve(name, source, folder))
 
     n_train, n_validation, n_test = sizes
     share = pool.validation_share

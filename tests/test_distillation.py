@@ -159,6 +159,18 @@ def test_arms_see_the_samples_in_the_same_order(study, monkeypatch):
     assert len(set(seeds)) == 1
 
 
+def test_a_process_notices_another_teacher(study, tmp_path, monkeypatch):
+    unit, store = study
+    unit = Unit(unit.profile.model_copy(update={"model": str(tmp_path)}), unit.task, unit.seed)
+    taught = []
+    monkeypatch.setattr(module, "fine_tune", lambda *_, teacher_logits, **__: taught.append(
+        teacher_logits))  # fmt: skip
+    for seed in range(2):
+        tiny.write_model(tmp_path, seed=seed)
+        compute_distillation(unit, (), "distilled", store)
+    assert not torch.equal(*taught)
+
+
 @pytest.mark.parametrize("value", [{"temperature": 3.0}, {"hard_weight": 0.1}, {"samples": 8}])
 def test_the_recipe_is_in_the_specification(value, study):
     unit, _ = study

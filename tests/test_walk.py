@@ -18,6 +18,7 @@ import torch
 from safetensors.torch import load, save
 
 from sfusion import SfusionError, distillation, extract_signals, fine_tune, nodes, remove_layers
+from sfusion.models import layer_stack
 from sfusion.nodes import (
     Unit,
     compute_node,
@@ -206,6 +207,17 @@ def test_a_worker_that_sees_other_data_stops(unit, tmp_path):
     assert "other data" in tiny.one_line(error)
     assert not store.folder.exists()
     assert compute_node(unit, (), store, here)["signals"]
+
+
+def test_a_process_notices_another_model_and_other_texts(tmp_path, monkeypatch):
+    unit = Unit(tiny.make_profile(tiny.write_model(tmp_path / "model")), "agnews", 0)
+    task, model = unit_task(unit), unit_model(unit)
+    assert unit_task(unit) is task and unit_model(unit) is model
+    tiny.write_model(tmp_path / "model", seed=1)
+    layers = [layer_stack(one)[0].output.dense.weight for one in (model, unit_model(unit))]
+    assert not torch.equal(*layers)
+    monkeypatch.setenv("SFUSION_DATA", str(tiny.write_task(tmp_path / "data", "agnews", seed=1)))
+    assert unit_task(unit).fingerprint != task.fingerprint
 
 
 def test_a_shared_prefix_is_trained_once(unit, trained, tmp_path):
