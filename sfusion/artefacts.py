@@ -262,9 +262,10 @@ def _costs():
     """Say what a reproduction took, from the manifest of the committed run."""
     manifest = load_results(COMMITTED / DEFAULT).manifest
     seconds, machine = manifest["wall_seconds"], manifest["machine"]
+    minutes = "an unknown number of" if seconds is None else f"{seconds / 60:.0f}"  # was resumed
     return (
         f"In the committed run of `make reproduce` (profile `{DEFAULT}`) the study took "
-        f"{seconds / 60:.0f} minutes on {manifest['jobs']} cores "
+        f"{minutes} minutes on {manifest['jobs']} cores "
         f"({machine['processor']['name']}, {machine['precision']}), the notebooks about one more; "
         "the install takes about 2 minutes and 2.2 GB, the run about 4 GB under `build/`."
     )

@@ -225,6 +225,7 @@ def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
     """
     start = time.monotonic()
     store = RecordStore(Path(folder) / "store")
+    resumed = (store.folder / "records").exists()
     units = [Unit(profile, task, seed) for task in profile.tasks for seed in profile.seeds]
     names = _known_strategies(STRATEGIES if strategies is None else strategies, profile)
     plain = [name for name in names if STRATEGIES[name].first_walk]
@@ -282,7 +283,8 @@ def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
             "revision": _revision(),
             "jobs": jobs(profile.threads),
             "fit_seconds": fit_seconds,  # of the processor, a unit
-            "wall_seconds": round(time.monotonic() - start, 1),
+            # Of the whole study: a part's would pass for it.
+            "wall_seconds": None if resumed else round(time.monotonic() - start, 1),
         },
     )
 

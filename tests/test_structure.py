@@ -412,6 +412,13 @@ def test_the_numbers_in_a_document_are_those_of_the_records(name):
     assert artefacts.fill(text, blocks) == text
 
 
+def test_a_time_that_is_not_known_is_not_told(monkeypatch):
+    results = load_results(COMMITTED / artefacts.DEFAULT)
+    results.manifest["wall_seconds"] = None
+    monkeypatch.setattr(artefacts, "load_results", lambda _: results)
+    assert "took an unknown number of minutes on" in artefacts._costs()
+
+
 @pytest.mark.parametrize("name", artefacts.DOCUMENTS)
 def test_links_in_a_document_lead_somewhere(name):
     text = (ROOT / name).read_text("utf-8")

@@ -264,6 +264,12 @@ def test_the_second_walk_trains_nothing(profile, whole, trained, put):
     _same_results(again, whole.results)
 
 
+def test_a_study_that_goes_on_does_not_pass_its_last_part_for_the_whole(profile, whole):
+    assert whole.results.manifest["wall_seconds"] > 0
+    again = compute(profile, whole.folder, strategies=FEW, quiet=True)
+    assert again.manifest["wall_seconds"] is None
+
+
 def test_frames_have_the_same_columns_computed_and_read_back(profile, whole):
     again = compute(profile, whole.folder, strategies=FEW, quiet=True)
     for name in ("tasks", "nodes", "signals", "visits", "distillation"):
