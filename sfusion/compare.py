@@ -42,15 +42,14 @@ def _cells(results):
     return frame.drop_duplicates(keys).melt(keys, SCORES, var_name="score")
 
 
-def _tolerance(old, tests):
+def _tolerance(old, samples):
     """Work out how far two means over seeds may lie apart, for each task and depth."""
     seeds = old["seed"].nunique()
     by_cell = old.groupby(["task", "what", "cell", "removed", "score"])["value"]
     variance = by_cell.var(ddof=1).groupby(["task", "removed", "score"]).mean()
     mean = by_cell.mean().groupby(["task", "removed", "score"]).mean()
     # One seed shows no spread, and two show little: a sample's own error is the least there is.
-    samples = mean.index.get_level_values("task").map(tests).to_numpy()
-    least = mean * (1 - mean) / samples
+    least = mean * (1 - mean) / samples.reindex(mean.index.droplevel("removed")).to_numpy()
     return SPREADS * np.sqrt(2 * np.fmax(variance, least) / seeds)
 
 
@@ -80,8 +79,9 @@ def compare(new, old):
         same=("same", "all"),
     )
     means = means.reset_index()
-    tests = old.tasks.groupby("task")["test"].first()
-    allowed = _tolerance(cells_old, tests).rename("allowed").reset_index()
+    samples = old.tasks.groupby("task")[["validation", "test"]].first()
+    samples = samples.set_axis(SCORES, axis=1).rename_axis("score", axis=1).stack()
+    allowed = _tolerance(cells_old, samples).rename("allowed").reset_index()
     means = means.merge(allowed, on=["task", "removed", "score"], how="left")
     gap = (means["new"] - means["old"]).abs()
     means["within"] = ~means["same"] & (gap <= means["allowed"])

@@ -177,6 +177,15 @@ def test_one_seed_alone_has_the_samples_own_error():
     assert not compare(far, old).query("what != 'texts'")["passed"].any()
 
 
+@pytest.mark.parametrize("split, fails", [("test", False), ("validation", True)])
+def test_a_split_of_more_samples_has_the_smaller_error(split, fails):
+    old = tiny.make_results(_score, _arm, TASKS, (0,))
+    old.tasks["validation"] = 40_000
+    new = _elsewhere(deepcopy(old))
+    new.nodes[f"{split}_accuracy"] += 0.05
+    assert (not compare(new, old).query("what == 'original'")["passed"].any()) == fails
+
+
 @pytest.mark.parametrize("elsewhere", [False, True])
 def test_other_texts_fail(elsewhere, old, new):
     new.tasks.loc[new.tasks["task"] == "u", "fingerprint"] = "of something else"

@@ -186,6 +186,7 @@ def make_results(
                 "task": task,
                 "seed": seed,
                 "classes": 2,
+                "validation": 400,
                 "test": 400,
                 "fingerprint": f"of {task}",
                 "source": "by hand",
