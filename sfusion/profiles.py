@@ -171,7 +171,7 @@ def load_profile(name):
             values = content.get(key)
             if isinstance(values, list) and len({str(v) for v in values}) < len(values):
                 raise SfusionError(f"profile {str(name)!r}: {key} = {values}: list each one once")
-        return Profile(name=file.stem, **content)
+        profile = Profile(name=file.stem, **content)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise SfusionError(f"profile {str(name)!r} is no valid YAML: {reason}") from error
@@ -180,3 +180,8 @@ def load_profile(name):
         key = ".".join(str(part) for part in first["loc"])
         value = "" if first["type"] == "missing" else f" = {first['input']!r}"
         raise SfusionError(f"profile {str(name)!r}: {key}{value}: {first['msg']}") from error
+    if set(profile.subsets) - set(profile.tasks):
+        raise SfusionError(
+            f"profile {str(name)!r}: subsets = {list(profile.subsets)}: name some of its tasks"
+        )
+    return profile

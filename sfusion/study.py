@@ -221,13 +221,15 @@ def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
     Raises
     ------
     SfusionError
-        For an unknown strategy or task, unwritable folder, or data that cannot be had.
+        For an unknown strategy or task, distillation after more removals than the model has
+        layers for, an unwritable folder, or data that cannot be had.
     """
     start = time.monotonic()
     store = RecordStore(Path(folder) / "store")
     resumed = (store.folder / "records").exists()
     units = [Unit(profile, task, seed) for task in profile.tasks for seed in profile.seeds]
     names = _known_strategies(STRATEGIES if strategies is None else strategies, profile)
+    _check_removals(profile, len(layer_stack(unit_model(units[0]))))
     plain = [name for name in names if STRATEGIES[name].first_walk]
     fused = [name for name in names if STRATEGIES[name].learned_from is not None]
     labels = [] if upto == "signals" else expand(plain, profile.random_orders)
@@ -287,6 +289,15 @@ def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
             "wall_seconds": None if resumed else round(time.monotonic() - start, 1),
         },
     )
+
+
+def _check_removals(profile, depth):
+    removals = profile.distillation.removals
+    if any(removed >= depth for removed in removals):
+        raise SfusionError(
+            f"profile {profile.name!r}: distillation.removals = {list(removals)}: the model has "
+            f"{depth} layers, give numbers below that"
+        )
 
 
 def _known_strategies(names, profile):

@@ -126,6 +126,7 @@ def test_an_unknown_name_is_one_line_with_the_known_ones(name):
         ("source", "web"),
         ("random_orders", -1),
         ("original", 5),
+        ("subsets", ["agnew"]),
     ],
 )
 def test_a_wrong_value_is_named(key, value, load, content):

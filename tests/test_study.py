@@ -209,6 +209,14 @@ def test_an_unknown_task_is_one_line(profile, tmp_path):
     assert "weather" in tiny.one_line(error)
 
 
+def test_distillation_deeper_than_the_model_is_one_line_before_any_work(profile, tmp_path):
+    deep = profile.distillation.model_copy(update={"removals": (1, 4)})
+    with pytest.raises(SfusionError) as error:
+        compute(profile.model_copy(update={"distillation": deep}), tmp_path, quiet=True)
+    assert "removals = [1, 4]" in tiny.one_line(error)
+    assert not list(tmp_path.iterdir())
+
+
 def test_training_that_diverges_is_one_line(profile, tmp_path):
     wild = profile.original.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(SfusionError) as error:
