@@ -7,7 +7,7 @@ import threading
 import time
 import warnings
 
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
 from joblib.externals.loky import get_reusable_executor
 from tqdm.auto import tqdm
 
@@ -35,8 +35,8 @@ def backend():
 
 
 def cores():
-    """Count the processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    """Count the processor cores that this process may use, by affinity and container quota."""
+    return cpu_count()
 
 
 def jobs(threads):

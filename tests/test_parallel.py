@@ -13,6 +13,7 @@ import psutil
 import pytest
 import tiny
 import torch
+from joblib.externals.loky.backend import context
 
 from sfusion import SfusionError
 from sfusion.nodes import Unit, fixed_threads
@@ -71,8 +72,16 @@ def test_an_unknown_backend_is_one_line(name, monkeypatch):
 
 def test_jobs_are_the_cores_over_the_threads(monkeypatch):
     monkeypatch.delenv("SFUSION_JOBS")
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    monkeypatch.setattr(context, "_cpu_count_cgroup", lambda count: count)
     assert [jobs(threads) for threads in (1, 2, 3, 4, 6, 9)] == [6, 3, 2, 1, 1, 1]
+
+
+def test_a_containers_quota_counts(monkeypatch):
+    monkeypatch.delenv("SFUSION_JOBS")
+    monkeypatch.setattr(context, "_cpu_count_cgroup", lambda _: 1)
+    assert jobs(1) == 1
 
 
 def test_jobs_can_be_set(monkeypatch):
