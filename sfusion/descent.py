@@ -167,7 +167,8 @@ class Descent:
     def _keep(self, kind, path, model):
         state = {name: p.detach().cpu().contiguous() for name, p in self._trained(model)}
         self.store.put_weights(self._spec(kind, path), save(state))
-        self.store.trim()
+        # The original teaches at every depth, and is the dearest to train again.
+        self.store.trim(last=self._spec("model", ()))
         self._counted.add((kind, path))
 
     def model(self, path):

@@ -251,24 +251,41 @@ def test_without_a_target_there_is_a_curve_and_the_choice_is_quick(given, tmp_pa
     assert sorted(file.name for file in tmp_path.iterdir()) == ["curve", "out"]
 
 
-def test_every_strategy_can_choose(given, tmp_path):
+def _descent(given, store, name, tuned=True):
     model = sf.load_model(given / "tuned")
     texts, labels = tiny.sentences(60, 3, seed=3)
     data = tasks.encode(texts, labels, load_tokenizer(given / "tuned"), 16)
     task = tasks.Task("own", NAMES, data, data, data, {}, "by hand", "by hand")
-    store, base = RecordStore(tmp_path), {"seed": 0, "precision": "fp32"}
-    stages = recipes(60, 16, effort=0.01)
-    chosen = {}
-    for name, strategy in sf.STRATEGIES.items():
+    stages, base = recipes(60, 16, effort=0.01), {"seed": 0, "precision": "fp32"}
+    return Descent(model, task, sf.STRATEGIES[name], store, stages, tuned=tuned, base=base)
+
+
+def test_the_original_is_trained_once_however_little_room_there_is(given, tmp_path, monkeypatch):
+    trained, train = [], sf.fine_tune
+    monkeypatch.setattr(
+        "sfusion.descent.fine_tune", lambda *a, **k: trained.append(1) or train(*a, **k)
+    )
+    descent = _descent(given, RecordStore(tmp_path), "weight-norm", tuned=False)
+    descent.model(())
+    (original,) = (tmp_path / "weights").iterdir()
+    descent.store.weights_gb = 1.1e-9 * original.stat().st_size
+    descent.follow(1)
+    descent.model(())
+    assert len(trained) == 4
+
+
+def test_every_strategy_can_choose(given, tmp_path):
+    store, chosen = RecordStore(tmp_path), {}
+    for name in sf.STRATEGIES:
         # One store: what one strategy has computed serves the next.
-        descent = Descent(model, task, strategy, store, stages, tuned=True, base=base)
+        descent = _descent(given, store, name)
         chosen[name] = descent.next_layer(())
     assert chosen.keys() == sf.STRATEGIES.keys()
     assert (chosen["top-first"], chosen["bottom-first"]) == (3, 0)
     assert set(chosen.values()) <= {0, 1, 2, 3}
     tried = {layer: descent.validation((layer,)) for layer in range(4)}
     assert tried[chosen["greedy-oracle"]] == max(tried.values())
-    signals = sf.extract_signals(model, data)
+    signals = sf.extract_signals(descent.source, descent.task)
     assert chosen["weight-norm"] == signals["weight-norm"].idxmin()
     assert chosen["attention-entropy"] == signals["attention-entropy"].idxmax()
 

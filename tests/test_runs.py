@@ -357,6 +357,14 @@ def test_trim_removes_the_oldest_weights_first(store):
     assert not any(file.exists() for file in files)
 
 
+def test_trim_removes_what_it_shall_spare_after_all_others(store):
+    files = _weights(store, [100, 200, 300])
+    store.trim(300e-9, last={"number": 2})
+    assert [file.exists() for file in files] == [False, False, True]
+    store.trim(299e-9, last={"number": 2})
+    assert not any(file.exists() for file in files)
+
+
 def test_trim_uses_the_stores_own_limit_and_spares_records(tmp_path):
     store = RecordStore(tmp_path, weights_gb=500e-9)
     store.put(SPEC, RESULT)
