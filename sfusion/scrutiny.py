@@ -82,14 +82,15 @@ def _costs(results):
     nodes = results.nodes
     pruned = nodes[nodes["removed"] > 0]
     flops = nodes.groupby("layers")["flops"].mean()
-    sizes = profile["sizes"]
-    seen = sizes["validation"] / (sizes["validation"] + sizes["test"])  # both are in the record
+    probe = profile["sizes"]["probe"]
+    looked, tested = results.tasks[["validation", "test"]].mean()
+    seen = looked / (looked + tested)  # both are in the record
     # A backward pass costs two forward passes. Medians of the times, for the first node of a
     # worker pays for loading, and one whose parent's weights were dropped for its parents.
     return {
         ("flops", "recovery"): 3 * flops * profile["recovery"]["samples"],
-        ("flops", "probe"): 3 * flops * sizes["probe"],
-        ("flops", "look"): flops * sizes["validation"],
+        ("flops", "probe"): 3 * flops * probe,
+        ("flops", "look"): flops * looked,
         ("seconds", "recovery"): pruned.groupby("layers")["training"].median(),
         ("seconds", "probe"): nodes.groupby("layers")["probing"].median(),
         ("seconds", "look"): nodes.groupby("layers")["evaluation"].median() * seen,

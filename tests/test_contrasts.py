@@ -171,7 +171,7 @@ def searched():
             for n in range(3):
                 visits.append(("t", seed, label, n, "-".join(map(str, way[:n]))))
     return Results(
-        tasks=pd.DataFrame({"task": ["t", "t"], "seed": [0, 1]}),
+        tasks=pd.DataFrame({"task": "t", "seed": [0, 1], "validation": 20, "test": 60}),
         nodes=pd.DataFrame(nodes),
         signals=pd.DataFrame(signals),
         visits=pd.DataFrame(visits, columns=["task", "seed", "strategy", "removed", "path"]),
@@ -180,7 +180,7 @@ def searched():
             "profile": {
                 "subsets": ["t"],
                 "recovery": {"samples": 100},
-                "sizes": {"probe": 10, "validation": 20, "test": 60},
+                "sizes": {"probe": 10, "validation": None, "test": None},  # all there are
             },
             "fit_seconds": {"random-forest": 0.5},
         },
