@@ -18,7 +18,7 @@ from sfusion import models
 from sfusion.errors import SfusionError
 from sfusion.probe import extract_signals
 from sfusion.profiles import Profile
-from sfusion.runs import SCHEMA, content_key
+from sfusion.runs import SCHEMA, content_key, versions
 from sfusion.signals import MEASURES
 from sfusion.tasks import load_task, resolve
 from sfusion.training import (
@@ -131,7 +131,7 @@ def node_spec(unit, path):
         "threads": profile.threads,
         "precision": resolve_precision(profile.precision, device),
         "device": device,
-        "torch": torch.__version__.split("+")[0],
+        "versions": versions(),
     }
 
 

@@ -1,16 +1,32 @@
 """The record store: what each run found, filed under everything that decided it."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import uuid
 import warnings
+from importlib.metadata import version
 from pathlib import Path
 
 from sfusion.errors import SfusionError
 
 SCHEMA = 2  # raised whenever the code comes to compute something else from the same inputs
+# Those whose code is in every number.
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn")
+
+
+@functools.cache
+def versions():
+    """Look up the installed versions of ``PACKAGES``.
+
+    Returns
+    -------
+    dict of str to str
+        Without a build's tag: a processor's and a card's build of torch differ by device.
+    """
+    return {name: version(name).split("+")[0] for name in PACKAGES}
 
 
 def content_key(spec):

@@ -28,7 +28,7 @@ from sfusion.nodes import (
 from sfusion.parallel import dismiss, jobs, pool, progress
 from sfusion.profiles import ROOT
 from sfusion.results import STAGES, Results
-from sfusion.runs import RecordStore, content_key
+from sfusion.runs import RecordStore, content_key, versions
 from sfusion.signals import MEASURES
 from sfusion.strategies import IN_DATASET, STRATEGIES, expand
 from sfusion.training import default_device, resolve_precision
@@ -39,7 +39,6 @@ TASK_COLUMNS = [
     *("task", "seed", "classes", "train", "validation", "test", "fingerprint", "source"),
     *("majority_accuracy", "floor_accuracy"),
 ]
-PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn", "datasets")
 
 
 def compute_task(unit, store):
@@ -110,7 +109,7 @@ def machine(profile):
         "device": torch.cuda.get_device_name() if device == "cuda" else device,
         "precision": resolve_precision(profile.precision, device),
         "threads": profile.threads,
-        "versions": {name: version(name).split("+")[0] for name in PACKAGES},
+        "versions": {**versions(), "datasets": version("datasets")},
     }
 
 

@@ -28,7 +28,7 @@ from sfusion.nodes import (
     unit_model,
     unit_task,
 )
-from sfusion.runs import RecordStore, content_key
+from sfusion.runs import RecordStore, content_key, versions
 from sfusion.signals import MEASURES
 from sfusion.strategies import STRATEGIES, expand
 from sfusion.study import compute
@@ -207,6 +207,13 @@ def test_a_worker_that_sees_other_data_stops(unit, tmp_path):
     assert "other data" in tiny.one_line(error)
     assert not store.folder.exists()
     assert compute_node(unit, (), store, here)["signals"]
+
+
+def test_other_versions_are_another_key(unit, monkeypatch):
+    before = content_key(node_spec(unit, ()))
+    newer = {**versions(), "transformers": "99.0"}
+    monkeypatch.setattr("sfusion.nodes.versions", lambda: newer)
+    assert content_key(node_spec(unit, ())) != before
 
 
 def test_a_process_notices_another_model_and_other_texts(tmp_path, monkeypatch):
