@@ -41,7 +41,11 @@ class Rows:
 
 def _read_csv(path):
     # Every column as it is written: a text "NA" is a text, and a label 01 is not 1.
-    return pd.read_csv(path, dtype=str, na_filter=False), None
+    frame = pd.read_csv(path, dtype=str, na_filter=False)
+    # pandas takes surplus fields at the front of every row for row names.
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise ValueError("rows have more fields than the header: put texts with commas in quotes")
+    return frame, None
 
 
 def _read_jsonl(path):

@@ -105,6 +105,7 @@ def test_kinds_of_labels(labels, read):
         ("data.csv", b"text,label\na,b\n,c\n", "row 2 has no text in column 'text'"),
         ("data.csv", b"text,label\na,b\nc,\n", "row 2 has no label in column 'label'"),
         ("data.csv", b'text,label\na,b,c\n"d', "data.csv is no readable file: "),
+        ("data.csv", b"text,label\nHello, world,pos\n", "put texts with commas in quotes"),
         ("data.jsonl", b"{broken", "data.jsonl is no readable file: "),
         ("data.jsonl", b"\xff\xfe", "data.jsonl is no "),
         ("data.jsonl", b'{"text": null, "label": 1}', "row 1 has no text"),
