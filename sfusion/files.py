@@ -49,7 +49,10 @@ def _read_csv(path):
 
 
 def _read_jsonl(path):
-    frame = pd.read_json(path, lines=True, encoding="utf-8", dtype=False, convert_axes=False)
+    try:
+        frame = pd.read_json(path, lines=True, encoding="utf-8", dtype=False, convert_axes=False)
+    except TypeError:
+        raise ValueError('a line is no object such as {"text": "...", "label": "..."}') from None
     return frame, None
 
 

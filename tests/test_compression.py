@@ -362,6 +362,7 @@ def refused(given, tmp_path, capsys):
         ({"learning_rate": "inf"}, "learning_rate inf"),
         ({"model": "no-such-model"}, "'no-such-model'"),
         ({"labels": "a,b"}, "2 labels are given for the model's 3 classes"),
+        ({"labels": "a,b,b"}, "labels a, b, b: name each once"),
         ({"out": "no/such/place"}, "no/such is no directory"),
     ],
     ids=str,

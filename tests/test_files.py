@@ -107,6 +107,7 @@ def test_kinds_of_labels(labels, read):
         ("data.csv", b'text,label\na,b,c\n"d', "data.csv is no readable file: "),
         ("data.csv", b"text,label\nHello, world,pos\n", "put texts with commas in quotes"),
         ("data.jsonl", b"{broken", "data.jsonl is no readable file: "),
+        ("data.jsonl", b'{"text": "a", "label": 1}\n5\n', "a line is no object such as"),
         ("data.jsonl", b"\xff\xfe", "data.jsonl is no "),
         ("data.jsonl", b'{"text": null, "label": 1}', "row 1 has no text"),
         ("data.jsonl", b'{"text": 5, "label": 1}', "row 1 has no text"),
