@@ -142,7 +142,7 @@ def compress(
     """
     started = time.perf_counter(), time.process_time()
     out = Path(out)
-    _check_options(out, keep, max_drop, strategy, labels)
+    _check_options(out, keep, max_drop, strategy, labels, seed)
     for name, value in (("effort", effort), ("learning_rate", learning_rate), ("threads", threads)):
         if value is not None and not 0 < value < float("inf"):
             raise SfusionError(f"{name} {value}: give a positive number")
@@ -225,7 +225,7 @@ def compress(
     return CompressionResult(out, built, curve)
 
 
-def _check_options(out, keep, max_drop, strategy, labels):
+def _check_options(out, keep, max_drop, strategy, labels, seed):
     """Refuse before anything is read what can be refused."""
     if strategy not in STRATEGIES:
         raise SfusionError(
@@ -237,6 +237,8 @@ def _check_options(out, keep, max_drop, strategy, labels):
         raise SfusionError(f"max_drop {max_drop}: give a share such as 0.01, one point of accuracy")
     if keep is not None and keep < 1:
         raise SfusionError(f"cannot keep {keep} layers: keep at least one")
+    if seed < 0:
+        raise SfusionError(f"seed {seed}: give 0 or more")
     if labels is not None and len(set(labels)) < len(labels):
         raise SfusionError(f"labels {', '.join(map(str, labels))}: name each once")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

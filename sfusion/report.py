@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+import yaml
 from huggingface_hub import ModelCard
 
 from sfusion import export
@@ -39,7 +40,7 @@ def licence(directory):
     card = Path(directory) / "README.md"
     try:
         found = ModelCard.load(card, ignore_metadata_errors=True).data.license
-    except (OSError, ValueError):
+    except (OSError, TypeError, ValueError, yaml.YAMLError):  # none, or none that can be read
         return None
     return found if isinstance(found, str) else None
 

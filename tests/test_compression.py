@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import sfusion as sf
-from sfusion import SfusionError, artefacts, card, cli, files, tasks
+from sfusion import SfusionError, artefacts, card, cli, files, report, tasks
 from sfusion.descent import Descent, recipes
 from sfusion.fusion import SHIPPED_ROWS
 from sfusion.measure import accuracy_interval, paired_change
@@ -363,6 +363,7 @@ def refused(given, tmp_path, capsys):
         ({"model": "no-such-model"}, "'no-such-model'"),
         ({"labels": "a,b"}, "2 labels are given for the model's 3 classes"),
         ({"labels": "a,b,b"}, "labels a, b, b: name each once"),
+        ({"seed": -1}, "seed -1"),
         ({"out": "no/such/place"}, "no/such is no directory"),
     ],
     ids=str,
@@ -409,6 +410,15 @@ def test_a_bad_model_is_one_line(refused, given, tmp_path):
     config = json.loads((given / "tuned" / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 5}))
     assert "lacks weights, bert.encoder.layer.4" in refused(model=folder)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "found"),
+    [("license: mit", "mit"), ("license: [mit", None), ("- mit", None), ("1: mit", None)],
+)
+def test_a_card_that_cannot_be_read_names_no_licence(metadata, found, tmp_path):
+    (tmp_path / "README.md").write_text(f"---\n{metadata}\n---\n")
+    assert report.licence(tmp_path) == found
 
 
 def test_a_place_that_is_taken_or_closed_is_one_line(refused, given, tmp_path):
