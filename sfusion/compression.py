@@ -13,12 +13,14 @@ import pandas as pd
 import torch
 
 from sfusion import corpora, export, files, report
+from sfusion.architectures import architecture_of
 from sfusion.card import summary
 from sfusion.choice import choose_path, tabulate, work_ahead
 from sfusion.descent import Descent, recipes
 from sfusion.errors import SfusionError
 from sfusion.models import (
     fingerprint,
+    layer_stack,
     load_classifier,
     load_tokenizer,
     locate_model,
@@ -155,6 +157,9 @@ def compress(
     split = files.split_rows(train, test, seed=seed, limit=limit)
     place = locate_model(model)
     source, tuned, numbers = _source(place, train, labels, new_head, seed)
+    depth, lowest = len(layer_stack(source)), max(1, len(architecture_of(source.config).fixed))
+    if keep is not None and not lowest <= keep < depth:
+        raise SfusionError(f"cannot keep {keep} layers: give {lowest} to {depth - 1}")
     task = _task(split, numbers, source.config, load_tokenizer(place), max_length)
     device, threads = default_device(), threads or cores()
     source.to(device)
@@ -179,11 +184,7 @@ def compress(
             source, task, STRATEGIES[strategy], store, stages,
             tuned=tuned, base=base, on_work=bar.update,
         )  # fmt: skip
-        if keep is not None and not descent.lowest <= keep < descent.depth:
-            raise SfusionError(
-                f"cannot keep {keep} layers: give {descent.lowest} to {descent.depth - 1}"
-            )
-        last = descent.lowest if keep is None else keep
+        last = lowest if keep is None else keep
         bar.reset(total=work_ahead(descent, last, distill))
         path = descent.follow(last)
         bar.set_description("distil" if distill else "choose")

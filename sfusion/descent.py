@@ -116,11 +116,6 @@ class Descent:
         self._on_work, self._counted = on_work or (lambda _: None), set()
         self._fusion, self._held = shipped_fusion(strategy), (None, None)
 
-    @property
-    def lowest(self):
-        """Fewest layers that can be left."""
-        return max(1, len(self.fixed))
-
     def _spec(self, kind, path):
         stages = {"original": None if self.tuned else self.stages["original"].model_dump()}
         if path:
