@@ -143,7 +143,7 @@ def compress(
         For whatever is wrong with the input; then nothing has been written.
     """
     started = time.perf_counter(), time.process_time()
-    out = Path(out)
+    out = Path(os.path.abspath(out))  # "." has no name of its own
     _check_options(out, keep, max_drop, strategy, labels, seed)
     for name, value in (("effort", effort), ("learning_rate", learning_rate), ("threads", threads)):
         if value is not None and not 0 < value < float("inf"):
@@ -242,6 +242,8 @@ def _check_options(out, keep, max_drop, strategy, labels, seed):
         raise SfusionError(f"seed {seed}: give 0 or more")
     if labels is not None and len(set(labels)) < len(labels):
         raise SfusionError(f"labels {', '.join(map(str, labels))}: name each once")
+    if out.is_symlink():
+        raise SfusionError(f"{out} is a link: give the directory itself")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise SfusionError(f"{out} is there already and not empty: give a new directory")
     if not out.parent.is_dir():

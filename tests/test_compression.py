@@ -427,9 +427,20 @@ def test_a_place_that_is_taken_or_closed_is_one_line(refused, given, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")
     assert "not empty" in refused(out=tmp_path / "full")
+    (tmp_path / "link").symlink_to("nowhere")
+    assert "is a link" in refused(out=tmp_path / "link")
     if os.geteuid():
         (tmp_path / "closed").mkdir(mode=0o500)
         assert "cannot be written" in refused(out=tmp_path / "closed" / "out")
+
+
+def test_the_place_may_be_where_one_is(given, tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.chdir(tmp_path / "out")
+    found = _compress(given, ".", keep=3, strategy="top-first", distill=False, effort=0.01)
+    assert (tmp_path / "out" / "report.json").is_file()
+    assert found.directory == tmp_path / "out"
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
 def test_a_new_head_takes_other_labels(given, tmp_path):
