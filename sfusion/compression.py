@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from huggingface_hub.utils import WeakFileLock
 
 from sfusion import corpora, export, files, report
 from sfusion.architectures import architecture_of
@@ -178,7 +179,7 @@ def compress(
         "torch": torch.__version__.split("+")[0],
     }
     work = out.parent / f".{out.name}.sfusion"
-    with _writing(out), fixed_threads(threads), progress(1, "compress", quiet) as bar:
+    with _writing(out, work), fixed_threads(threads), progress(1, "compress", quiet) as bar:
         store = RecordStore(work)
         descent = Descent(
             source, task, STRATEGIES[strategy], store, stages,
@@ -208,7 +209,7 @@ def compress(
             "effort": effort,
             "seed": seed,
         }  # fmt: skip
-        # Under a name of its own: another process may be at the same work.
+        # Under a name of its own: a killed run may have left one.
         output = Path(tempfile.mkdtemp(prefix="output-", dir=work))
         output.chmod(0o755)
         built = report.build(
@@ -222,7 +223,7 @@ def compress(
         os.rename(output, out)
         # A curve is there to be chosen from: its work makes the choice quick.
         if keep is not None or max_drop is not None:
-            shutil.rmtree(work)
+            shutil.rmtree(work, ignore_errors=True)
     return CompressionResult(out, built, curve)
 
 
@@ -308,9 +309,17 @@ def _stored_type(directory):
 
 
 @contextlib.contextmanager
-def _writing(out):
-    """Turn what a disk says into a line."""
+def _writing(out, work):
+    """Hold the work's folder for this process alone, and turn what a disk says into a line."""
     try:
-        yield
+        work.mkdir(exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(WeakFileLock(work / "lock", timeout=0.1))
+            except TimeoutError:
+                raise SfusionError(
+                    f"{out} is being made by another process: wait for it, or give another place"
+                ) from None
+            yield
     except OSError as error:
         raise SfusionError(f"cannot write {out}: {error.strerror or error}") from error

@@ -502,6 +502,21 @@ def test_stopped_while_writing_nothing_is_there_and_it_goes_on(given, tmp_path, 
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
+def test_two_at_once_at_one_place_do_not_meet(given, tmp_path, monkeypatch):
+    latency = report.latency
+
+    def meanwhile(*arguments):
+        monkeypatch.setattr("sfusion.report.latency", latency)
+        with pytest.raises(SfusionError, match="out is being made by another process") as caught:
+            _compress(given, tmp_path / "out", keep=3)
+        tiny.one_line(caught)
+        return latency(*arguments)
+
+    monkeypatch.setattr("sfusion.report.latency", meanwhile)
+    assert _compress(given, tmp_path / "out", keep=3).report["after"]["layers"] == 3
+    assert list(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
 def test_the_command_prints_what_it_did(given, tmp_path, capsys):
     code = cli.main(
         ["compress", "--model", str(given / "tuned"), "--train", str(given / "train.csv"),
