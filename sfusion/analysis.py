@@ -113,6 +113,7 @@ def sweep(profile="embedded", strategies=None, *, folder=None, quiet=None):
     checked = load_profile(profile)
     if strategies is None:
         strategies = [name for name, s in STRATEGIES.items() if s.first_walk]
+    strategies = list(strategies)  # read twice
     learned = any(STRATEGIES[name].learned_from for name in strategies if name in STRATEGIES)
     upto = "fusion" if learned else "sweep"
     folder = folder or BUILD / checked.name
@@ -179,7 +180,7 @@ def by_name(table, columns):
     Returns
     -------
     DataFrame
-        Index (task, seed), columns a MultiIndex-free pivot when one column is asked for.
+        A row a task, seed and strategy: ``name``, ``group`` and the columns.
     """
     return table.groupby([*UNIT, "name", "group"], as_index=False)[columns].mean()
 

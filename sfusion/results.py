@@ -124,7 +124,8 @@ def load_results(folder):
     for name in (*(f"{frame}.parquet" for frame in FRAMES), "manifest.json"):
         if not (folder / name).is_file():
             raise SfusionError(
-                f"no results in {folder} ({name} is missing): run `make reproduce` for this profile"
+                f"no results in {folder} ({name} is missing): run `make reproduce` for this "
+                "profile, `sfusion reproduce --accept` for results to commit"
             )
     try:
         frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in FRAMES}

@@ -394,7 +394,7 @@ def file(tmp_path, monkeypatch):
 
 
 def test_sweep_walks_the_asked_strategies(file, tmp_path):
-    frame = sweep(file, ["energy", "random"], folder=tmp_path / "build", quiet=True)
+    frame = sweep(file, iter(["energy", "random"]), folder=tmp_path / "build", quiet=True)
     assert set(frame["strategy"]) == {"energy", "random-0"}
     assert len(frame) == 2 * 2 * 3
     assert frame["test_accuracy"].between(0, 1).all()

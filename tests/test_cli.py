@@ -102,7 +102,7 @@ def test_a_profile_with_a_mistake_is_one_line(refused, mine):
 @pytest.mark.parametrize("command", ["replay", "compare"])
 def test_missing_results_are_one_line(command, refused, mine):
     line = refused(command, "--profile", mine)
-    assert "make reproduce" in line
+    assert "`sfusion reproduce --accept`" in line
 
 
 @pytest.mark.parametrize("text", ["0", "two", "-1"])

@@ -419,7 +419,10 @@ def _pickled(tree):
             yield node.arg
 
 
-@pytest.mark.parametrize("file", sorted((ROOT / "sfusion").glob("*.py")), ids=lambda f: f.stem)
+CODE = sorted((ROOT / "sfusion").rglob("*.py"))
+
+
+@pytest.mark.parametrize("file", CODE, ids=lambda f: str(f.relative_to(ROOT)))
 def test_nothing_is_pickled(file):
     used = set(_pickled(ast.parse(file.read_text(encoding="utf-8"))))
     whole = {"torch.save", "torch.load", "joblib.dump", "joblib.load", "np.save", "np.load"}
