@@ -122,8 +122,8 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
         Samples a forward and backward pass, by default as many as make ``TOKENS_A_PASS``;
         changes the results by rounding only.
     precision : {"fp32", "bf16"}
-        ``"fp32"`` keeps the model's own type; ``"bf16"`` runs the passes in bfloat16 and the
-        statistics in float32. The weight signals always read the model's own weights.
+        ``"fp32"`` keeps the model's own type; ``"bf16"`` runs the passes in bfloat16. The
+        statistics are in float32 at least. The weight signals always read the model's own weights.
     measures : dict of str to Signal, optional
         What to compute; by default ``SIGNALS``.
 
@@ -152,13 +152,13 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
     if precision not in ("fp32", "bf16"):
         raise SfusionError(f"precision {precision!r} is not known: use fp32 or bf16")
     own = next(model.parameters()).dtype
-    wide = torch.float32 if precision == "bf16" else own
+    wide = torch.float32 if precision == "bf16" else torch.promote_types(own, torch.float32)
     working = copy_model(model, torch.bfloat16 if precision == "bf16" else own)
     working.eval().requires_grad_(False)
     working.set_attn_implementation("eager")
     stack = layer_stack(working).requires_grad_(True)
     layers = [
-        LayerPass(parameters=[p.detach() for p in module.parameters()])
+        LayerPass(parameters=[p.detach().to(wide) for p in module.parameters()])
         for module in layer_stack(model)
     ]
     device, architecture = next(working.parameters()).device, architecture_of(model.config)

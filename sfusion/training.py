@@ -167,7 +167,8 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=Non
             loss.backward()
             if low:
                 for master, parameter in pairs:
-                    master.grad, parameter.grad = parameter.grad.float(), None
+                    if parameter.grad is not None:  # of one that the forward pass uses
+                        master.grad, parameter.grad = parameter.grad.float(), None
             torch.nn.utils.clip_grad_norm_(masters, CLIP_NORM)
             optimiser.step()
             optimiser.zero_grad()

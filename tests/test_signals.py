@@ -533,6 +533,13 @@ def test_default_attention_gives_the_same_signals(make_bert, probe, expected):
 # --- precision -------------------------------------------------------------------------------
 
 
+def test_a_bfloat16_model_is_probed_as_its_passes_are(tiny_bert, probe):
+    tiny_bert.to(torch.bfloat16)
+    tables = [extract_signals(tiny_bert, probe, precision=name) for name in ("fp32", "bf16")]
+    pd.testing.assert_frame_equal(*tables)
+    assert np.isfinite(tables[0].to_numpy()).all()
+
+
 def test_bfloat16_is_close_enough_to_rank(make_bert, probe, table32):
     model = make_bert()
     table = extract_signals(model, probe, precision="bf16")

@@ -128,6 +128,12 @@ def test_a_trained_model_is_fp32_still_and_free_of_gradients(precision, model, p
     assert all(p.requires_grad and p.grad is None for p in model.parameters())
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_parameter_that_is_not_used_stays(precision, model, probe):
+    model.spare = torch.nn.Parameter(torch.ones(3))
+    assert torch.equal(_trained(model, probe, precision=precision).spare, torch.ones(3))
+
+
 def test_bf16_differs_little_from_fp32(model, probe):
     start = _vector(model)
     wide = _vector(_trained(model, probe)) - start
