@@ -144,9 +144,7 @@ def load_model(name_or_dir, num_labels=None, label_names=None, seed=0):
         num_labels = num_labels or len(label_names)
     if num_labels is not None:
         kwargs["num_labels"] = num_labels
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return _load(name_or_dir, **kwargs)[0].eval()
+    return _load(name_or_dir, seed, **kwargs)[0].eval()
 
 
 def _labels(names):
@@ -156,18 +154,20 @@ def _labels(names):
     }
 
 
-def _load(name_or_dir, **kwargs):
-    """Load a classifier, and say which weights the files did and did not give."""
+def _load(name_or_dir, seed=0, **kwargs):
+    """Load a classifier, what its files lack drawn by the seed; and say what that was."""
     try:
-        return AutoModelForSequenceClassification.from_pretrained(
-            locate_model(name_or_dir),
-            dtype=torch.float32,
-            attn_implementation="eager",
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **kwargs,
-        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return AutoModelForSequenceClassification.from_pretrained(
+                locate_model(name_or_dir),
+                dtype=torch.float32,
+                attn_implementation="eager",
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **kwargs,
+            )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SfusionError(f"model {str(name_or_dir)!r} cannot be loaded: {reason}") from error
@@ -185,7 +185,8 @@ def load_classifier(name_or_dir):
     -------
     tuple of (transformers.PreTrainedModel, bool)
         The model as :func:`load_model` gives it, and whether its files hold a head. Without one
-        the model's is drawn at random: see :func:`with_new_head`.
+        the model's is drawn, as is a pooler that they lack, the same every time: see
+        :func:`with_new_head`.
 
     Raises
     ------

@@ -20,6 +20,7 @@ from sfusion.models import (
     embedding_parameters,
     fingerprint,
     layer_stack,
+    load_classifier,
     load_tokenizer,
     locate_model,
     size,
@@ -258,6 +259,19 @@ def test_the_seed_draws_the_head_and_nothing_else(directory):
     differing = {name for name in one if not torch.equal(one[name], other[name])}
     assert "classifier.weight" in differing
     assert not any(name.startswith("bert.e") for name in differing)
+
+
+def test_a_pooler_that_the_files_lack_is_the_same_every_time(directory):
+    weights = load_file(directory / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if "pooler" not in name}
+    save_file(kept, directory / "model.safetensors", metadata={"format": "pt"})
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    one, tuned = load_classifier(directory)
+    assert not tuned and len(kept) < len(weights)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(6)
+    assert _equal(_states(load_classifier(directory)[0]), _states(one))
 
 
 def test_a_saved_head_is_kept_where_it_fits(model, tmp_path):
