@@ -30,7 +30,7 @@ from sfusion.models import (
 )
 from sfusion.nodes import fixed_threads
 from sfusion.parallel import cores, progress
-from sfusion.runs import SCHEMA, RecordStore
+from sfusion.runs import SCHEMA, RecordStore, versions
 from sfusion.sources import order_labels
 from sfusion.strategies import DEFAULT_STRATEGY, STRATEGIES
 from sfusion.tasks import Task, encode
@@ -176,7 +176,7 @@ def compress(
         "threads": threads,
         "precision": resolve_precision("auto", device),
         "device": device,
-        "torch": torch.__version__.split("+")[0],
+        "versions": versions(),
     }
     work = out.parent / f".{out.name}.sfusion"
     with _writing(out, work), fixed_threads(threads), progress(1, "compress", quiet) as bar:

@@ -37,6 +37,8 @@ TOKENIZER_FILES = (
     *("tokenizer.json", "vocab.txt", "tokenizer.model", "spiece.model", "vocab.json"),
     *("sentencepiece.bpe.model", "spm.model", "merges.txt"),
 )
+# What else decides how texts become tokens.
+TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 # The form of these models' layers that `size` counts in closed form.
 CLOSED_FORM = ("bert", "roberta", "xlm-roberta")
 
@@ -253,7 +255,8 @@ def fingerprint(name_or_dir):
         SHA-256, hexadecimal, over ``config.json``, every safetensors file and the tokenizer.
     """
     directory = locate_model(name_or_dir)
-    files = [directory / name for name in ("config.json", *TOKENIZER_FILES)]
+    names = ("config.json", *TOKENIZER_FILES, *TOKENIZER_SETTINGS)
+    files = [directory / name for name in names]
     files = [*(f for f in files if f.is_file()), *sorted(directory.glob("*.safetensors"))]
     return _fingerprint(tuple((file, *_stamp(file)) for file in files))
 

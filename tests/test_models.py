@@ -366,7 +366,15 @@ def _change_vocabulary(folder):
     (folder / "tokenizer.json").write_text(content.replace("river", "delta"))
 
 
-@pytest.mark.parametrize("change", [_change_weight, _change_config, _change_vocabulary])
+def _change_casing(folder):
+    file = folder / "tokenizer_config.json"
+    content = json.loads(file.read_text()) if file.is_file() else {}
+    file.write_text(json.dumps({**content, "do_lower_case": not content.get("do_lower_case")}))
+
+
+@pytest.mark.parametrize(
+    "change", [_change_weight, _change_config, _change_vocabulary, _change_casing]
+)
 def test_fingerprint_changes_with_what_decides_the_result(change, directory, tmp_path):
     copy = shutil.copytree(directory, tmp_path / "copy")
     change(copy)
