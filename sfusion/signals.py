@@ -143,14 +143,17 @@ def mutual_information(values, target, neighbours=3):
     columns, inverse = values[kept].T, inverse[kept]
     size = counts[inverse]
     near = np.minimum(neighbours, size - 1)
-    distance = np.abs(columns[:, :, None] - columns[:, None, :])
     same = inverse[:, None] == inverse[None, :]
-    # Position 0 of the sorted distances within a class is the sample itself.
-    ranked = np.sort(np.where(same, distance, np.inf), axis=2)[:, :, : neighbours + 1]
-    radius = ranked[:, np.arange(len(near)), near]
-    # Closed balls without the sample itself: copies of a text may lie at distance 0.
-    within = distance <= radius[:, :, None]
-    everyone, alike = within.sum(2) - 1, (within & same).sum(2) - 1
+    counted = []
+    for column in columns:  # one at a time: all pairs of all columns are too many to hold
+        distance = np.abs(column[:, None] - column[None, :])
+        # Position 0 of the sorted distances within a class is the sample itself.
+        ranked = np.sort(np.where(same, distance, np.inf), axis=1)[:, : neighbours + 1]
+        within = distance <= ranked[np.arange(len(near)), near][:, None]
+        # Closed balls without the sample itself: copies of a text may lie at distance 0.
+        counted.append([within.sum(1) - 1, (within & same).sum(1) - 1])
+    # Laid out as the values are: sums of another order would round otherwise.
+    everyone, alike = np.stack(counted, axis=2).transpose(0, 2, 1)
     constant = digamma(len(size)) - digamma(size).mean()
     return np.maximum(0.0, constant + (digamma(alike) - digamma(everyone)).mean(1))
 

@@ -5,6 +5,7 @@ import dataclasses
 import gc
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pandas as pd
@@ -26,7 +27,7 @@ from transformers.models.bert import modeling_bert
 from sfusion.errors import SfusionError
 from sfusion.models import remove_layers
 from sfusion.probe import extract_signals
-from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS
+from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS, mutual_information
 from sfusion.tasks import Encoded, Task
 
 GROUPS = ["activation"] * 3 + ["mutual information"] * 2 + ["gradient"] * 3
@@ -107,6 +108,15 @@ def test_reference_estimator_is_sklearns(n, classes, copies):
     # by up to 0.1 nats, so there the reference alone is the judge.
     assert ross_mi(x, y) == pytest.approx(theirs, abs=1e-10)
     assert theirs > 0.05
+
+
+def test_the_estimator_holds_the_pairs_of_one_column_at_a_time():
+    values = np.random.default_rng(0).normal(size=(400, 8))
+    tracemalloc.start()
+    mutual_information(values, np.arange(400) % 3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * values.shape[0] ** 2 * values.shape[1]  # bytes of all pairs of all columns
 
 
 def test_reference_components_are_sklearns():
