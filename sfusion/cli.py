@@ -1,7 +1,6 @@
 """The command line: ``python -m sfusion``. Bad input ends with one line and exit code 2."""
 
 import argparse
-import dataclasses
 import sys
 import warnings
 from pathlib import Path
@@ -73,37 +72,33 @@ def _compare(arguments):
 
 
 def _signals(arguments):
-    import torch
-
-    from sfusion.files import load_file
-    from sfusion.models import load_model, load_tokenizer
+    from sfusion.compression import fit_tokens, load_source
+    from sfusion.files import read_rows
+    from sfusion.models import load_tokenizer
     from sfusion.probe import extract_signals
+    from sfusion.tasks import encode
 
-    data, label_names = load_file(
-        arguments.data,
-        load_tokenizer(arguments.model),
-        text_column=arguments.text_column,
-        label_column=arguments.label_column,
-        max_length=arguments.max_length,
+    rows = read_rows(arguments.data, arguments.text_column, arguments.label_column)
+    model, _, numbers = load_source(
+        arguments.model, rows, _listed(arguments.labels), arguments.new_head, arguments.seed
     )
-    model = load_model(arguments.model, num_labels=len(label_names), seed=arguments.seed)
-    own = {name: number for number, name in model.config.id2label.items()}
-    if set(own) == set(label_names):  # a model that was fine-tuned on these labels numbers them
-        numbers = torch.tensor([own[name] for name in label_names])
-        data = dataclasses.replace(data, labels=numbers[data.labels])
-    positions = getattr(model.config, "max_position_embeddings", arguments.max_length)
-    if arguments.max_length > positions:
-        raise SfusionError(f"--max-length {arguments.max_length}: the model has {positions}")
+    frame = rows.frame
+    tokenizer, texts = load_tokenizer(arguments.model), frame["text"].tolist()
+    max_length = fit_tokens(tokenizer, model.config, texts, arguments.max_length)
+    data = encode(texts, frame["label"].map(numbers).tolist(), tokenizer, max_length)
     print(extract_signals(model, data).to_csv(float_format="%.6g"), end="")
     return 0
+
+
+def _listed(labels):
+    return None if labels is None else labels.split(",")
 
 
 def _compress(arguments):
     from sfusion.compression import compress
 
     options = {key: value for key, value in vars(arguments).items() if key not in OWN}
-    if options["labels"] is not None:
-        options["labels"] = options["labels"].split(",")
+    options["labels"] = _listed(options["labels"])
     result = compress(**options)
     print(result)
     print(f"written to {result.directory}")
@@ -118,6 +113,12 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message):
         raise SfusionError(f"{message}; see {self.prog} --help")
+
+
+def _add_head(command):
+    command.add_argument("--labels", help="the data's labels in the model's order, with commas")
+    command.add_argument("--new-head", action="store_true", help="in place of the model's own")
+    command.add_argument("--seed", type=int, default=0, help="of a new head, and of what is drawn")
 
 
 def _parser():
@@ -142,7 +143,7 @@ def _parser():
     command.add_argument("--text-column", default="text")
     command.add_argument("--label-column", default="label")
     command.add_argument("--max-length", type=int, default=32)
-    command.add_argument("--seed", type=int, default=0, help="of a head that is missing")
+    _add_head(command)
     command.set_defaults(function=_signals)
     command = commands.add_parser("compress", help="make your own classifier smaller")
     command.add_argument("--model", required=True, help="name or directory")
@@ -162,13 +163,11 @@ def _parser():
     command.add_argument("--distill", action=argparse.BooleanOptionalAction, default=True)
     command.add_argument("--onnx", action="store_true", help="also write model.onnx")
     command.add_argument("--int8", action="store_true", help="also write model.int8.onnx")
-    command.add_argument("--labels", help="the data's labels in the model's order, with commas")
-    command.add_argument("--new-head", action="store_true", help="train a new head")
+    _add_head(command)
     command.add_argument("--max-length", type=int, metavar="TOKENS")
     command.add_argument("--learning-rate", type=float)
     command.add_argument("--effort", type=float, default=1.0, help="factor of training samples")
     command.add_argument("--threads", type=int, help="by default all cores")
-    command.add_argument("--seed", type=int, default=0)
     command.add_argument("--out", required=True, type=Path, help="directory to make")
     command.set_defaults(function=_compress)
     return parser

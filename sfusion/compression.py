@@ -145,7 +145,7 @@ def compress(
     """
     started = time.perf_counter(), time.process_time()
     out = Path(os.path.abspath(out))  # "." has no name of its own
-    _check_options(out, keep, max_drop, strategy, labels, seed)
+    _check_options(out, keep, max_drop, strategy, seed)
     for name, value in (("effort", effort), ("learning_rate", learning_rate), ("threads", threads)):
         if value is not None and not 0 < value < float("inf"):
             raise SfusionError(f"{name} {value}: give a positive number")
@@ -157,7 +157,7 @@ def compress(
     limit = max(stage.samples for stage in stages.values())
     split = files.split_rows(train, test, seed=seed, limit=limit)
     place = locate_model(model)
-    source, tuned, numbers = _source(place, train, labels, new_head, seed)
+    source, tuned, numbers = load_source(place, train, labels, new_head, seed)
     depth, lowest = len(layer_stack(source)), max(1, len(architecture_of(source.config).fixed))
     if keep is not None and not lowest <= keep < depth:
         raise SfusionError(f"cannot keep {keep} layers: give {lowest} to {depth - 1}")
@@ -227,7 +227,7 @@ def compress(
     return CompressionResult(out, built, curve)
 
 
-def _check_options(out, keep, max_drop, strategy, labels, seed):
+def _check_options(out, keep, max_drop, strategy, seed):
     """Refuse before anything is read what can be refused."""
     if strategy not in STRATEGIES:
         raise SfusionError(
@@ -241,8 +241,6 @@ def _check_options(out, keep, max_drop, strategy, labels, seed):
         raise SfusionError(f"cannot keep {keep} layers: keep at least one")
     if seed < 0:
         raise SfusionError(f"seed {seed}: give 0 or more")
-    if labels is not None and len(set(labels)) < len(labels):
-        raise SfusionError(f"labels {', '.join(map(str, labels))}: name each once")
     if out.is_symlink():
         raise SfusionError(f"{out} is a link: give the directory itself")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -253,8 +251,30 @@ def _check_options(out, keep, max_drop, strategy, labels, seed):
         raise SfusionError(f"{out.parent} cannot be written: choose another directory")
 
 
-def _source(name, train, labels, new_head, seed):
-    """Load the model, and settle its labels: also whether it is tuned, and their numbers."""
+def load_source(name, train, labels=None, new_head=False, seed=0):
+    """Load a model for labelled texts, and settle which label is which of its classes.
+
+    Parameters
+    ----------
+    name : str or Path
+        As in :func:`sfusion.models.locate_model`.
+    train : Rows
+        The texts.
+    labels, new_head, seed
+        See :func:`compress`.
+
+    Returns
+    -------
+    tuple of (transformers.PreTrainedModel, bool, dict of str to int)
+        The model, whether it was fine-tuned on these labels, and their class numbers.
+
+    Raises
+    ------
+    SfusionError
+        When the model cannot be loaded, or its labels are not those of the texts.
+    """
+    if labels is not None and len(set(labels)) < len(labels):
+        raise SfusionError(f"labels {', '.join(map(str, labels))}: name each once")
     model, tuned = load_classifier(name)
     found = sorted(set(train.frame["label"]))
     if tuned and not new_head:
@@ -272,16 +292,40 @@ def _source(name, train, labels, new_head, seed):
     return head, False, {label: names.index(label) for label in found}
 
 
-def _task(split, numbers, config, tokenizer, max_length):
-    """Tokenise the splits, with as many tokens as the texts need and the model can take."""
+def fit_tokens(tokenizer, config, texts, max_length=None):
+    """Settle how many tokens a text has: what the texts need and the model can take.
+
+    Parameters
+    ----------
+    tokenizer, config
+        See :func:`sfusion.report.ready_tokenizer`, which changes both.
+    texts : sequence of str
+    max_length : int, optional
+        See :func:`compress`.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    SfusionError
+        When the model takes no texts of that length, or not this tokenizer's.
+    """
     report.ready_tokenizer(tokenizer, config)
     limit = min(token_limit(config) or tokenizer.model_max_length, tokenizer.model_max_length)
     if max_length is None:
-        counts = [len(ids) for ids in tokenizer(split["train"]["text"].tolist())["input_ids"]]
+        counts = [len(ids) for ids in tokenizer(texts)["input_ids"]]
         enough = int(pd.Series(counts).quantile(0.95, interpolation="higher"))
         max_length = min(-(-max(enough, 8) // 8) * 8, LONGEST, limit)
     if not 3 <= max_length <= limit:
         raise SfusionError(f"max_length {max_length}: the model takes 3 to {limit} tokens")
+    return max_length
+
+
+def _task(split, numbers, config, tokenizer, max_length):
+    """Tokenise the splits."""
+    max_length = fit_tokens(tokenizer, config, split["train"]["text"].tolist(), max_length)
     encoded = {
         name: encode(
             part["text"].tolist(),

@@ -1,4 +1,4 @@
-"""The user's own labelled texts: read strictly, split, tokenised."""
+"""The user's own labelled texts: read strictly, split, labels matched."""
 
 import functools
 import numbers
@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 from sfusion.errors import SfusionError
 from sfusion.sources import class_names, first_line, order_labels
 from sfusion.splitting import draw, hold_out
-from sfusion.tasks import Encoded, check_tokenizer, encode
 
 # Held out for testing where there is no test file, and of what is left, for validation.
 TEST_SHARE, VALIDATION_SHARE, VALIDATION_LIMIT = 0.2, 0.2, 2000
@@ -155,44 +154,6 @@ def read_rows(source, text_column="text", label_column="label"):
         labels.append(label)
     frame = pd.DataFrame({"text": texts, "label": labels}, dtype=object)
     return Rows(frame, tuple(names or ()), where)
-
-
-def load_file(
-    path: str | Path,
-    tokenizer="minilm-l6",
-    *,
-    text_column: str = "text",
-    label_column: str = "label",
-    max_length: int = 32,
-) -> tuple[Encoded, tuple[str, ...]]:
-    """Load one labelled file, tokenised, rows in their order.
-
-    Parameters
-    ----------
-    path : str or Path
-        See :func:`read_rows`.
-    tokenizer : transformers tokenizer, str or Path
-        A tokenizer, or the model whose tokenizer to use.
-    text_column, label_column : str
-        Columns.
-    max_length : int
-        Tokens a text, by truncation or padding.
-
-    Returns
-    -------
-    Encoded, tuple of str
-        The texts and the class names, in the order of the class numbers.
-
-    Raises
-    ------
-    SfusionError
-        As :func:`read_rows`, and if there are fewer than 2 classes.
-    """
-    rows = read_rows(path, text_column, label_column)
-    label_names = order_labels(rows.names, [rows.frame], rows.where)
-    labels = [label_names.index(label) for label in rows.frame["label"]]
-    texts = rows.frame["text"].tolist()
-    return encode(texts, labels, *check_tokenizer(tokenizer, max_length)), label_names
 
 
 def split_rows(train: Rows, test: Rows | None, *, seed: int, limit: int):

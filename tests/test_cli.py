@@ -15,6 +15,7 @@ import pytest
 import tiny
 import torch
 import yaml
+from transformers import RobertaConfig, RobertaModel
 
 from sfusion import SIGNALS, SfusionError, artefacts, cli, load_model, load_profile, load_results
 from sfusion import results as results_module
@@ -198,6 +199,31 @@ def test_signals_keep_the_order_of_labels_of_a_model_that_has_them(model, data, 
     pd.testing.assert_frame_equal(one, other, rtol=1e-3)
 
 
+def test_signals_settle_labels_as_compress_does(model, data, refused, capsys, tmp_path):
+    tuned = load_model(model, label_names=["bad", "fair", "good"])
+    tuned.save_pretrained(tmp_path / "tuned")
+    load_tokenizer(model).save_pretrained(tmp_path / "tuned")
+    signals = ["signals", "--model", tmp_path / "tuned", "--data", data]
+    assert "the model's classes are 'bad', 'fair', 'good'" in refused(*signals)
+    assert "class 0, class 0: name each once" in refused(*signals, "--labels", "class 0,class 0")
+    frame = pd.read_csv(data)
+    frame[frame["label"] != "class 1"].to_csv(data)  # not all of the model's classes
+    for options in (["--labels", "class 0,class 1,class 2"], ["--new-head", "--seed", 2**64]):
+        assert cli.main([str(argument) for argument in (*signals, *options)]) == 0
+    assert len(set(capsys.readouterr().out.splitlines())) == 7
+
+
+def test_signals_of_a_tokenizer_that_pads_with_nothing(model, data, capsys, tmp_path):
+    shutil.copytree(model, tmp_path / "model")
+    tokenizer = load_tokenizer(model)
+    tokenizer.pad_token = None
+    tokenizer.save_pretrained(tmp_path / "model")
+    for folder in (model, tmp_path / "model"):
+        assert cli.main(["signals", "--model", str(folder), "--data", str(data)]) == 0
+    first, second = capsys.readouterr().out.split("layer,")[1:]
+    assert first == second
+
+
 def test_signals_of_bad_input_are_one_line(refused, model, data, tmp_path):
     signals = ["signals", "--model", model, "--data"]
     assert "nothing.csv" in refused(*signals, tmp_path / "nothing.csv")
@@ -216,6 +242,17 @@ def test_more_tokens_than_the_model_has_positions_are_one_line(tokens, refused, 
     # The tiny model has 32 positions; its tokenizer, as many do, does not say so.
     line = refused("signals", "--model", model, "--data", data, "--max-length", tokens)
     assert str(tokens) in line
+
+
+def test_positions_that_a_model_spares_are_no_tokens(refused, model, data, tmp_path):
+    config = RobertaConfig(
+        vocab_size=45, hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
+        intermediate_size=24, max_position_embeddings=16, pad_token_id=0,
+    )  # fmt: skip
+    RobertaModel(config).save_pretrained(tmp_path / "model")
+    load_tokenizer(model).save_pretrained(tmp_path / "model")
+    signals = ["signals", "--model", tmp_path / "model", "--data", data, "--max-length", 16]
+    assert "max_length 16: the model takes 3 to 14 tokens" in refused(*signals)
 
 
 def _committed(folder, profile, change=0.0):

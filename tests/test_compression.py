@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 import sfusion as sf
-from sfusion import SfusionError, artefacts, card, cli, files, report, tasks
+from sfusion import SfusionError, artefacts, card, cli, report, tasks
 from sfusion.descent import Descent, recipes
 from sfusion.fusion import SHIPPED_ROWS
 from sfusion.measure import accuracy_interval, paired_change
@@ -125,13 +125,15 @@ def test_a_tuned_model_is_kept_with_its_own_order_of_labels(result, given):
     config = json.loads((result.directory / "config.json").read_text())
     assert config["id2label"] == {"0": "songs", "1": "boats", "2": "works"}
     plain = sf.load_model(given / "tuned")
-    data, names = files.load_file(
-        given / "test.csv", given / "tuned", text_column="words", label_column="kind",
-        max_length=result.report["data"]["max_length"],
-    )  # fmt: skip
-    own = torch.tensor([plain.config.label2id[name] for name in names])[data.labels]
+    frame = pd.read_csv(given / "test.csv")
+    data = tasks.encode(
+        frame["words"].tolist(),
+        frame["kind"].map(plain.config.label2id).tolist(),
+        load_tokenizer(given / "tuned"),
+        result.report["data"]["max_length"],
+    )
     with torch.no_grad():
-        right = plain(data.input_ids, data.attention_mask).logits.argmax(-1) == own
+        right = plain(data.input_ids, data.attention_mask).logits.argmax(-1) == data.labels
     assert result.report["before"]["correct"] == int(right.sum())
     assert result.report["before"]["accuracy"] > 0.8, "the tiny model has learnt nothing"
 
