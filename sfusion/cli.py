@@ -10,9 +10,11 @@ from sfusion.analysis import open_results
 from sfusion.artefacts import NOTEBOOKS
 from sfusion.errors import SfusionError
 from sfusion.parallel import pool, progress
-from sfusion.profiles import ROOT, load_profile
+from sfusion.profiles import ROOT, Sizes, load_profile
 from sfusion.results import BUILD, COMMITTED, load_results
 from sfusion.strategies import DEFAULT_STRATEGY
+
+PROBE = Sizes.model_fields["probe"].default  # the signals compare all pairs of texts
 
 
 def _folders(profile, mode):
@@ -76,13 +78,15 @@ def _signals(arguments):
     from sfusion.files import read_rows
     from sfusion.models import load_tokenizer
     from sfusion.probe import extract_signals
+    from sfusion.splitting import draw
     from sfusion.tasks import encode
 
     rows = read_rows(arguments.data, arguments.text_column, arguments.label_column)
     model, _, numbers = load_source(
         arguments.model, rows, _listed(arguments.labels), arguments.new_head, arguments.seed
     )
-    frame = rows.frame
+    frame, salt = rows.frame, f"probe {arguments.seed}"
+    frame = frame.iloc[sorted(draw(frame["label"].tolist(), frame["text"].tolist(), PROBE, salt))]
     tokenizer, texts = load_tokenizer(arguments.model), frame["text"].tolist()
     max_length = fit_tokens(tokenizer, model.config, texts, arguments.max_length)
     data = encode(texts, frame["label"].map(numbers).tolist(), tokenizer, max_length)
@@ -139,7 +143,11 @@ def _parser():
             )
     command = commands.add_parser("signals", help="print the twelve signals of a model as CSV")
     command.add_argument("--model", required=True, help="name or directory")
-    command.add_argument("--data", required=True, type=Path, help="CSV, JSONL or Parquet")
+    command.add_argument(
+        "--data", required=True, type=Path,
+        help=f"CSV, JSONL or Parquet; of more than {PROBE} texts so many are drawn, classes in "
+        "proportion",
+    )  # fmt: skip
     command.add_argument("--text-column", default="text")
     command.add_argument("--label-column", default="label")
     command.add_argument("--max-length", type=int, default=32)

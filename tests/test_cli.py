@@ -224,6 +224,21 @@ def test_signals_of_a_tokenizer_that_pads_with_nothing(model, data, capsys, tmp_
     assert first == second
 
 
+def test_signals_of_a_large_file_are_those_of_a_probe(model, data, monkeypatch):
+    texts, labels = tiny.sentences(1200, 3, seed=6)
+    texts = [f"{text} {number}" for number, text in enumerate(texts)]
+    pd.DataFrame({"text": texts, "label": labels}).to_csv(data)
+    read = []
+
+    def extract(_, probe):
+        read.append(probe)
+        return pd.DataFrame()
+
+    monkeypatch.setattr("sfusion.probe.extract_signals", extract)
+    assert cli.main(["signals", "--model", str(model), "--data", str(data)]) == 0
+    assert sorted(read[0].labels.bincount().tolist()) == [42, 43, 43]
+
+
 def test_signals_of_bad_input_are_one_line(refused, model, data, tmp_path):
     signals = ["signals", "--model", model, "--data"]
     assert "nothing.csv" in refused(*signals, tmp_path / "nothing.csv")
