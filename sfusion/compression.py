@@ -205,7 +205,10 @@ def compress(
             "data": {"classes": list(task.label_names), "fingerprint": task.fingerprint,
                      "held_out_test": test is None, "max_length": base["max_length"],
                      **{name: len(part) for name, part in split.items()}},
-            "machine": {key: base[key] for key in ("threads", "precision", "device", "torch")},
+            "machine": {
+                **{key: base[key] for key in ("threads", "precision", "device")},
+                "torch": base["versions"]["torch"],
+            },
             "effort": effort,
             "seed": seed,
         }  # fmt: skip
