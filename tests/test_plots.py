@@ -66,9 +66,6 @@ def _node(task, seed, order, layers):
     }
 
 
-SIZES = {"probe": 128, "validation": 500, "test": 1000}
-
-
 def make_results(tasks, seeds, layers=6, draws=5):
     """Fabricate what a study finds, with every strategy and every depth."""
     nodes, signals, visits, arms = {}, [], [], []
@@ -102,12 +99,13 @@ def make_results(tasks, seeds, layers=6, draws=5):
                         node = _node(task, seed, gone, layers)
                         nodes[task, seed, node["path"]] = node
     pool = [
-        {"task": task, "seed": seed, "classes": 4, "floor_accuracy": _rng(task).uniform(0.4, 0.6)}
+        {"task": task, "seed": seed, "classes": 4, "validation": 500, "test": 1000}
+        | {"floor_accuracy": _rng(task).uniform(0.4, 0.6)}
         for task in tasks
         for seed in range(seeds)
     ]
     frames = map(pd.DataFrame, (pool, list(nodes.values()), signals, visits, arms))
-    searched = {"subsets": tasks[:1], "recovery": {"samples": 640}, "sizes": SIZES}
+    searched = {"subsets": tasks[:1], "recovery": {"samples": 640}, "sizes": {"probe": 128}}
     return Results(*frames, manifest={"profile": searched})
 
 
