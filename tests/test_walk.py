@@ -22,6 +22,7 @@ from sfusion.models import layer_stack
 from sfusion.nodes import (
     Unit,
     compute_node,
+    fixed_threads,
     grow,
     node_spec,
     path_name,
@@ -171,6 +172,14 @@ def test_choices_follow_from_the_signals_of_the_node(together, unit):
             assert _path(table[label, removed + 1]) == (*path, left[values.index(worst)])
 
 
+@pytest.fixture
+def threads_of_a_run(unit):
+    """Fix what else rounds differently when nothing around the tests sets it."""
+    with fixed_threads(unit.profile.threads):
+        yield
+
+
+@pytest.mark.usefixtures("threads_of_a_run")
 @pytest.mark.parametrize("path", [(), (2,), (1, 3), (3, 0, 2)])
 def test_a_node_is_its_parent_without_the_layer_and_fine_tuned(path, unit, tmp_path):
     task, profile = unit_task(unit), unit.profile
