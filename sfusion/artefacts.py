@@ -11,7 +11,7 @@ from sfusion.claims import CLAIMS, scoreboard
 from sfusion.contrasts import BEST_SINGLE, CONTRASTS, SCRUTINY, contrasts
 from sfusion.errors import SfusionError
 from sfusion.fusion import READS, SHIPPED_ROWS, training_table
-from sfusion.guidance import choosing_blocks, compression_block, signed_interval
+from sfusion.guidance import choosing_blocks, compression_block, signed_interval, study_size
 from sfusion.profiles import ROOT
 from sfusion.results import COMMITTED, load_report, load_results
 from sfusion.runs import write_atomically
@@ -232,7 +232,7 @@ def _answer(results):
         "position-transfer": "one that reads a layer's position and no signal",
     }
     times = ledger(results, analysis.curves(results))["times"]
-    tasks, seeds = results.tasks["task"].nunique(), results.tasks["seed"].nunique()
+    seeds = results.tasks["seed"].nunique()
     top = table.loc[CONTRASTS["top"].title]
     top = 100 * top[["difference", "low", "high"]].astype(float)
     deepest = max(name for name in top.index if name.startswith("removed_"))
@@ -243,7 +243,7 @@ def _answer(results):
     }
     hidden = [f"{signed_interval(*top.loc[name])} {where}" for where, name in measures.items()]
     return (
-        f"> On {tasks} tasks, {seeds} seed{'s' * (seeds > 1)} each, a random forest that fuses the "
+        f"> On {study_size(results)}, a random forest that fuses the "
         f"twelve signals {_against(rows, others)}. "
         f"Trying out the removals that it learns from makes it cost {times['random-forest']:.1f} "
         "times the fine-tuning of one way down; a forest that learned on the other tasks alone "

@@ -391,7 +391,8 @@ def scoreboard(results):
     ahead = bootstrap(pair, _share_above, tasks=False)
     difference = pair["random-forest"] - pair["linear-regression"]
     mean, low, high = (100 * number for number in bootstrap(difference))
-    note = f"behind on {(task_means(difference) < -TIE).sum()} of {len(task_means(difference))}"
+    means = task_means(difference)
+    note = f"behind on {(means < -TIE).sum()} of {len(means)}"
     note += f"; mean difference {mean:+.2f} points [{low:+.2f}, {high:+.2f}]"
     rows["C6"] = (*ahead, 0.5, _judge_above(ahead, 0.5), note)
 

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -212,9 +211,9 @@ def compress(
             "effort": effort,
             "seed": seed,
         }  # fmt: skip
-        # Under a name of its own: a killed run may have left one.
-        output = Path(tempfile.mkdtemp(prefix="output-", dir=work))
-        output.chmod(0o755)
+        output = work / "output"
+        shutil.rmtree(output, ignore_errors=True)  # of a killed run
+        output.mkdir()
         built = report.build(
             output,
             {"before": descent.model(()), "after": final},

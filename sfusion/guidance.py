@@ -150,11 +150,31 @@ def _table(heads, rows):
     return "\n".join([*lines, *(f"| {' | '.join(map(str, row))} |" for row in rows)])
 
 
+def study_size(results):
+    """Say how many tasks and seeds a study has.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    str
+    """
+    tasks, seeds = results.tasks["task"].nunique(), results.tasks["seed"].nunique()
+    return f"{tasks} tasks, {seeds} seed{'s' * (seeds > 1)} each"
+
+
+def _difference(results, asked):
+    """Write the mean difference of a contrast over the depths, in points."""
+    row = contrasts(results, {"asked": asked}, ["area"]).iloc[0]
+    return signed_interval(*(100 * row[["difference", "low", "high"]].astype(float)))
+
+
 def _default(results):
     """Say what the default strategy gains over one that needs no signal, and at what price."""
     asked = SCRUTINY["position-transfer"]
-    row = contrasts(results, {"position": asked}, ["area"]).iloc[0]
-    points = signed_interval(*(100 * row[["difference", "low", "high"]].astype(float)))
+    points = _difference(results, asked)
     times = ledger(results, analysis.curves(results))["times"]
     return (
         f"The default is `{DEFAULT_STRATEGY}`. Against a forest of the same removals that reads a "
@@ -168,14 +188,11 @@ def _default(results):
 def _stand_in():
     """Say what the twelve-layer study has of the fusion against the place alone."""
     results = load_results(COMMITTED / STAND_IN)
-    row = contrasts(results, {"position": SCRUTINY["position"]}, ["area"]).iloc[0]
-    points = signed_interval(*(100 * row[["difference", "low", "high"]].astype(float)))
-    tasks, seeds = results.tasks["task"].nunique(), results.tasks["seed"].nunique()
+    points = _difference(results, SCRUTINY["position"])
     return (
-        f"On the stand-in with {results.nodes['layers'].max()} layers ({tasks} tasks, {seeds} "
-        f"seed{'s' * (seeds > 1)} each, [notebook 06](../notebooks/06_beyond_the_paper.ipynb)) a "
-        f"forest of the task's own removals makes {points} points against one that reads the "
-        "place alone."
+        f"On the stand-in with {results.nodes['layers'].max()} layers ({study_size(results)}, "
+        "[notebook 06](../notebooks/06_beyond_the_paper.ipynb)) a forest of the task's own "
+        f"removals makes {points} points against one that reads the place alone."
     )
 
 
@@ -193,12 +210,12 @@ def choosing_blocks(results):
     """
     depth, gains = cost_of_depth(results), gain_of_distillation(results)
     paired = strategies_ranked(results, NEW_DATASET)
-    tasks, seeds = results.tasks["task"].nunique(), results.tasks["seed"].nunique()
+    seeds = results.tasks["seed"].nunique()
     profile = results.manifest["profile"]
     return {
         "evidence": (
-            f"The numbers below come from the records of the profile `{profile['name']}`: {tasks} "
-            f"tasks, {seeds} seed{'s' * (seeds > 1)} each, the model "
+            f"The numbers below come from the records of the profile `{profile['name']}`: "
+            f"{study_size(results)}, the model "
             f"`{profile.get('model', 'by hand')}`. All are "
             "points of test accuracy, a mean over tasks and seeds with its 95% bootstrap interval "
             f"over {'both' if seeds > 1 else 'the tasks'}."

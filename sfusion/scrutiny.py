@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from sfusion.analysis import UNIT, best_single, bootstrap, protocols, wide
-from sfusion.contrasts import BEST_SINGLE
+from sfusion.analysis import UNIT, bootstrap
+from sfusion.contrasts import BEST_SINGLE, measured
 from sfusion.signals import MEASURES, SIGNALS
 from sfusion.strategies import IN_DATASET, STRATEGIES, lookup
 
@@ -134,10 +134,8 @@ def ledger(results, frame):
     """
     cost, depth = _costs(results), int(results.nodes["layers"].max())
     units = len(results.tasks)
-    table = protocols(frame)
-    area = 100 * wide(table, "area")
-    best = protocols(best_single(frame)).set_index(UNIT)["area"]
-    area[BEST_SINGLE] = 100 * best
+    area = 100 * measured(frame)["area"].unstack("name")
+    area = area[[name for name in (*STRATEGIES, BEST_SINGLE) if name in area]]
     fits = results.manifest.get("fit_seconds", {})
     down, probed = list(range(1, depth)), list(range(2, depth + 1))
     rows = {}
