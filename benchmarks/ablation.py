@@ -14,9 +14,9 @@ import pandas as pd
 from scipy.stats import ttest_1samp
 from summary import table
 
-from sfusion.models import remove_layers
-from sfusion.nodes import Unit, fixed_threads, unit_model, unit_task
-from sfusion.profiles import load_profile
+from sfusion.models.loading import remove_layers
+from sfusion.pruning.nodes import Unit, fixed_threads, unit_model, unit_task
+from sfusion.records.profiles import load_profile
 from sfusion.training import accuracies, default_device, derive_seed, fine_tune, resolve_precision
 
 VARIANTS = {

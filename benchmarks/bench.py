@@ -23,10 +23,10 @@ import pandas as pd
 import sweep
 from summary import summary
 
-from sfusion import artefacts
-from sfusion.parallel import pool
-from sfusion.results import BUILD
-from sfusion.runs import write_atomically
+from sfusion import notebooks as artefacts
+from sfusion.records.parallel import pool
+from sfusion.records.results import BUILD
+from sfusion.records.store import write_atomically
 
 
 def replay(quick=False):

@@ -1,6 +1,6 @@
 """What the profile `paper` would cost on one GPU and on many: an estimate, nothing is measured.
 
-Operations are counted in closed form (`sfusion.models.size`; a backward pass counts twice) and
+Operations are counted in closed form (`sfusion.models.loading.size`; a backward pass counts twice) and
 divided by a GPU's published dense bf16 rate times the share of it that is assumed to be reached.
 
 usage: python benchmarks/cost.py [--profile paper] [--rate 312] [--share 0.15] [--gpus 1 8 64]
@@ -12,9 +12,9 @@ import math
 import pandas as pd
 from transformers import AutoModelForSequenceClassification, BertConfig
 
-from sfusion.models import size
-from sfusion.profiles import load_profile
-from sfusion.strategies import STRATEGIES, expand
+from sfusion.models.loading import size
+from sfusion.pruning.strategies import STRATEGIES, expand
+from sfusion.records.profiles import load_profile
 
 # Dense bf16, 10^12 operations a second, from the makers' data sheets.
 PUBLISHED = {"A100": 312, "H100 SXM": 989}

@@ -21,12 +21,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from sfusion import nodes
-from sfusion.models import embedding_parameters
-from sfusion.nodes import Unit, compute_node, fixed_threads, unit_model, unit_task
-from sfusion.probe import extract_signals
-from sfusion.profiles import load_profile
-from sfusion.runs import RecordStore
+from sfusion.models.loading import embedding_parameters
+from sfusion.pruning import nodes
+from sfusion.pruning.nodes import Unit, compute_node, fixed_threads, unit_model, unit_task
+from sfusion.records.profiles import load_profile
+from sfusion.records.store import RecordStore
+from sfusion.signals.extraction import extract_signals
 from sfusion.training import default_device, fine_tune, lower, resolve_precision
 
 REPEATS = 5

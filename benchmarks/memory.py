@@ -19,7 +19,7 @@ GIB = 2**30
 STUDY = """
 import sys
 from pathlib import Path
-from sfusion.profiles import load_profile
+from sfusion.records.profiles import load_profile
 from sfusion.study import compute
 profile, folder, whole = load_profile(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "True"
 strategies = None

@@ -17,15 +17,15 @@ from plain_signals import PASSES
 from scipy.stats import t as student
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel
 
-from sfusion.models import load_model, locate_model, remove_layers
-from sfusion.nodes import Unit, fixed_threads, path_name, unit_model, unit_task
-from sfusion.parallel import jobs
-from sfusion.probe import extract_signals
-from sfusion.runs import RecordStore
+from sfusion.models.loading import load_model, locate_model, remove_layers
+from sfusion.pruning.nodes import Unit, fixed_threads, path_name, unit_model, unit_task
+from sfusion.pruning.walk import walk
+from sfusion.records.parallel import jobs
+from sfusion.records.store import RecordStore
 from sfusion.signals import SIGNALS
+from sfusion.signals.extraction import extract_signals
 from sfusion.study import compute
 from sfusion.training import accuracies, fine_tune
-from sfusion.walk import walk
 
 LABELS = [*SIGNALS, "random-0"]
 # Samples: a third of the embedded profile's, so that the plain script ends in minutes.
@@ -276,10 +276,10 @@ def growth(quick=False):
         fused = [*SIGNALS, "random", "linear-regression", "random-forest"]
         compute(unit.profile, Path(folder), upto="fusion", strategies=fused, quiet=True)
         results = compute(unit.profile, Path(folder), upto="fusion", strategies=fused, quiet=True)
-    nodes = results.nodes.set_index("path")[["training", "evaluation", "probing"]].sum(axis=1)
-    names = list(dict.fromkeys(results.visits["strategy"]))
+    nodes = results.nodes.set_index("path")[["training", "evaluation", "extraction"]].sum(axis=1)
+    names = list(dict.fromkeys(results.trajectories["strategy"]))
     for count in (1, 5, 13, 15):
-        chosen = results.visits[results.visits["strategy"].isin(names[:count])]
+        chosen = results.trajectories[results.trajectories["strategy"].isin(names[:count])]
         paths = chosen["path"].unique()
         found["strategies"][count] = {
             "nodes": len(paths),

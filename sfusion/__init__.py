@@ -2,46 +2,49 @@
 
 import importlib
 
+
+class SfusionError(Exception):
+    """Input or state that a person can put right; the message is one line and says how."""
+
+
 _EXPORTS = {
-    # name: module. Loaded on first use: a replay of the records needs neither torch nor models.
-    "CompressionResult": "compression",
+    # name: module that holds it; of a module itself, its room. Loaded on first use: a replay of
+    # the records needs neither torch nor transformers.
+    "CompressionResult": "compression.compress",
     "MEASURES": "signals",
     "SIGNALS": "signals",
-    "STRATEGIES": "strategies",
-    "SfusionError": "errors",
-    "TRANSFER": "strategies",
-    "analysis": None,
-    "claims": None,
-    "compress": "compression",
-    "contrasts": None,
-    "distill": "distillation",
-    "extract_signals": "probe",
+    "STRATEGIES": "pruning.strategies",
+    "TRANSFER": "pruning.strategies",
+    "claims": "analysis",
+    "compress": "compression.compress",
+    "costs": "analysis",
+    "distill": "pruning.distillation",
+    "extract_signals": "signals.extraction",
+    "figures": "analysis",
     "fine_tune": "training",
-    "fit_fusion": "fusion",
-    "fusion": None,
-    "guidance": None,
-    "load_model": "models",
-    "load_profile": "profiles",
-    "load_report": "results",
-    "load_results": "results",
-    "load_task": "tasks",
-    "open_results": "analysis",
-    "plots": None,
-    "remove_layers": "models",
-    "scrutiny": None,
-    "save_table": "artefacts",
-    "sweep": "analysis",
-    "training_table": "fusion",
+    "fit_fusion": "pruning.fusion",
+    "load_model": "models.loading",
+    "load_profile": "records.profiles",
+    "load_report": "records.results",
+    "load_results": "records.results",
+    "load_task": "data.tasks",
+    "open_results": "analysis.tables",
+    "remove_layers": "models.loading",
+    "save_table": "notebooks",
+    "statistics": "analysis",
+    "sweep": "analysis.tables",
+    "tables": "analysis",
+    "training_table": "pruning.fusion",
 }
 
-__all__ = sorted(_EXPORTS)
+__all__ = sorted([*_EXPORTS, "SfusionError"])
 
 
 def __getattr__(name):
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(f"{__name__}.{_EXPORTS[name] or name}")
-    value = getattr(module, name) if _EXPORTS[name] else module
+    room = importlib.import_module(f"{__name__}.{_EXPORTS[name]}")
+    value = getattr(room, name, None) or importlib.import_module(f"{room.__name__}.{name}")
     globals()[name] = value
     return value
 

@@ -5,14 +5,14 @@ import sys
 import warnings
 from pathlib import Path
 
-from sfusion import artefacts
-from sfusion.analysis import open_results
-from sfusion.artefacts import NOTEBOOKS
-from sfusion.errors import SfusionError
-from sfusion.parallel import pool, progress
-from sfusion.profiles import ROOT, Sizes, load_profile
-from sfusion.results import BUILD, COMMITTED, load_results
-from sfusion.strategies import DEFAULT_STRATEGY
+from sfusion import SfusionError
+from sfusion import notebooks as artefacts
+from sfusion.analysis.tables import open_results
+from sfusion.notebooks import NOTEBOOKS
+from sfusion.pruning.strategies import DEFAULT_STRATEGY
+from sfusion.records.parallel import pool, progress
+from sfusion.records.profiles import ROOT, Sizes, load_profile
+from sfusion.records.results import BUILD, COMMITTED, load_results
 
 PROBE = Sizes.model_fields["probe"].default  # the signals compare all pairs of texts
 
@@ -58,7 +58,7 @@ def _replay(arguments):
 
 
 def _compare(arguments):
-    from sfusion.compare import compare
+    from sfusion.records.comparison import compare
 
     profile = load_profile(arguments.profile)
     new = load_results(BUILD / profile.name / "results")
@@ -74,12 +74,12 @@ def _compare(arguments):
 
 
 def _signals(arguments):
-    from sfusion.compression import fit_tokens, load_source
-    from sfusion.files import read_rows
-    from sfusion.models import load_tokenizer
-    from sfusion.probe import extract_signals
-    from sfusion.splitting import draw
-    from sfusion.tasks import encode
+    from sfusion.compression.compress import fit_tokens, load_source
+    from sfusion.data.files import read_rows
+    from sfusion.data.splits import draw
+    from sfusion.data.tasks import encode
+    from sfusion.models.loading import load_tokenizer
+    from sfusion.signals.extraction import extract_signals
 
     rows = read_rows(arguments.data, arguments.text_column, arguments.label_column)
     model, _, numbers = load_source(
@@ -99,7 +99,7 @@ def _listed(labels):
 
 
 def _compress(arguments):
-    from sfusion.compression import compress
+    from sfusion.compression.compress import compress
 
     options = {key: value for key, value in vars(arguments).items() if key not in OWN}
     options["labels"] = _listed(options["labels"])

@@ -12,11 +12,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from sfusion.distillation import ARMS, compute_distillation, distillation_spec
-from sfusion.errors import SfusionError
-from sfusion.fusion import READS, fit_fusion, training_table
-from sfusion.models import layer_stack, load_tokenizer, remove_layers, size
-from sfusion.nodes import (
+from sfusion import SfusionError
+from sfusion.models.loading import layer_stack, load_tokenizer, remove_layers, size
+from sfusion.pruning.distillation import ARMS, compute_distillation, distillation_spec
+from sfusion.pruning.fusion import READS, fit_fusion, training_table
+from sfusion.pruning.nodes import (
     Unit,
     fixed_threads,
     node_spec,
@@ -25,19 +25,19 @@ from sfusion.nodes import (
     unit_model,
     unit_task,
 )
-from sfusion.parallel import dismiss, jobs, pool, progress
-from sfusion.profiles import ROOT
-from sfusion.results import STAGES, Results
-from sfusion.runs import RecordStore, content_key, versions
+from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, expand
+from sfusion.pruning.walk import greedy, subsets, walk
+from sfusion.records.parallel import dismiss, jobs, pool, progress
+from sfusion.records.profiles import ROOT
+from sfusion.records.results import STAGES, Results
+from sfusion.records.store import RecordStore, content_key, versions
 from sfusion.signals import MEASURES
-from sfusion.strategies import IN_DATASET, STRATEGIES, expand
 from sfusion.training import default_device, resolve_precision
-from sfusion.walk import greedy, subsets, walk
 
 DISTILLED_STRATEGY = "random-forest"  # the path that claim C3 speaks of
 TASK_COLUMNS = [
     *("task", "seed", "classes", "train", "validation", "test", "fingerprint", "source"),
-    *("majority_accuracy", "floor_accuracy"),
+    *("majority_accuracy", "tfidf_accuracy"),
 ]
 
 
@@ -78,7 +78,7 @@ def compute_task(unit, store):
         "fingerprint": task.fingerprint,
         "source": task.source,
         "majority_accuracy": float((task.test.labels == majority).double().mean()),
-        "floor_accuracy": float(accuracy),
+        "tfidf_accuracy": float(accuracy),
     }
     store.put(spec, record)
     return record
@@ -148,7 +148,7 @@ def _frames(units, records):
                 "test_accuracy": record["test_accuracy"],
                 "training": seconds["training"],
                 "evaluation": seconds["evaluation"],
-                "probing": seconds["signals"],
+                "extraction": seconds["signals"],
                 **cost[unit.task][len(left)],
             }
         )
@@ -211,7 +211,7 @@ def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
     strategies : iterable of str, optional
         Names in ``STRATEGIES``; by default all. Fusions learn from the walks of the others.
     quiet : bool, optional
-        See :func:`sfusion.parallel.progress`.
+        See :func:`sfusion.records.parallel.progress`.
 
     Returns
     -------
@@ -261,10 +261,25 @@ def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
                 taught.append(record)
                 bar.update()
     dismiss()
-    columns = ["task", "seed", "path", "removed", "arm", "validation_accuracy", "test_accuracy"]
+    columns = [
+        "task",
+        "seed",
+        "path",
+        "removed",
+        "condition",
+        "validation_accuracy",
+        "test_accuracy",
+    ]
     distillation = pd.DataFrame(
         [
-            {"task": u.task, "seed": u.seed, "path": path_name(p), "removed": len(p), "arm": a, **r}
+            {
+                "task": u.task,
+                "seed": u.seed,
+                "path": path_name(p),
+                "removed": len(p),
+                "condition": a,
+                **r,
+            }
             for (u, p, a), r in zip(calls, taught, strict=True)
         ],
         columns=columns,
@@ -276,7 +291,7 @@ def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
         ),
         nodes=nodes,
         signals=signals,
-        visits=visits,
+        trajectories=visits,
         distillation=distillation,
         manifest={
             "profile": profile.model_dump(mode="json"),

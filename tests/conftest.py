@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from sfusion.tasks import Encoded
+from sfusion.data.tasks import Encoded
 
 
 def _tiny_bert(num_layers=4, num_labels=3, seed=24, attention="eager"):

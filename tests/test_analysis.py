@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfusion import SIGNALS, STRATEGIES, SfusionError, sweep
-from sfusion.analysis import (
+from sfusion.analysis.tables import (
     DENOMINATORS,
     best_single,
     bootstrap,
@@ -74,7 +74,7 @@ def test_fusions_may_learn_from_walks_without_fusion_or_search():
 def test_curves_put_every_visit_beside_its_node():
     results = tiny.make_results(_score, tasks=("t",), seeds=(0, 1))
     frame = curves(results)
-    assert len(frame) == len(results.visits)
+    assert len(frame) == len(results.trajectories)
     for row in frame.itertuples():
         label = row.strategy if row.removed else None
         assert row.test_accuracy == _score(row.task, row.seed, label, row.removed)[1]
@@ -88,7 +88,7 @@ def test_curves_put_every_visit_beside_its_node():
 def test_a_visit_without_its_node_is_not_made_up():
     results = tiny.make_results(_score, tasks=("t",), seeds=(0,))
     lost = replace(results, nodes=results.nodes.head(-1))
-    assert len(curves(lost)) < len(results.visits)
+    assert len(curves(lost)) < len(results.trajectories)
     doubled = tiny.make_results(_score, tasks=("t",), seeds=(0,))
     doubled.nodes.loc[len(doubled.nodes)] = doubled.nodes.iloc[-1]
     with pytest.raises(ValueError, match="not a many-to-one merge"):
@@ -339,7 +339,7 @@ def test_distilled_puts_the_arms_beside_where_they_started():
         return 0.5, {"distilled": 0.7, "same-steps": 0.65, "original-same-steps": 0.95}[arm]
 
     results = tiny.make_results(_score, arm, tasks=("t",), seeds=(0,))
-    found = distilled(results).set_index(["removed", "arm"])
+    found = distilled(results).set_index(["removed", "condition"])
     forest = _score("t", 0, "random-forest", 1)[1]
     assert found["test_accuracy"].to_dict() == pytest.approx(
         {
@@ -357,7 +357,7 @@ def test_distilled_puts_the_arms_beside_where_they_started():
     assert found.loc[(2, "distilled"), "layers"] == tiny.WIDE - 2
     # The original is the unpruned model itself, not the one with more steps.
     ratios = size_ratios(distilled(results).rename(columns={"test_accuracy": "accuracy"}))
-    extra = ratios[ratios["arm"] == "original-same-steps"]["parameters_ratio"]
+    extra = ratios[ratios["condition"] == "original-same-steps"]["parameters_ratio"]
     assert extra.item() == pytest.approx(0.95 / 0.8)
 
 

@@ -14,9 +14,16 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 import sfusion as sf
-from sfusion import SfusionError, report
-from sfusion.architectures import ARCHITECTURES, architecture_of
-from sfusion.models import embedding_parameters, layer_stack, load_tokenizer, size, token_limit
+from sfusion import SfusionError
+from sfusion.compression import report
+from sfusion.models.architectures import ARCHITECTURES, architecture_of
+from sfusion.models.loading import (
+    embedding_parameters,
+    layer_stack,
+    load_tokenizer,
+    size,
+    token_limit,
+)
 from sfusion.signals import MEASURES
 
 COMMON = {"vocab_size": 60, "num_labels": 3, "pad_token_id": 0, "initializer_range": 0.2}

@@ -11,8 +11,8 @@ import pytest
 import tiny
 
 from sfusion import extract_signals, load_profile
-from sfusion.nodes import Unit
-from sfusion.profiles import ROOT
+from sfusion.pruning.nodes import Unit
+from sfusion.records.profiles import ROOT
 from sfusion.signals import SIGNALS
 
 sys.path.insert(0, str(ROOT / "benchmarks"))

@@ -6,8 +6,7 @@ import pytest
 import tiny
 
 from sfusion import SIGNALS, STRATEGIES
-from sfusion.analysis import curves, protocols
-from sfusion.claims import (
+from sfusion.analysis.claims import (
     CLAIMS,
     PAPER_STRATEGIES,
     _judge_above,
@@ -20,6 +19,7 @@ from sfusion.claims import (
     ratio_readings,
     scoreboard,
 )
+from sfusion.analysis.tables import curves, protocols
 
 TASKS = ("t", "u", "v")
 NAMES = list(SIGNALS)
@@ -231,7 +231,7 @@ def test_c3_says_what_the_teacher_adds_to_the_same_steps():
 
 
 @pytest.mark.parametrize(
-    ("arm", "share"), [(0.95, "1.00"), ({"t": 0.95, "u": 0.9, "v": 0.8}, "0.33")]
+    ("condition", "share"), [(0.95, "1.00"), ({"t": 0.95, "u": 0.9, "v": 0.8}, "0.33")]
 )
 def test_c3_holds_the_distilled_against_an_original_of_the_same_steps(arm, share):
     assert f"had the same steps too: {share} [{share}, {share}]" in _row("C3", arm=arm)["note"]
@@ -277,7 +277,7 @@ def _along(sign, costly=(FIRST, LAST)):
     results = _results()
     for label, pair in (FIRST, LAST):
         ways = {tiny.path_of(label, n): way for n, way in enumerate(pair, start=1)}
-        for frame in (results.nodes, results.visits):
+        for frame in (results.nodes, results.trajectories):
             frame["path"] = frame["path"].replace(ways)
     ways = [way for _, pair in costly for way in pair]
     early = results.nodes["path"].isin(ways)
@@ -336,7 +336,7 @@ def test_distillation_scores_choose_the_depth_on_validation():
         return {1: (0.6, 0.8), 2: (0.7, 0.75), 0: (0.5, 0.5)}[removed]
 
     results = tiny.make_results(lambda *_: (0.9, 0.9), arm, tasks=("t",), seeds=(0,))
-    row = distillation_scores(results).set_index("arm").loc["distilled"]
+    row = distillation_scores(results).set_index("condition").loc["distilled"]
     assert (row["paper"], row["honest"], row["original"]) == (0.8, 0.75, 0.9)
 
 

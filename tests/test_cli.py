@@ -17,10 +17,11 @@ import torch
 import yaml
 from transformers import RobertaConfig, RobertaModel
 
-from sfusion import SIGNALS, SfusionError, artefacts, cli, load_model, load_profile, load_results
-from sfusion import results as results_module
-from sfusion.models import load_tokenizer
-from sfusion.profiles import ROOT
+from sfusion import SIGNALS, SfusionError, cli, load_model, load_profile, load_results
+from sfusion import notebooks as artefacts
+from sfusion.models.loading import load_tokenizer
+from sfusion.records import results as results_module
+from sfusion.records.profiles import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -234,7 +235,7 @@ def test_signals_of_a_large_file_are_those_of_a_probe(model, data, monkeypatch):
         read.append(probe)
         return pd.DataFrame()
 
-    monkeypatch.setattr("sfusion.probe.extract_signals", extract)
+    monkeypatch.setattr("sfusion.signals.extraction.extract_signals", extract)
     assert cli.main(["signals", "--model", str(model), "--data", str(data)]) == 0
     assert sorted(read[0].labels.bincount().tolist()) == [42, 43, 43]
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import tiny
 
-from sfusion.compare import compare, same_kind
+from sfusion.records.comparison import compare, same_kind
 
 TASKS, SEEDS = ("t", "u", "v"), (0, 1, 2)
 
@@ -110,7 +110,7 @@ def test_one_changed_signal_fails_on_the_same_machine(old, new):
 
 def test_another_path_fails_on_the_same_machine(old, new):
     # The same accuracies by another way down: the removal order is a finding too.
-    for frame in (new.nodes, new.signals, new.visits, new.distillation):
+    for frame in (new.nodes, new.signals, new.trajectories, new.distillation):
         frame["path"] = frame["path"].str.replace(tiny.path_of("energy", 2), "38-39")
     assert not compare(new, old)["passed"].all()
 
@@ -199,7 +199,7 @@ def test_other_texts_fail(elsewhere, old, new):
 def test_a_missing_cell_fails(missing_in, elsewhere, old, new):
     less = new if missing_in == "new" else old
     fewer = {
-        "visits": less.visits[less.visits["strategy"] != "top-first"],
+        "visits": less.trajectories[less.trajectories["strategy"] != "top-first"],
         "distillation": less.distillation[less.distillation["removed"] != 2],
     }
     less = replace(less, **fewer)

@@ -14,14 +14,17 @@ import torch
 from safetensors.torch import load_file
 
 import sfusion as sf
-from sfusion import SfusionError, artefacts, card, cli, report, tasks
-from sfusion.descent import Descent, recipes
-from sfusion.fusion import SHIPPED_ROWS
-from sfusion.measure import accuracy_interval, paired_change
-from sfusion.models import load_tokenizer
-from sfusion.profiles import ROOT, Recipe
-from sfusion.results import COMMITTED
-from sfusion.runs import RecordStore
+from sfusion import SfusionError, cli
+from sfusion import notebooks as artefacts
+from sfusion.compression import card, report
+from sfusion.compression.measure import accuracy_interval, paired_change
+from sfusion.data import tasks
+from sfusion.models.loading import load_tokenizer
+from sfusion.pruning.descent import Descent, recipes
+from sfusion.pruning.fusion import SHIPPED_ROWS
+from sfusion.records.profiles import ROOT, Recipe
+from sfusion.records.results import COMMITTED
+from sfusion.records.store import RecordStore
 from sfusion.signals import MEASURES
 
 NAMES = ("boats", "works", "songs")
@@ -247,7 +250,7 @@ def test_without_a_target_there_is_a_curve_and_the_choice_is_quick(given, tmp_pa
     def train(*_, **__):
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("sfusion.descent.fine_tune", train)
+    monkeypatch.setattr("sfusion.pruning.descent.fine_tune", train)
     again = _compress(given, tmp_path / "out", strategy="weight-norm", distill=False, keep=3)
     assert again.report["after"]["layers"] == 3
     assert sorted(file.name for file in tmp_path.iterdir()) == ["curve", "out"]
@@ -265,7 +268,7 @@ def _descent(given, store, name, tuned=True):
 def test_the_original_is_trained_once_however_little_room_there_is(given, tmp_path, monkeypatch):
     trained, train = [], sf.fine_tune
     monkeypatch.setattr(
-        "sfusion.descent.fine_tune", lambda *a, **k: trained.append(1) or train(*a, **k)
+        "sfusion.pruning.descent.fine_tune", lambda *a, **k: trained.append(1) or train(*a, **k)
     )
     descent = _descent(given, RecordStore(tmp_path), "weight-norm", tuned=False)
     descent.model(())
@@ -296,7 +299,7 @@ def test_a_signal_that_is_not_there_is_one_line(given, tmp_path, monkeypatch):
     def blind(*_, **__):
         return pd.DataFrame({name: [float("nan")] * 4 for name in MEASURES})
 
-    monkeypatch.setattr("sfusion.descent.extract_signals", blind)
+    monkeypatch.setattr("sfusion.pruning.descent.extract_signals", blind)
     with pytest.raises(SfusionError, match="'attention-weight': a bert has no such signal"):
         _compress(given, tmp_path / "out", keep=3, strategy="attention-weight")
     # A fusion does without: what is not there tells no layers apart.
@@ -496,7 +499,7 @@ def test_stopped_while_writing_nothing_is_there_and_it_goes_on(given, tmp_path, 
         def stop(*_, **__):
             raise KeyboardInterrupt
 
-        patch.setattr("sfusion.report.latency", stop)
+        patch.setattr("sfusion.compression.report.latency", stop)
         with pytest.raises(KeyboardInterrupt):
             _compress(given, tmp_path / "out", keep=3)
     assert not (tmp_path / "out").exists()
@@ -508,13 +511,13 @@ def test_two_at_once_at_one_place_do_not_meet(given, tmp_path, monkeypatch):
     latency = report.latency
 
     def meanwhile(*arguments):
-        monkeypatch.setattr("sfusion.report.latency", latency)
+        monkeypatch.setattr("sfusion.compression.report.latency", latency)
         with pytest.raises(SfusionError, match="out is being made by another process") as caught:
             _compress(given, tmp_path / "out", keep=3)
         tiny.one_line(caught)
         return latency(*arguments)
 
-    monkeypatch.setattr("sfusion.report.latency", meanwhile)
+    monkeypatch.setattr("sfusion.compression.report.latency", meanwhile)
     assert _compress(given, tmp_path / "out", keep=3).report["after"]["layers"] == 3
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 

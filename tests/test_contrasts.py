@@ -9,8 +9,8 @@ import tiny
 from scipy.stats import wilcoxon
 
 from sfusion import STRATEGIES
-from sfusion.analysis import curves
-from sfusion.contrasts import (
+from sfusion.analysis.costs import ledger, regret, sets
+from sfusion.analysis.statistics import (
     BEST_SINGLE,
     CONTRASTS,
     SCRUTINY,
@@ -19,8 +19,8 @@ from sfusion.contrasts import (
     contrasts,
     measured,
 )
-from sfusion.results import Results
-from sfusion.scrutiny import ledger, regret, sets
+from sfusion.analysis.tables import curves
+from sfusion.records.results import Results
 from sfusion.signals import MEASURES
 
 GAIN = {"random-forest": 0.06, "greedy-oracle": 0.08, "energy": 0.03, "top-first": -0.02}
@@ -159,7 +159,7 @@ def searched():
                 {
                     **{"task": "t", "seed": seed, "path": path, "removed": len(way)},
                     **{"validation_accuracy": test - 0.1, "test_accuracy": test},
-                    **{"training": 10.0 * left, "evaluation": 1.0, "probing": 2.0 * left},
+                    **{"training": 10.0 * left, "evaluation": 1.0, "extraction": 2.0 * left},
                     **{"layers": left, "parameters": left, "encoder_parameters": left},
                     **{"bytes": left, "flops": 1e9 * left},
                 }
@@ -174,7 +174,7 @@ def searched():
         tasks=pd.DataFrame({"task": "t", "seed": [0, 1], "validation": 20, "test": 60}),
         nodes=pd.DataFrame(nodes),
         signals=pd.DataFrame(signals),
-        visits=pd.DataFrame(visits, columns=["task", "seed", "strategy", "removed", "path"]),
+        trajectories=pd.DataFrame(visits, columns=["task", "seed", "strategy", "removed", "path"]),
         distillation=pd.DataFrame(),
         manifest={
             "profile": {

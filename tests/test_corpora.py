@@ -11,8 +11,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from sfusion import corpora, prose, splitting
-from sfusion.errors import SfusionError
+from sfusion import SfusionError
+from sfusion.data import corpora, prose
+from sfusion.data import splits as splitting
 
 NAMES = sorted(corpora.CORPORA)
 
@@ -126,7 +127,7 @@ def test_first_words_tell_the_class_better_than_chance_but_not_surely(frames, na
 # Three labels of scipy: enough for an order that depends on hashes to show, in a second.
 SMALL = """
 from dataclasses import replace
-from sfusion import corpora
+from sfusion.data import corpora
 whole = corpora.CORPORA["scipy-subpackage"]
 classes = {label: whole.classes[label] for label in ("cluster", "fft", "io")}
 frame = corpora._make(replace(whole, classes=classes, cap=100))

@@ -6,11 +6,11 @@ import torch
 from torch.nn import functional
 
 from sfusion import SfusionError, distill, fine_tune, remove_layers
-from sfusion import distillation as module
-from sfusion.distillation import ARMS, compute_distillation, distillation_spec
-from sfusion.nodes import Unit, grow, unit_task
-from sfusion.profiles import Distillation
-from sfusion.runs import RecordStore
+from sfusion.pruning import distillation as module
+from sfusion.pruning.distillation import ARMS, compute_distillation, distillation_spec
+from sfusion.pruning.nodes import Unit, grow, unit_task
+from sfusion.records.profiles import Distillation
+from sfusion.records.store import RecordStore
 from sfusion.training import predict_logits
 
 RECIPE = Distillation(samples=90, batch_size=16, learning_rate=3e-3, removals=[1])

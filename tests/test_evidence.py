@@ -5,14 +5,14 @@ import itertools
 import pytest
 
 from sfusion import load_profile, load_results
-from sfusion.artefacts import SHOWN
-from sfusion.distillation import ARMS
-from sfusion.nodes import path_name
-from sfusion.profiles import Profile
-from sfusion.results import COMMITTED
-from sfusion.scrutiny import sets
+from sfusion.analysis.costs import sets
+from sfusion.notebooks import SHOWN
+from sfusion.pruning.distillation import ARMS
+from sfusion.pruning.nodes import path_name
+from sfusion.pruning.strategies import STRATEGIES, expand
+from sfusion.records.profiles import Profile
+from sfusion.records.results import COMMITTED
 from sfusion.signals import MEASURES
-from sfusion.strategies import STRATEGIES, expand
 
 PROFILES = sorted(file.parent.name for file in COMMITTED.glob("*/manifest.json"))
 UNIT = ["task", "seed"]
@@ -66,7 +66,7 @@ def test_every_strategy_went_all_the_way_on_every_task_and_seed(results, profile
     labels = expand(STRATEGIES, profile.random_orders)
     if len(profile.tasks) < 2:
         labels = [label for label in labels if not label.endswith("-transfer")]
-    found = _rows(results.visits[[*UNIT, "strategy", "removed"]])
+    found = _rows(results.trajectories[[*UNIT, "strategy", "removed"]])
     expected = {
         (*unit, label, removed)
         for unit in _units(profile)
@@ -80,7 +80,7 @@ def test_every_strategy_went_all_the_way_on_every_task_and_seed(results, profile
 def test_every_visited_model_has_its_numbers_and_signals(results, depth):
     keys = [*UNIT, "path"]
     nodes = set(_rows(results.nodes[keys]))
-    assert set(_rows(results.visits[keys])) <= nodes
+    assert set(_rows(results.trajectories[keys])) <= nodes
     assert len(nodes) == len(results.nodes)
     assert (results.nodes["removed"] + results.nodes["layers"] == depth).all()
     counts = results.signals.groupby(keys).size()
@@ -92,7 +92,7 @@ def test_every_visited_model_has_its_numbers_and_signals(results, depth):
 
 def test_the_oracle_tried_every_child(results, depth):
     nodes = results.nodes.set_index([*UNIT, "path"])["validation_accuracy"]
-    way = results.visits[results.visits["strategy"] == "greedy-oracle"]
+    way = results.trajectories[results.trajectories["strategy"] == "greedy-oracle"]
     for (task, seed), part in way.groupby(UNIT):
         paths = part.sort_values("removed")["path"].tolist()
         for path, taken in itertools.pairwise(paths):
@@ -113,7 +113,7 @@ def test_every_set_was_trained_where_the_profile_says(results, profile, depth):
 
 
 def test_the_forests_way_was_distilled_with_its_controls(results, profile):
-    forest = results.visits[results.visits["strategy"] == "random-forest"]
+    forest = results.trajectories[results.trajectories["strategy"] == "random-forest"]
     forest = forest[forest["removed"].isin(profile.distillation.removals)]
     expected = {
         (one.task, one.seed, one.path, arm)
@@ -122,7 +122,7 @@ def test_the_forests_way_was_distilled_with_its_controls(results, profile):
         if who == "pruned"
     }
     expected |= {(*unit, path_name(()), "original-same-steps") for unit in _units(profile)}
-    found = _rows(results.distillation[[*UNIT, "path", "arm"]])
+    found = _rows(results.distillation[[*UNIT, "path", "condition"]])
     assert len(found) == len(expected)
     assert set(found) == expected
 
@@ -130,7 +130,7 @@ def test_the_forests_way_was_distilled_with_its_controls(results, profile):
 def test_the_original_beats_the_floor_on_every_real_dataset():
     results = load_results(COMMITTED / "nine")
     roots = results.nodes[results.nodes["removed"] == 0].groupby("task")["test_accuracy"].mean()
-    floors = results.tasks.groupby("task")["floor_accuracy"].mean()
+    floors = results.tasks.groupby("task")["tfidf_accuracy"].mean()
     assert (roots > floors).all()
 
 

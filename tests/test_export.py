@@ -6,9 +6,10 @@ import tiny
 import torch
 
 import sfusion as sf
-from sfusion import SfusionError, export
-from sfusion.measure import load_plain, predict_logits
-from sfusion.models import load_model, remove_layers
+from sfusion import SfusionError
+from sfusion.compression import export
+from sfusion.compression.measure import load_plain, predict_logits
+from sfusion.models.loading import load_model, remove_layers
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

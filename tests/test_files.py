@@ -8,7 +8,8 @@ import tiny
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfusion import SfusionError, files
+from sfusion import SfusionError
+from sfusion.data import files
 
 COLOURS = ["red", "green", "blue"]
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn.linear_model import LinearRegression
 
 from sfusion import SIGNALS, STRATEGIES, SfusionError, fit_fusion, training_table
-from sfusion.fusion import (
+from sfusion.pruning.fusion import (
     FUSION_MODELS,
     LABEL,
     READS,
@@ -20,7 +20,7 @@ from sfusion.fusion import (
     quality,
     standardise,
 )
-from sfusion.strategies import View
+from sfusion.pruning.strategies import View
 
 NAMES = list(SIGNALS)
 MODELS = list(FUSION_MODELS)
@@ -260,7 +260,7 @@ def test_a_signal_that_the_rows_lack_is_done_without(monkeypatch):
     after = fit_fusion(table, "linear-regression")
     assert list(after.feature_names_in_) == NAMES
     seen = View((0, 1, 2), pd.DataFrame(np.eye(3, 12), columns=NAMES), None, after, 3)
-    monkeypatch.setattr("sfusion.fusion.SIGNALS", dict.fromkeys([*NAMES, "new-signal"]))
+    monkeypatch.setattr("sfusion.pruning.fusion.SIGNALS", dict.fromkeys([*NAMES, "new-signal"]))
     scored = STRATEGIES["linear-regression"].score(
         replace(seen, signals=seen.signals.assign(**{"new-signal": [9.0, 1.0, 5.0]}))
     )

@@ -5,11 +5,13 @@ import json
 import pytest
 import tiny
 
-from sfusion import SfusionError, analysis, guidance, load_profile, load_report, load_results
-from sfusion.descent import BUDGETS
-from sfusion.profiles import ROOT
-from sfusion.results import COMMITTED
-from sfusion.strategies import DEFAULT_STRATEGY, STRATEGIES
+from sfusion import SfusionError, load_profile, load_report, load_results
+from sfusion.analysis import guidance
+from sfusion.analysis import tables as analysis
+from sfusion.pruning.descent import BUDGETS
+from sfusion.pruning.strategies import DEFAULT_STRATEGY, STRATEGIES
+from sfusion.records.profiles import ROOT
+from sfusion.records.results import COMMITTED
 
 
 def _score(task, seed, label, removed):

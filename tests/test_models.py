@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from sfusion import SfusionError, load_model, remove_layers
-from sfusion.models import (
+from sfusion.models.loading import (
     copy_model,
     embedding_parameters,
     fingerprint,

@@ -16,11 +16,11 @@ import torch
 from joblib.externals.loky.backend import context
 
 from sfusion import SfusionError
-from sfusion.nodes import Unit, fixed_threads
-from sfusion.parallel import backend, dismiss, jobs, pool, progress
-from sfusion.profiles import ROOT
-from sfusion.runs import RecordStore
-from sfusion.walk import walk
+from sfusion.pruning.nodes import Unit, fixed_threads
+from sfusion.pruning.walk import walk
+from sfusion.records.parallel import backend, dismiss, jobs, pool, progress
+from sfusion.records.profiles import ROOT
+from sfusion.records.store import RecordStore
 
 LABELS = ["energy", "random-0"]
 
@@ -236,7 +236,7 @@ def test_ray_gives_the_same_bits(units, alone, tmp_path, monkeypatch):
 
 PARENT = """
     import os, sys, time
-    from sfusion.parallel import pool
+    from sfusion.records.parallel import pool
     with pool(1) as run:
         print(*set(run(os.getpid, [()] * 4)), flush=True)
         list(run(time.sleep, [(60,)] * 4))

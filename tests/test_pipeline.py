@@ -7,10 +7,10 @@ import sys
 import pandas as pd
 import pytest
 
-from sfusion.artefacts import NOTEBOOKS
-from sfusion.profiles import ROOT, load_profile
-from sfusion.results import load_results
-from sfusion.strategies import STRATEGIES, expand
+from sfusion.notebooks import NOTEBOOKS
+from sfusion.pruning.strategies import STRATEGIES, expand
+from sfusion.records.profiles import ROOT, load_profile
+from sfusion.records.results import load_results
 
 
 @pytest.mark.slow
@@ -27,13 +27,13 @@ def test_reproduce_smoke(tmp_path):
     labels = expand(STRATEGIES, profile.random_orders)
     depth = results.nodes["layers"].max()
     assert depth == 6
-    assert len(results.visits) == units * len(labels) * depth
+    assert len(results.trajectories) == units * len(labels) * depth
     assert len(results.tasks) == units
-    arms = results.distillation.groupby("arm").size()
+    arms = results.distillation.groupby("condition").size()
     assert arms["distilled"] == arms["same-steps"] == units * len(profile.distillation.removals)
     assert arms["original-same-steps"] == units
-    visited = results.visits.merge(results.nodes, on=["task", "seed", "path"])
-    assert len(visited) == len(results.visits)
+    visited = results.trajectories.merge(results.nodes, on=["task", "seed", "path"])
+    assert len(visited) == len(results.trajectories)
     assert results.nodes["test_accuracy"].between(0, 1).all()
 
     for name, notebook in NOTEBOOKS.items():

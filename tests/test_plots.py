@@ -15,8 +15,12 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from sfusion import plots
-from sfusion.analysis import (
+from sfusion import SfusionError
+from sfusion.analysis import figures as plots
+from sfusion.analysis.claims import CLAIMS, judge, ratio_readings, scoreboard
+from sfusion.analysis.costs import ledger, regret
+from sfusion.analysis.statistics import across, contrasts
+from sfusion.analysis.tables import (
     DENOMINATORS,
     best_single,
     curves,
@@ -26,13 +30,9 @@ from sfusion.analysis import (
     signal_correlations,
     standardised_signals,
 )
-from sfusion.claims import CLAIMS, judge, ratio_readings, scoreboard
-from sfusion.contrasts import across, contrasts
-from sfusion.errors import SfusionError
-from sfusion.results import Results
-from sfusion.scrutiny import ledger, regret
+from sfusion.pruning.strategies import STRATEGIES, expand
+from sfusion.records.results import Results
 from sfusion.signals import SIGNALS
-from sfusion.strategies import STRATEGIES, expand
 
 NINE = ("newsgroup", "dbpedia", "arxiv", "patent", "yahoo", "yelp", "agnews", "imdb", "amazon")
 ARMS = ("distilled", "same-steps", "original-same-steps")
@@ -57,7 +57,7 @@ def _node(task, seed, order, layers):
         "test_accuracy": test,
         "training": 1.0,
         "evaluation": 0.4,
-        "probing": 0.8,
+        "extraction": 0.8,
         "layers": layers - len(order),
         "parameters": 12_067_972 + encoder,
         "encoder_parameters": encoder,
@@ -91,7 +91,10 @@ def make_results(tasks, seeds, layers=6, draws=5):
                             keys = ("task", "seed", "path", "removed", "validation_accuracy")
                             more = 0.02 * (arm == "distilled") + 0.01
                             more += _rng(arm, task, seed, removed).normal(0, 0.006)
-                            taught = {"arm": arm, "test_accuracy": node["test_accuracy"] + more}
+                            taught = {
+                                "condition": arm,
+                                "test_accuracy": node["test_accuracy"] + more,
+                            }
                             arms.append({key: node[key] for key in keys} | taught)
             if task == tasks[0] and layers == 6:
                 for removed in range(1, layers):
@@ -100,7 +103,7 @@ def make_results(tasks, seeds, layers=6, draws=5):
                         nodes[task, seed, node["path"]] = node
     pool = [
         {"task": task, "seed": seed, "classes": 4, "validation": 500, "test": 1000}
-        | {"floor_accuracy": _rng(task).uniform(0.4, 0.6)}
+        | {"tfidf_accuracy": _rng(task).uniform(0.4, 0.6)}
         for task in tasks
         for seed in range(seeds)
     ]
@@ -325,7 +328,7 @@ def test_the_same_frame_gives_the_same_files(name, tmp_path):
 
 DRAW_ONE = """
 import pandas as pd
-from sfusion import plots
+from sfusion.analysis import figures as plots
 table = pd.DataFrame({"signal": ["energy", "inhibition"], "coefficient": [0.1, -0.02]})
 plots.save_figure("figure", plots.fusion_coefficients(table), table, folder)
 """
@@ -346,7 +349,9 @@ def test_files_do_not_depend_on_the_process(tmp_path):
 
 def test_every_group_has_its_own_colour():
     groups = {strategy.group for strategy in STRATEGIES.values()}
-    assert groups <= set(plots.COLOURS), "give the new group a colour in sfusion.plots.COLOURS"
+    assert groups <= set(plots.COLOURS), (
+        "give the new group a colour in sfusion.analysis.figures.COLOURS"
+    )
     assert len(set(plots.COLOURS.values())) == len(plots.COLOURS)
 
 
@@ -356,7 +361,7 @@ def test_every_strategy_has_its_own_look():
 
 
 def test_every_arm_denominator_and_verdict_has_its_look():
-    from sfusion.distillation import ARMS as arms
+    from sfusion.pruning.distillation import ARMS as arms
 
     assert set(ARMS) == set(arms)
     assert (
@@ -395,7 +400,7 @@ def test_agreement_of_all_units_is_no_error():
     for frame in (results.nodes, results.distillation):
         frame[["validation_accuracy", "test_accuracy"]] = 0.7
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a correlation of constants, in sfusion.claims
+        warnings.simplefilter("ignore")  # a correlation of constants, in sfusion.analysis.claims
         drawings = [one for one in make_drawings(results) if not one[0].startswith("fusion")]
         warnings.simplefilter("error")
         for _, draw, frame, more in drawings:

@@ -5,9 +5,8 @@ import tiny
 import yaml
 from pydantic import ValidationError
 
-from sfusion import load_profile
-from sfusion.errors import SfusionError
-from sfusion.profiles import PROFILES, Profile, Recipe
+from sfusion import SfusionError, load_profile
+from sfusion.records.profiles import PROFILES, Profile, Recipe
 
 SHIPPED = sorted(file.stem for file in PROFILES.glob("*.yaml"))
 NINE = ["newsgroup", "dbpedia", "arxiv", "patent", "yahoo", "yelp", "agnews", "imdb", "amazon"]
@@ -79,7 +78,7 @@ def test_profiles_for_a_fresh_machine_need_no_network(name):
 
 
 def test_every_shipped_task_is_known():
-    from sfusion.sources import TASKS
+    from sfusion.data.sources import TASKS
 
     assert {task for name in SHIPPED for task in load_profile(name).tasks} <= set(TASKS)
 

@@ -11,8 +11,8 @@ import pytest
 import tiny
 
 from sfusion import SfusionError, load_results, open_results
-from sfusion.profiles import ROOT
-from sfusion.results import FRAMES, STAGES
+from sfusion.records.profiles import ROOT
+from sfusion.records.results import FRAMES, STAGES
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ def test_a_folder_in_the_way_of_a_file_is_one_line(folder):
 
 def test_a_build_folder_of_ones_own_is_the_same_from_every_folder(tmp_path):
     # Notebooks run in their own folder, and must find what the command line wrote.
-    code = "from sfusion.results import BUILD; print(BUILD)"
+    code = "from sfusion.records.results import BUILD; print(BUILD)"
     environment = {**os.environ, "SFUSION_BUILD": "mine", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code]
     done = subprocess.run(
@@ -130,7 +130,7 @@ def test_an_unknown_mode_stage_or_profile_is_one_line(arguments, word, folder):
 
 
 def test_replay_reads_the_committed_folder_and_computes_nothing(results, tmp_path, monkeypatch):
-    monkeypatch.setattr("sfusion.analysis.COMMITTED", tmp_path)
+    monkeypatch.setattr("sfusion.analysis.tables.COMMITTED", tmp_path)
     results.save(tmp_path / "smoke")
     monkeypatch.setattr("sfusion.study.compute", None)
     found = open_results("smoke", "replay")
@@ -140,7 +140,7 @@ def test_replay_reads_the_committed_folder_and_computes_nothing(results, tmp_pat
 
 def test_reproduce_computes_in_the_build_folder_up_to_the_stage(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr("sfusion.analysis.BUILD", tmp_path)
+    monkeypatch.setattr("sfusion.analysis.tables.BUILD", tmp_path)
     monkeypatch.setattr("sfusion.study.compute", lambda *a, **k: calls.append((a, k)))
     open_results("smoke", "reproduce", "sweep", quiet=True)
     (((profile, folder), options),) = calls

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfusion import SfusionError
-from sfusion.profiles import ROOT
-from sfusion.runs import RecordStore, content_key, write_atomically
+from sfusion.records.profiles import ROOT
+from sfusion.records.store import RecordStore, content_key, write_atomically
 
 SPEC = {"kind": "node", "task": "abc", "seed": 0, "path": [4, 2], "rate": 1e-4}
 RESULT = {"accuracy": 0.1 + 0.2, "signals": {"energy": [1.5, -2e-7]}, "source": "übrig"}
@@ -198,8 +198,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     # A limit on the size of files is the nearest to a full disk that a test can have.
     code = """
         import resource, sys
-        from sfusion.runs import write_atomically
-        from sfusion.errors import SfusionError
+        from sfusion.records.store import write_atomically
+        from sfusion import SfusionError
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         try:
             write_atomically(sys.argv[1], b"x" * 100_000)
@@ -232,7 +232,7 @@ def test_a_read_only_folder_is_one_line(store, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr("sfusion.runs.open", refuse, raising=False)
+    monkeypatch.setattr("sfusion.records.store.open", refuse, raising=False)
     with pytest.raises(SfusionError) as error:
         store.put(SPEC, RESULT)
     assert "Permission denied" in tiny.one_line(error)
@@ -272,7 +272,7 @@ def test_files_are_open_to_whom_the_umask_allows(umask, tmp_path):
 
 RACE = """
     import sys, warnings
-    from sfusion.runs import RecordStore
+    from sfusion.records.store import RecordStore
     warnings.simplefilter("error")
     store, me = RecordStore(sys.argv[1]), sys.argv[2]
     for round in range(150):

@@ -24,11 +24,11 @@ from sklearn.decomposition import PCA
 from sklearn.feature_selection import mutual_info_classif
 from transformers.models.bert import modeling_bert
 
-from sfusion.errors import SfusionError
-from sfusion.models import remove_layers
-from sfusion.probe import extract_signals
+from sfusion import SfusionError
+from sfusion.data.tasks import Encoded, Task
+from sfusion.models.loading import remove_layers
 from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS, mutual_information
-from sfusion.tasks import Encoded, Task
+from sfusion.signals.extraction import extract_signals
 
 GROUPS = ["activation"] * 3 + ["mutual information"] * 2 + ["gradient"] * 3
 GROUPS += ["weight"] * 2 + ["attention"] * 2

@@ -5,9 +5,16 @@ import tiny
 import torch
 from transformers import AutoModel
 
-from sfusion import SfusionError, load_model, models
-from sfusion.models import STACKED_MODELS, fingerprint, layer_stack, load_tokenizer, locate_model
-from sfusion.stacking import stack
+from sfusion import SfusionError, load_model
+from sfusion.models import loading as models
+from sfusion.models.loading import (
+    STACKED_MODELS,
+    fingerprint,
+    layer_stack,
+    load_tokenizer,
+    locate_model,
+)
+from sfusion.models.stacking import stack
 
 
 @pytest.fixture(scope="module")

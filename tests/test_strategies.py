@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfusion import SIGNALS, STRATEGIES
-from sfusion.fusion import FUSION_MODELS, READS, standardise
-from sfusion.nodes import Unit
+from sfusion.pruning.fusion import FUSION_MODELS, READS, standardise
+from sfusion.pruning.nodes import Unit
+from sfusion.pruning.strategies import IN_DATASET, TRANSFER, View, choose, expand, lookup
+from sfusion.pruning.walk import next_layer
 from sfusion.signals import MEASURES, REDUNDANCY
-from sfusion.strategies import IN_DATASET, TRANSFER, View, choose, expand, lookup
-from sfusion.walk import next_layer
 
 NAMES = list(SIGNALS)
 FUSIONS = [name for name, s in STRATEGIES.items() if s.learned_from]

@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 
 import sfusion
-from sfusion import artefacts, load_results
-from sfusion.profiles import ROOT
-from sfusion.results import COMMITTED
+from sfusion import load_results
+from sfusion import notebooks as artefacts
+from sfusion.records.profiles import ROOT
+from sfusion.records.results import COMMITTED
 
 # The direction of flow: a module imports only those before it, also inside its functions.
 ORDER = [

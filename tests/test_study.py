@@ -11,15 +11,15 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from sfusion import STRATEGIES, SfusionError, load_profile
-from sfusion.analysis import curves, distilled
-from sfusion.claims import CLAIMS, scoreboard
-from sfusion.distillation import ARMS
-from sfusion.models import layer_stack, load_model, remove_layers, size
-from sfusion.nodes import Unit, unit_task
-from sfusion.profiles import Profile
-from sfusion.results import load_results
+from sfusion.analysis.claims import CLAIMS, scoreboard
+from sfusion.analysis.tables import curves, distilled
+from sfusion.models.loading import layer_stack, load_model, remove_layers, size
+from sfusion.pruning.distillation import ARMS
+from sfusion.pruning.nodes import Unit, unit_task
+from sfusion.pruning.strategies import expand
+from sfusion.records.profiles import Profile
+from sfusion.records.results import load_results
 from sfusion.signals import MEASURES
-from sfusion.strategies import expand
 from sfusion.study import compute, machine
 
 SIGNAL_NAMES = list(MEASURES)
@@ -53,7 +53,7 @@ def results(profile, folder):
 def test_every_strategy_is_walked_on_every_unit(results, profile):
     labels = expand(STRATEGIES, profile.random_orders)
     expected = {(task, 0, label, n) for task in profile.tasks for label in labels for n in range(4)}
-    visits = results.visits
+    visits = results.trajectories
     columns = ["task", "seed", "strategy", "removed"]
     found = list(visits[columns].itertuples(index=False, name=None))
     assert len(found) == len(set(found))
@@ -63,9 +63,9 @@ def test_every_strategy_is_walked_on_every_unit(results, profile):
 def test_nodes_are_the_paths_that_were_visited_or_searched(results, profile):
     key = ["task", "seed", "path"]
     nodes = set(map(tuple, results.nodes[key].to_numpy()))
-    visited = set(map(tuple, results.visits[key].to_numpy()))
+    visited = set(map(tuple, results.trajectories[key].to_numpy()))
     assert visited < nodes
-    oracle = results.visits[(results.visits["strategy"] == "greedy-oracle")]
+    oracle = results.trajectories[(results.trajectories["strategy"] == "greedy-oracle")]
     passed_over = {
         (one.task, one.seed, f"{one.path}-{layer}".strip("-"))
         for one in oracle[oracle["removed"] < 3].itertuples()
@@ -106,14 +106,14 @@ def test_signals_have_a_row_a_layer_that_is_left(results):
 
 def test_distillation_has_its_arms_at_the_asked_depths(results, profile):
     frame = results.distillation
-    forest = results.visits[results.visits["strategy"] == "random-forest"]
+    forest = results.trajectories[results.trajectories["strategy"] == "random-forest"]
     for task in profile.tasks:
         mine = frame[frame["task"] == task]
-        assert mine[mine["arm"] == "original-same-steps"]["path"].tolist() == [""]
+        assert mine[mine["condition"] == "original-same-steps"]["path"].tolist() == [""]
         ways = forest[(forest["task"] == task) & forest["removed"].isin([1, 2])]
         for arm in ("distilled", "same-steps"):
-            assert mine[mine["arm"] == arm]["path"].tolist() == ways["path"].tolist()
-    assert set(frame["arm"]) == set(ARMS)
+            assert mine[mine["condition"] == arm]["path"].tolist() == ways["path"].tolist()
+    assert set(frame["condition"]) == set(ARMS)
 
 
 def test_tasks_are_described_and_the_floor_measured(results, profile):
@@ -132,7 +132,7 @@ def test_tasks_are_described_and_the_floor_measured(results, profile):
         vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
         floor = LogisticRegression(max_iter=1000)
         floor.fit(vectors.fit_transform(task.texts["train"]), task.train.labels)
-        assert row.floor_accuracy == floor.score(vectors.transform(task.texts["test"]), test)
+        assert row.tfidf_accuracy == floor.score(vectors.transform(task.texts["test"]), test)
 
 
 def test_the_manifest_says_what_and_where(results, profile):
@@ -166,11 +166,11 @@ def test_fusions_of_the_own_tree_and_of_the_others_differ(results, monkeypatch, 
 def test_stages_stop_where_they_are_told(profile, folder, results):
     signals = compute(profile, folder, upto="signals", quiet=True)
     assert signals.nodes["path"].tolist() == ["", ""]
-    assert signals.visits.empty and signals.distillation.empty
+    assert signals.trajectories.empty and signals.distillation.empty
     sweep = compute(profile, folder, upto="sweep", quiet=True)
-    assert not set(sweep.visits["strategy"]) & {"random-forest", "linear-regression"}
+    assert not set(sweep.trajectories["strategy"]) & {"random-forest", "linear-regression"}
     fusion = compute(profile, folder, upto="fusion", quiet=True)
-    assert len(fusion.visits) == len(results.visits)
+    assert len(fusion.trajectories) == len(results.trajectories)
     assert fusion.distillation.empty
     assert list(fusion.distillation) == list(results.distillation)
 
@@ -178,16 +178,16 @@ def test_stages_stop_where_they_are_told(profile, folder, results):
 @pytest.mark.parametrize("upto", ["signals", "sweep"])
 def test_results_of_an_early_stage_can_be_joined_and_kept(upto, profile, folder, tmp_path):
     results = compute(profile, folder, upto=upto, quiet=True)
-    assert len(curves(results)) == len(results.visits)
+    assert len(curves(results)) == len(results.trajectories)
     results.save(tmp_path)
-    assert len(load_results(tmp_path).visits) == len(results.visits)
+    assert len(load_results(tmp_path).trajectories) == len(results.trajectories)
 
 
 def test_one_task_has_no_other_to_learn_from(tmp_path, profile, folder):
     one = profile.model_copy(update={"tasks": ("agnews",)})
     results = compute(one, folder, upto="fusion", quiet=True)
-    assert {"random-forest"} <= set(results.visits["strategy"])
-    assert not [name for name in results.visits["strategy"] if name.endswith("-transfer")]
+    assert {"random-forest"} <= set(results.trajectories["strategy"])
+    assert not [name for name in results.trajectories["strategy"] if name.endswith("-transfer")]
 
 
 @pytest.mark.parametrize("names", [["energy", "magic"], ["random-0"]])
@@ -254,7 +254,7 @@ def test_the_papers_profile_runs_through_the_same_code(tmp_path):
     profile = profile.model_copy(update={"distillation": distillation})
     results = compute(profile, tmp_path / "study", strategies=PAPER_STRATEGIES, quiet=True)
     assert len(results.tasks) == 9
-    assert len(results.visits) == 9 * len(PAPER_STRATEGIES) * 12
+    assert len(results.trajectories) == 9 * len(PAPER_STRATEGIES) * 12
     for task, nodes in results.nodes.groupby("task"):
         assert task in tiny.NINE
         assert sorted(set(nodes["layers"])) == list(range(1, 13))

@@ -16,9 +16,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfusion import corpora, sources, splitting, tasks
-from sfusion.errors import SfusionError
-from sfusion.models import load_tokenizer
+from sfusion import SfusionError
+from sfusion.data import corpora, sources, tasks
+from sfusion.data import splits as splitting
+from sfusion.models.loading import load_tokenizer
 
 EMBEDDED = sorted(corpora.CORPORA)
 NINE = ["newsgroup", "dbpedia", "arxiv", "patent", "yahoo", "yelp", "agnews", "imdb", "amazon"]
@@ -126,7 +127,7 @@ def test_test_part_is_a_quarter():
 
 def test_another_process_draws_the_same():
     code = (
-        "import hashlib, json; from sfusion.tasks import load_task;"
+        "import hashlib, json; from sfusion.data.tasks import load_task;"
         "t = load_task('input-or-output', seed=3, sizes=(50, 20, 30));"
         "print(t.fingerprint, hashlib.sha256(json.dumps(t.texts).encode()).hexdigest())"
     )

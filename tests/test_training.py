@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from sfusion import SfusionError, fine_tune
-from sfusion.models import embedding_parameters
-from sfusion.profiles import Distillation, Recipe
+from sfusion.models.loading import embedding_parameters
+from sfusion.records.profiles import Distillation, Recipe
 from sfusion.training import (
     _sample_order,
     accuracies,

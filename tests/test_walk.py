@@ -17,9 +17,10 @@ import tiny
 import torch
 from safetensors.torch import load, save
 
-from sfusion import SfusionError, distillation, extract_signals, fine_tune, nodes, remove_layers
-from sfusion.models import layer_stack
-from sfusion.nodes import (
+from sfusion import SfusionError, extract_signals, fine_tune, remove_layers
+from sfusion.models.loading import layer_stack
+from sfusion.pruning import distillation, nodes
+from sfusion.pruning.nodes import (
     Unit,
     compute_node,
     fixed_threads,
@@ -29,12 +30,12 @@ from sfusion.nodes import (
     unit_model,
     unit_task,
 )
-from sfusion.runs import RecordStore, content_key, versions
+from sfusion.pruning.strategies import STRATEGIES, expand
+from sfusion.pruning.walk import greedy, subsets, walk
+from sfusion.records.store import RecordStore, content_key, versions
 from sfusion.signals import MEASURES
-from sfusion.strategies import STRATEGIES, expand
 from sfusion.study import compute
 from sfusion.training import accuracies, derive_seed
-from sfusion.walk import greedy, subsets, walk
 
 PLAIN = [name for name, s in STRATEGIES.items() if s.first_walk]
 SINGLE = expand(PLAIN, 2)
@@ -67,7 +68,7 @@ def together(unit, tmp_path_factory):
     """All single strategies on one tree, side by side."""
     folder = tmp_path_factory.mktemp("together")
     records, visits = walk([unit], SINGLE, RecordStore(folder / "store"), quiet=True)
-    return SimpleNamespace(folder=folder, records=records, visits=visits)
+    return SimpleNamespace(folder=folder, records=records, trajectories=visits)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +118,7 @@ def _same(one, other):
 
 
 def _same_results(one, other):
-    times = ["training", "evaluation", "probing"]
+    times = ["training", "evaluation", "extraction"]
     for name in ("tasks", "signals", "visits", "distillation"):
         pd.testing.assert_frame_equal(getattr(one, name), getattr(other, name), check_like=True)
     pd.testing.assert_frame_equal(one.nodes.drop(columns=times), other.nodes.drop(columns=times))
@@ -126,7 +127,7 @@ def _same_results(one, other):
 @pytest.mark.parametrize("label", ["task-relevance-mi", "attention-entropy", "random-1", "energy"])
 def test_a_strategy_alone_finds_what_it_finds_among_all(label, unit, together, tmp_path):
     records, visits = walk([unit], [label], RecordStore(tmp_path / "store"), quiet=True)
-    mine = together.visits[together.visits["strategy"] == label]
+    mine = together.trajectories[together.trajectories["strategy"] == label]
     assert visits["path"].tolist() == mine["path"].tolist()
     assert len(records) == DEPTH
     for node, record in records.items():
@@ -139,12 +140,12 @@ def test_the_order_of_strategies_does_not_matter(unit, together, tmp_path):
     keys = ["strategy", "removed"]
     pd.testing.assert_frame_equal(
         visits.sort_values(keys, ignore_index=True),
-        together.visits.sort_values(keys, ignore_index=True),
+        together.trajectories.sort_values(keys, ignore_index=True),
     )
 
 
 def test_every_strategy_goes_down_to_one_layer(unit, together):
-    visits = together.visits
+    visits = together.trajectories
     assert set(visits["strategy"]) == set(SINGLE)
     for _, way in visits.groupby("strategy"):
         way = way.sort_values("removed")
@@ -162,7 +163,7 @@ def _path(name):
 
 
 def test_choices_follow_from_the_signals_of_the_node(together, unit):
-    table = together.visits.set_index(["strategy", "removed"])["path"]
+    table = together.trajectories.set_index(["strategy", "removed"])["path"]
     for label in ("weight-norm", "attention-entropy"):
         for removed in range(DEPTH - 1):
             path = _path(table[label, removed])
@@ -221,7 +222,7 @@ def test_a_worker_that_sees_other_data_stops(unit, tmp_path):
 def test_other_versions_are_another_key(unit, monkeypatch):
     before = content_key(node_spec(unit, ()))
     newer = {**versions(), "transformers": "99.0"}
-    monkeypatch.setattr("sfusion.nodes.versions", lambda: newer)
+    monkeypatch.setattr("sfusion.pruning.nodes.versions", lambda: newer)
     assert content_key(node_spec(unit, ())) != before
 
 
@@ -268,7 +269,7 @@ def test_every_set_of_layers_is_trained_once_from_the_top_down(unit, together):
     paths = [path for _, path in records]
     assert len(paths) == len({frozenset(path) for path in paths}) == 2**DEPTH - 2
     assert all(list(path) == sorted(path, reverse=True) for path in paths)
-    top = together.visits[together.visits["strategy"] == "top-first"]
+    top = together.trajectories[together.trajectories["strategy"] == "top-first"]
     for name in top["path"][1:]:
         node = unit, tuple(map(int, name.split("-")))
         assert _timeless(records[node]) == _timeless(together.records[node])
@@ -374,7 +375,7 @@ def test_weights_that_lack_a_parameter_are_trained_again(unit, together, trained
 
 
 def _kind(spec):
-    return spec["kind"], len(spec["path"]), spec.get("arm")
+    return spec["kind"], len(spec["path"]), spec.get("condition")
 
 
 KINDS = [

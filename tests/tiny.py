@@ -13,10 +13,10 @@ import torch
 from datasets import ClassLabel, Dataset, Features, Value, disable_progress_bars
 from transformers import BertConfig, BertModel, BertTokenizer
 
-from sfusion.profiles import Profile
-from sfusion.results import Results
+from sfusion.pruning.strategies import STRATEGIES, expand
+from sfusion.records.profiles import Profile
+from sfusion.records.results import Results
 from sfusion.signals import MEASURES
-from sfusion.strategies import STRATEGIES, expand
 
 THEMES = (
     "river lake water boat fish shore wave rain",
@@ -162,7 +162,7 @@ def make_results(
                 if label and removed == 0:
                     continue
                 validation, test = score(task, seed, label, removed)
-                seconds = {"training": 2.0, "evaluation": 0.2, "probing": 0.1}
+                seconds = {"training": 2.0, "evaluation": 0.2, "extraction": 0.1}
                 nodes[task, seed, path] = {
                     "removed": removed,
                     "validation_accuracy": validation,
@@ -191,7 +191,7 @@ def make_results(
                 "fingerprint": f"of {task}",
                 "source": "by hand",
                 "majority_accuracy": 0.5,
-                "floor_accuracy": 0.6,
+                "tfidf_accuracy": 0.6,
             }
             for task, seed in units
         ),
@@ -199,8 +199,8 @@ def make_results(
             [{**dict(zip(keys, key, strict=True)), **row} for key, row in nodes.items()]
         ),
         signals=pd.DataFrame(signals),
-        visits=pd.DataFrame(visits, columns=["task", "seed", "strategy", "removed", "path"]),
-        distillation=pd.DataFrame(taught, columns=[*keys, "removed", "arm", *accuracies]),
+        trajectories=pd.DataFrame(visits, columns=["task", "seed", "strategy", "removed", "path"]),
+        distillation=pd.DataFrame(taught, columns=[*keys, "removed", "condition", *accuracies]),
         manifest={"machine": {"processor": "this one", "threads": 1}, "profile": {"name": "hand"}},
     )
 
@@ -217,7 +217,7 @@ def records(folder):
 
 def run_study(profile, folder, strategies, log):
     """Run a study in a process of its own and write down how often it trained."""
-    from sfusion import distillation, nodes
+    from sfusion.pruning import distillation, nodes
     from sfusion.study import compute
 
     trained, fine_tune = [], nodes.fine_tune

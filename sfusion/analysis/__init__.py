@@ -1,0 +1,1 @@
+"""Analysis: tidy tables, statistics, claims, costs and figures. Nothing here trains."""

@@ -1,0 +1,1 @@
+"""Compression of a user's own classifier: one tree, one strategy, a depth, an export."""

@@ -1,0 +1,372 @@
+"""Compress the user's own classifier: data and model in, a smaller plain model and a report out."""
+
+import contextlib
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+from huggingface_hub.utils import WeakFileLock
+
+from sfusion import SfusionError
+from sfusion.compression import export, report
+from sfusion.compression.card import summary
+from sfusion.data import corpora, files
+from sfusion.data.sources import order_labels
+from sfusion.data.tasks import Task, encode
+from sfusion.models.architectures import architecture_of
+from sfusion.models.loading import (
+    fingerprint,
+    layer_stack,
+    load_classifier,
+    load_tokenizer,
+    locate_model,
+    token_limit,
+    with_new_head,
+)
+from sfusion.pruning.choice import choose_path, tabulate, work_ahead
+from sfusion.pruning.descent import Descent, recipes
+from sfusion.pruning.nodes import fixed_threads
+from sfusion.pruning.strategies import DEFAULT_STRATEGY, STRATEGIES
+from sfusion.records.parallel import cores, progress
+from sfusion.records.store import SCHEMA, RecordStore, versions
+from sfusion.training import default_device, derive_seed, resolve_precision
+
+LONGEST = 128  # tokens, unless the user asks for more
+
+
+@dataclass(frozen=True, eq=False)
+class CompressionResult:
+    """What a compression made.
+
+    Attributes
+    ----------
+    directory : Path
+        The model that was written: plain transformers.
+    report : dict
+        What stands in ``report.json``.
+    curve : DataFrame
+        A row a model on the way: ``layers``, ``distilled``, ``chosen``, ``path``,
+        ``validation_accuracy`` with its 95% interval ``low`` and ``high``, ``parameters``,
+        ``flops``.
+    """
+
+    directory: Path
+    report: dict
+    curve: pd.DataFrame
+
+    def __str__(self):
+        return summary(self.report)
+
+
+def compress(
+    model,
+    train,
+    test=None,
+    *,
+    out,
+    text_column="text",
+    label_column="label",
+    keep=None,
+    max_drop=None,
+    strategy=DEFAULT_STRATEGY,
+    distill=True,
+    onnx=False,
+    int8=False,
+    labels=None,
+    new_head=False,
+    max_length=None,
+    learning_rate=None,
+    effort=1.0,
+    threads=None,
+    seed=0,
+    quiet=None,
+):
+    """Make a classifier smaller by removing layers, and say what that cost.
+
+    A model that is already fine-tuned on the data's labels is taken as it is, any other is
+    fine-tuned first. Layers go one at a time, as the strategy chooses, with fine-tuning after
+    each; at the end the original teaches what is left, which is kept if validation agrees.
+    Test texts are read once, by the finished models.
+
+    Parameters
+    ----------
+    model : str or Path
+        A directory, a Hub name, or ``minilm-l6``. Safetensors only; no code of a model is run.
+    train, test : str, Path, DataFrame or datasets.Dataset
+        CSV, JSONL or Parquet. Without a test file a fifth of the training texts is held out.
+    out : str or Path
+        Directory to make. While it is being made, work lies in ``.<name>.sfusion`` beside it:
+        the same call goes on from there after a stop, and it is removed at the end.
+    text_column, label_column : str
+        Columns of both files.
+    keep : int, optional
+        Layers to keep.
+    max_drop : float, optional
+        Instead: write the smallest model whose validation accuracy is at most this share below
+        the original's. With neither, all depths are tried, and written is the smallest model
+        within one standard error of the original (Breiman et al. 1984); the work stays, so that
+        a second call with ``keep`` is quick.
+    strategy : str
+        A name in ``STRATEGIES``. Fusions come fitted, from the package's own study.
+    distill : bool
+        Whether the original teaches at the end.
+    onnx, int8 : bool
+        Also write ``model.onnx``, and its weights in 8 bits as ``model.int8.onnx``.
+    labels : sequence of str, optional
+        The data's labels in the order of the model's class numbers, where its own names differ.
+    new_head : bool
+        Train a new head instead of the model's own.
+    max_length : int, optional
+        Tokens a text; by default as many as 95% of the training texts need, at most 128.
+    learning_rate : float, optional
+        See :func:`sfusion.pruning.descent.recipes`.
+    effort : float
+        Multiplies the samples seen in training.
+    threads : int, optional
+        By default all cores.
+    seed : int
+        Varies splits, head, and order of samples.
+    quiet : bool, optional
+        See :func:`sfusion.records.parallel.progress`.
+
+    Returns
+    -------
+    CompressionResult
+
+    Raises
+    ------
+    SfusionError
+        For whatever is wrong with the input; then nothing has been written.
+    """
+    started = time.perf_counter(), time.process_time()
+    out = Path(os.path.abspath(out))  # "." has no name of its own
+    _check_options(out, keep, max_drop, strategy, seed)
+    for name, value in (("effort", effort), ("learning_rate", learning_rate), ("threads", threads)):
+        if value is not None and not 0 < value < float("inf"):
+            raise SfusionError(f"{name} {value}: give a positive number")
+    if onnx or int8:
+        export.check_available()
+    train = files.read_rows(train, text_column, label_column)
+    test = None if test is None else files.read_rows(test, text_column, label_column)
+    stages = recipes(len(train.frame), 1, effort)
+    limit = max(stage.samples for stage in stages.values())
+    split = files.split_rows(train, test, seed=seed, limit=limit)
+    place = locate_model(model)
+    source, tuned, numbers = load_source(place, train, labels, new_head, seed)
+    depth, lowest = len(layer_stack(source)), max(1, len(architecture_of(source.config).fixed))
+    if keep is not None and not lowest <= keep < depth:
+        raise SfusionError(f"cannot keep {keep} layers: give {lowest} to {depth - 1}")
+    task = _task(split, numbers, source.config, load_tokenizer(place), max_length)
+    device, threads = default_device(), threads or cores()
+    source.to(device)
+    stages = recipes(len(task.train), source.config.hidden_size, effort, learning_rate)
+    base = {
+        "schema": SCHEMA,
+        "model": fingerprint(place),
+        "data": task.fingerprint,
+        "labels": list(task.label_names),
+        "new_head": new_head,
+        "max_length": task.train.input_ids.shape[1],
+        "seed": seed,
+        "threads": threads,
+        "precision": resolve_precision("auto", device),
+        "device": device,
+        "versions": versions(),
+    }
+    work = out.parent / f".{out.name}.sfusion"
+    with _writing(out, work), fixed_threads(threads), progress(1, "compress", quiet) as bar:
+        store = RecordStore(work)
+        descent = Descent(
+            source, task, STRATEGIES[strategy], store, stages,
+            tuned=tuned, base=base, on_work=bar.update,
+        )  # fmt: skip
+        last = lowest if keep is None else keep
+        bar.reset(total=work_ahead(descent, last, distill))
+        path = descent.follow(last)
+        bar.set_description("distil" if distill else "choose")
+        chosen, taught = choose_path(descent, path, keep, max_drop, distill)
+        curve = tabulate(descent, path, chosen, taught)
+        final = taught[chosen][0] if curve[curve["chosen"]]["distilled"].any() else None
+        final = descent.model(chosen) if final is None else final
+        bar.set_description("measure")
+        bar.refresh()
+        facts = {
+            "model": {"name": report.public_name(model), "type": source.config.model_type,
+                      "licence": report.licence(place), "was_fine_tuned": tuned},
+            "strategy": strategy,
+            "target": {"keep": keep, "max_drop": max_drop},
+            "layers": {"original": descent.depth, "removed": list(chosen)},
+            "recipes": {k: stage.model_dump(exclude={"removals"}) for k, stage in stages.items()},
+            "data": {"classes": list(task.label_names), "fingerprint": task.fingerprint,
+                     "held_out_test": test is None, "max_length": base["max_length"],
+                     **{name: len(part) for name, part in split.items()}},
+            "machine": {
+                **{key: base[key] for key in ("threads", "precision", "device")},
+                "torch": base["versions"]["torch"],
+            },
+            "effort": effort,
+            "seed": seed,
+        }  # fmt: skip
+        output = work / "output"
+        shutil.rmtree(output, ignore_errors=True)  # of a killed run
+        output.mkdir()
+        built = report.build(
+            output,
+            {"before": descent.model(()), "after": final},
+            load_tokenizer(place), task, curve, facts,
+            dtype=_stored_type(place), onnx=onnx, int8=int8, started=started,
+        )  # fmt: skip
+        if out.is_dir():
+            out.rmdir()
+        os.rename(output, out)
+        # A curve is there to be chosen from: its work makes the choice quick.
+        if keep is not None or max_drop is not None:
+            shutil.rmtree(work, ignore_errors=True)
+    return CompressionResult(out, built, curve)
+
+
+def _check_options(out, keep, max_drop, strategy, seed):
+    """Refuse before anything is read what can be refused."""
+    if strategy not in STRATEGIES:
+        raise SfusionError(
+            f"strategy {strategy!r} is not known: use one of {', '.join(STRATEGIES)}"
+        )
+    if keep is not None and max_drop is not None:
+        raise SfusionError("give keep or max_drop, not both")
+    if max_drop is not None and not 0 <= max_drop < 1:
+        raise SfusionError(f"max_drop {max_drop}: give a share such as 0.01, one point of accuracy")
+    if keep is not None and keep < 1:
+        raise SfusionError(f"cannot keep {keep} layers: keep at least one")
+    if seed < 0:
+        raise SfusionError(f"seed {seed}: give 0 or more")
+    if out.is_symlink():
+        raise SfusionError(f"{out} is a link: give the directory itself")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SfusionError(f"{out} is there already and not empty: give a new directory")
+    if not out.parent.is_dir():
+        raise SfusionError(f"{out.parent} is no directory: make it first")
+    if not os.access(out.parent, os.W_OK):
+        raise SfusionError(f"{out.parent} cannot be written: choose another directory")
+
+
+def load_source(name, train, labels=None, new_head=False, seed=0):
+    """Load a model for labelled texts, and settle which label is which of its classes.
+
+    Parameters
+    ----------
+    name : str or Path
+        As in :func:`sfusion.models.loading.locate_model`.
+    train : Rows
+        The texts.
+    labels, new_head, seed
+        See :func:`compress`.
+
+    Returns
+    -------
+    tuple of (transformers.PreTrainedModel, bool, dict of str to int)
+        The model, whether it was fine-tuned on these labels, and their class numbers.
+
+    Raises
+    ------
+    SfusionError
+        When the model cannot be loaded, or its labels are not those of the texts.
+    """
+    if labels is not None and len(set(labels)) < len(labels):
+        raise SfusionError(f"labels {', '.join(map(str, labels))}: name each once")
+    model, tuned = load_classifier(name)
+    found = sorted(set(train.frame["label"]))
+    if tuned and not new_head:
+        own = [model.config.id2label[number] for number in range(model.config.num_labels)]
+        numbers = files.resolve_labels(found, own, train.where, labels)
+        if labels:
+            model.config.id2label = dict(enumerate(labels))
+            model.config.label2id = {label: number for number, label in enumerate(labels)}
+        return model, True, numbers
+    if labels is not None and not set(found) <= set(labels):
+        strange = sorted(set(found) - set(labels))[0]
+        raise SfusionError(f"{train.where} has the label {strange!r}, which labels do not name")
+    names = tuple(labels or order_labels(train.names, [train.frame], train.where))
+    head = with_new_head(model, names, derive_seed("head", seed))
+    return head, False, {label: names.index(label) for label in found}
+
+
+def fit_tokens(tokenizer, config, texts, max_length=None):
+    """Settle how many tokens a text has: what the texts need and the model can take.
+
+    Parameters
+    ----------
+    tokenizer, config
+        See :func:`sfusion.compression.report.ready_tokenizer`, which changes both.
+    texts : sequence of str
+    max_length : int, optional
+        See :func:`compress`.
+
+    Returns
+    -------
+    int
+
+    Raises
+    ------
+    SfusionError
+        When the model takes no texts of that length, or not this tokenizer's.
+    """
+    report.ready_tokenizer(tokenizer, config)
+    limit = min(token_limit(config) or tokenizer.model_max_length, tokenizer.model_max_length)
+    if max_length is None:
+        counts = [len(ids) for ids in tokenizer(texts)["input_ids"]]
+        enough = int(pd.Series(counts).quantile(0.95, interpolation="higher"))
+        max_length = min(-(-max(enough, 8) // 8) * 8, LONGEST, limit)
+    if not 3 <= max_length <= limit:
+        raise SfusionError(f"max_length {max_length}: the model takes 3 to {limit} tokens")
+    return max_length
+
+
+def _task(split, numbers, config, tokenizer, max_length):
+    """Tokenise the splits."""
+    max_length = fit_tokens(tokenizer, config, split["train"]["text"].tolist(), max_length)
+    encoded = {
+        name: encode(
+            part["text"].tolist(),
+            [numbers[label] for label in part["label"]],
+            tokenizer,
+            max_length,
+        )
+        for name, part in split.items()
+    }
+    return Task(
+        name="own",
+        label_names=tuple(config.id2label[number] for number in range(config.num_labels)),
+        **encoded,
+        texts={name: part["text"].tolist() for name, part in split.items()},
+        fingerprint=corpora.fingerprint(pd.concat([split["train"], split["validation"]])),
+        source="files",
+    )
+
+
+def _stored_type(directory):
+    """Read the type in which the given weights are stored; it is kept."""
+    config = json.loads((directory / "config.json").read_text())
+    stored = str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    return getattr(torch, stored.removeprefix("torch."), torch.float32)
+
+
+@contextlib.contextmanager
+def _writing(out, work):
+    """Hold the work's folder for this process alone, and turn what a disk says into a line."""
+    try:
+        work.mkdir(exist_ok=True)
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(WeakFileLock(work / "lock", timeout=0.1))
+            except TimeoutError:
+                raise SfusionError(
+                    f"{out} is being made by another process: wait for it, or give another place"
+                ) from None
+            yield
+    except OSError as error:
+        raise SfusionError(f"cannot write {out}: {error.strerror or error}") from error

@@ -1,0 +1,1 @@
+"""Data: what a task is, the readers behind it, splits and the documentation corpora."""

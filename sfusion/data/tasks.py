@@ -1,0 +1,253 @@
+"""Tasks: labelled texts, split and tokenised."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from sfusion import SfusionError
+from sfusion.data import corpora
+from sfusion.data.sources import SOURCES, SPLITS, TASKS, read_pool
+from sfusion.data.splits import draw, hold_out
+from sfusion.models.loading import load_tokenizer
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Tokenised texts with their labels, N sequences of T tokens.
+
+    Attributes
+    ----------
+    input_ids, attention_mask : torch.LongTensor, shape (N, T)
+        Token numbers, and 1 for real tokens, 0 for padding.
+    labels : torch.LongTensor, shape (N,)
+        Class numbers.
+    """
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    labels: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Sequence[int] | torch.Tensor) -> "Encoded":
+        """Rows by number, in the order given."""
+        rows = torch.as_tensor(indices, dtype=torch.long)
+        return Encoded(self.input_ids[rows], self.attention_mask[rows], self.labels[rows])
+
+    def trim(self) -> "Encoded":
+        """Cut off the last columns, where every row is padding."""
+        columns = self.attention_mask.any(0).nonzero()
+        width = int(columns.max()) + 1 if len(columns) else 1
+        return Encoded(self.input_ids[:, :width], self.attention_mask[:, :width], self.labels)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A classification task, split and tokenised.
+
+    Attributes
+    ----------
+    name : str
+        Slug.
+    label_names : tuple of str
+        Name of each class number.
+    train, validation, test : Encoded
+        The splits.
+    texts : dict of str to list of str
+        The texts of each split.
+    fingerprint : str
+        Sha256 (hex) over all texts and labels, before any sampling.
+    source : str
+        Where they come from, such as "embedded: scipy 1.17.1" or "hub: repo@revision".
+    """
+
+    name: str
+    label_names: tuple[str, ...]
+    train: Encoded
+    validation: Encoded
+    test: Encoded
+    texts: Mapping[str, list[str]]
+    fingerprint: str
+    source: str
+
+
+def encode(texts: list[str], labels: Sequence[int], tokenizer, max_length: int) -> Encoded:
+    """Tokenise texts, N of them.
+
+    Parameters
+    ----------
+    texts : list of str
+        Texts.
+    labels : sequence of int, length N
+        Class numbers.
+    tokenizer : transformers tokenizer
+        Must know a padding token.
+    max_length : int
+        Tokens a text, by truncation or padding.
+
+    Returns
+    -------
+    Encoded
+    """
+    tokens = tokenizer(
+        texts, padding="max_length", truncation=True, max_length=max_length, return_tensors="pt"
+    )
+    return Encoded(
+        tokens["input_ids"], tokens["attention_mask"], torch.tensor(labels, dtype=torch.long)
+    )
+
+
+def resolve(name: str, source: str = "auto", folder=None) -> tuple[str, str | None, tuple]:
+    """Settle where a task is read from.
+
+    Parameters
+    ----------
+    name, source, folder
+        See :func:`load_task`.
+
+    Returns
+    -------
+    tuple of (str, str or None, tuple)
+        The source, the folder where one is used, and the times and sizes of its files.
+
+    Raises
+    ------
+    SfusionError
+        For an unknown task or source, or when there is no folder.
+    """
+    if source not in SOURCES:
+        raise SfusionError(f"unknown source {source!r}: choose one of {', '.join(SOURCES)}")
+    if name not in TASKS and source != "folder":
+        raise SfusionError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
+    folder = folder or os.environ.get("SFUSION_DATA") or None
+    if source == "auto":
+        source = "folder" if folder else "hub"
+        source = source if TASKS[name].repo else "embedded"
+    if source != "folder":
+        if bool(TASKS[name].repo) == (source == "embedded"):
+            raise SfusionError(f"task {name!r} has no {source} source: use 'auto'")
+        return source, None, ()
+    if folder is None:
+        raise SfusionError(
+            f"task {name!r} from a folder: set SFUSION_DATA to a folder that holds {name}/"
+            "{train,validation,test}.parquet"
+        )
+    files = [Path(folder, name, f"{split}.parquet") for split in SPLITS]
+    stats = [file.stat() for file in files if file.is_file()]
+    stamp = tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
+    return source, os.path.abspath(folder), stamp
+
+
+def load_task(
+    name: str,
+    *,
+    seed: int = 0,
+    sizes: Sequence[int | None] | None = None,
+    max_length: int = 32,
+    tokenizer="minilm-l6",
+    source: str = "auto",
+    folder: str | Path | None = None,
+) -> Task:
+    """Load a task, split and tokenised.
+
+    The test part is fixed: a quarter of an embedded corpus, by a hash of the documented object's
+    name, or the data set's own test split; and so is the draw from it. The rest, without texts
+    that occur in the test part, is split into training and validation by the seed, classes in
+    proportion; for an embedded corpus no documented object is in two splits.
+
+    Parameters
+    ----------
+    name : str
+        A key of `TASKS`; any name with ``source="folder"``.
+    seed : int
+        Varies the training and validation texts and their order.
+    sizes : sequence of 3 ints or None, optional
+        Texts of train, validation and test; None, or too many, for all there are.
+    max_length : int
+        Tokens a text, by truncation or padding.
+    tokenizer : transformers tokenizer, str or Path
+        A tokenizer, or the model whose tokenizer to use.
+    source : {"auto", "embedded", "folder", "hub"}
+        "auto": embedded corpora as such; others from the folder where one is given, else the Hub.
+    folder : str or Path, optional
+        Holds ``<name>/{train,validation,test}.parquet`` with columns text (strings) and label
+        (class numbers with names in the `datasets` metadata, or class names); the validation
+        file may be missing. By default ``$SFUSION_DATA``.
+
+    Returns
+    -------
+    Task
+
+    Raises
+    ------
+    SfusionError
+        If the task or a file is unknown, unreadable or empty, a column is missing, there are
+        fewer than 2 classes, the Hub is out of reach, or an argument makes no sense.
+    """
+    if sizes is None:
+        sizes = (None, None, None)
+    if len(sizes) != 3 or any(size is not None and size < 1 for size in sizes):
+        raise SfusionError(f"sizes {tuple(sizes)}: give 3 positive numbers, or None for all")
+    pool = read_pool(name, *resolve(name, source, folder))
+
+    n_train, n_validation, n_test = sizes
+    share = pool.validation_share
+    if n_train and n_validation:
+        share = n_validation / (n_train + n_validation)
+    labels, groups = pool.rest["label"].tolist(), pool.rest["group"].tolist()
+    held = hold_out(labels, groups, share, f"validation {seed}")
+    parts = (
+        ("train", pool.rest[~held], n_train, f"train {seed}"),
+        ("validation", pool.rest[held], n_validation, f"validation {seed}"),
+        ("test", pool.test, n_test, "test"),
+    )
+    tokenizer, max_length = check_tokenizer(tokenizer, max_length)
+    numbers = {label: number for number, label in enumerate(pool.label_names)}
+    texts, encoded = {}, {}
+    for split, part, size, salt in parts:
+        drawn = part.iloc[draw(part["label"].tolist(), part["text"].tolist(), size, salt)]
+        if drawn.empty:
+            raise SfusionError(f"task {name!r}: too few texts for a {split} split")
+        texts[split] = drawn["text"].tolist()
+        labels = [numbers[label] for label in drawn["label"]]
+        encoded[split] = encode(texts[split], labels, tokenizer, max_length)
+    return Task(
+        name=name,
+        label_names=pool.label_names,
+        **encoded,
+        texts=texts,
+        fingerprint=corpora.fingerprint(pd.concat([pool.rest, pool.test])),
+        source=pool.source,
+    )
+
+
+def check_tokenizer(tokenizer, max_length: int):
+    """Load a tokenizer where a name is given, and hold the length against its limit.
+
+    Parameters
+    ----------
+    tokenizer : transformers tokenizer, str or Path
+        A tokenizer, or the model whose tokenizer to use.
+    max_length : int
+        Tokens a text.
+
+    Returns
+    -------
+    tuple of (transformers tokenizer, int)
+
+    Raises
+    ------
+    SfusionError
+        When texts cannot be so long.
+    """
+    if isinstance(tokenizer, str | Path):
+        tokenizer = load_tokenizer(tokenizer)
+    limit = tokenizer.model_max_length
+    if not 3 <= max_length <= limit:
+        raise SfusionError(f"max_length {max_length}: give 3 to {limit} tokens")
+    return tokenizer, max_length

@@ -1,0 +1,1 @@
+"""Models: the table of architectures, loading and fingerprints, layer removal and size."""

@@ -1,0 +1,1 @@
+"""Pruning: fusion and strategies choose a layer, the pruning tree trains and evaluates without it."""

@@ -1,0 +1,1 @@
+"""Records: profiles, the record store, parallel execution, saved results and their comparison."""

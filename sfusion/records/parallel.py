@@ -1,0 +1,203 @@
+"""Where the work runs: joblib over local processes, a Dask cluster or a Ray cluster."""
+
+import contextlib
+import os
+import sys
+import threading
+import time
+import warnings
+
+from joblib import Parallel, cpu_count, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
+from tqdm.auto import tqdm
+
+from sfusion import SfusionError
+
+BACKENDS = ("loky", "dask", "ray")
+
+
+def backend():
+    """Read ``SFUSION_BACKEND`` (default ``loky``).
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    SfusionError
+        For a name that is not in ``BACKENDS``.
+    """
+    name = os.environ.get("SFUSION_BACKEND", "loky")
+    if name not in BACKENDS:
+        raise SfusionError(f"SFUSION_BACKEND={name!r}: use one of {', '.join(BACKENDS)}")
+    return name
+
+
+def cores():
+    """Count the processor cores that this process may use, by affinity and container quota."""
+    return cpu_count()
+
+
+def jobs(threads):
+    """Count the runs to do at once: ``SFUSION_JOBS``, or the cores over the threads of a run.
+
+    Parameters
+    ----------
+    threads : int
+        Threads a run.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Raises
+    ------
+    SfusionError
+        When ``SFUSION_JOBS`` is no positive integer.
+    """
+    text = os.environ.get("SFUSION_JOBS")
+    if text is None:
+        return max(1, cores() // threads)
+    if not text.isdecimal() or int(text) < 1:
+        raise SfusionError(f"SFUSION_JOBS={text!r}: give a positive integer")
+    return int(text)
+
+
+def _end_with(parent):
+    """Let a worker end with the process that started it, even when that one is killed.
+
+    loky's own workers would finish their node beside the next attempt, and then hold their
+    memory for minutes.
+    """
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@contextlib.contextmanager
+def _dask(workers):
+    """Join the cluster at ``DASK_SCHEDULER_ADDRESS``, or start one here."""
+    from distributed import Client
+
+    address = os.environ.get("DASK_SCHEDULER_ADDRESS")
+    own = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+    try:
+        client = Client(address) if address else Client(**own)
+    except (OSError, ValueError) as error:
+        where = f"DASK_SCHEDULER_ADDRESS={address!r}" if address else "a Dask cluster of its own"
+        raise SfusionError(f"{where}: no scheduler answers ({error})") from error
+    with client:
+        if not client.nthreads():
+            print(f"waiting for the first worker of {address}", file=sys.stderr)
+            client.wait_for_workers(1)
+        wide = {name: count for name, count in client.nthreads().items() if count != 1}
+        if wide:
+            # Runs that share a process would share its random numbers and thread count.
+            name, count = next(iter(wide.items()))
+            raise SfusionError(
+                f"Dask worker {name} has {count} threads: start workers with --nthreads 1"
+            )
+        yield {}
+
+
+@contextlib.contextmanager
+def _ray(workers):
+    """Join the cluster at ``RAY_ADDRESS``, or start one here."""
+    import ray
+    from ray.util.joblib import register_ray
+
+    register_ray()
+    joined = bool(os.environ.get("RAY_ADDRESS"))
+    started = not ray.is_initialized()
+    if started:
+        ray.init(**({} if joined else {"num_cpus": workers, "include_dashboard": False}))
+    try:
+        # All of a cluster's cores, unless something else was asked for.
+        yield {"n_jobs": -1} if joined and "SFUSION_JOBS" not in os.environ else {}
+    finally:
+        if started:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _loky(threads):
+    # A worker is renewed where its caches have grown, and says so; nothing is lost by it.
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
+    yield {
+        "inner_max_num_threads": threads,
+        "initializer": _end_with,
+        "initargs": (os.getpid(),),
+    }
+
+
+def dismiss():
+    """End loky's idle workers, which would hold their memory for minutes; a pool starts anew."""
+    get_reusable_executor().shutdown(wait=True)
+
+
+@contextlib.contextmanager
+def pool(threads):
+    """Keep workers for several rounds of work.
+
+    Parameters
+    ----------
+    threads : int
+        Threads a run.
+
+    Yields
+    ------
+    callable
+        ``run(function, arguments)``: calls the function on every tuple of arguments and yields
+        the results in the order in which they were given.
+
+    Raises
+    ------
+    SfusionError
+        When the backend is not installed, does not answer, or has workers of several threads.
+    """
+    name, workers = backend(), jobs(threads)
+    opened = {
+        "loky": lambda: _loky(threads),
+        "dask": lambda: _dask(workers),
+        "ray": lambda: _ray(workers),
+    }[name]()
+    with contextlib.ExitStack() as stack:
+        try:
+            options = stack.enter_context(opened)
+        except ImportError as error:
+            raise SfusionError(
+                f"SFUSION_BACKEND={name!r} needs the extra: pip install 'sfusion[{name}]'"
+            ) from error
+        stack.enter_context(parallel_config(**{"backend": name, "n_jobs": workers, **options}))
+        # One call a message: a call is seconds of work, unless its record is there already.
+        parallel = stack.enter_context(
+            Parallel(batch_size=1, return_as="generator" if name != "ray" else "list")
+        )
+        yield lambda function, arguments: parallel(delayed(function)(*a) for a in arguments)
+
+
+def progress(total, title, quiet=None):
+    """Make a bar with the time left; silent in CI.
+
+    Parameters
+    ----------
+    total : int
+        Steps.
+    title : str
+        What is being done.
+    quiet : bool, optional
+        By default, whether the variable ``CI`` is set.
+
+    Returns
+    -------
+    tqdm.tqdm
+    """
+    quiet = bool(os.environ.get("CI")) if quiet is None else quiet
+    seconds = 0.5 if sys.stderr.isatty() else 30.0
+    return tqdm(total=total, desc=title, disable=quiet, mininterval=seconds, smoothing=0.1)

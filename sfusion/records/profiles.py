@@ -1,0 +1,187 @@
+"""Profiles: what to run. One YAML file each in ``profiles/``, checked on loading."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+
+from sfusion import SfusionError
+
+ROOT = Path(__file__).resolve().parents[2]
+PROFILES = ROOT / "profiles"
+
+
+def cache_folder():
+    """Give the folder of what is made once a machine.
+
+    Returns
+    -------
+    Path
+        ``SFUSION_CACHE``, or ``~/.cache/sfusion``; it need not exist.
+    """
+    return Path(os.environ.get("SFUSION_CACHE") or os.path.expanduser("~/.cache/sfusion"))
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Recipe(_Checked):
+    """How a model is trained. Every value is declared here: the paper's are not known.
+
+    Attributes
+    ----------
+    samples : int
+        Samples seen, over as many epochs as that takes.
+    learning_rate : float
+        Peak of a linear schedule with warm-up.
+    batch_size : int
+        Sequences a step.
+    warmup : float
+        Share of the steps over which the rate rises.
+    weight_decay : float
+        AdamW's decoupled decay.
+    dropout : bool
+        Whether the model's dropout is on.
+    freeze_embeddings : bool
+        Whether the embeddings stay as they were pretrained.
+    """
+
+    samples: PositiveInt
+    learning_rate: PositiveFloat = 3e-4
+    batch_size: PositiveInt = 32
+    warmup: Share = 0.1
+    weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    dropout: bool = False
+    freeze_embeddings: bool = True
+
+
+class Sizes(_Checked):
+    """Samples a split; None takes all there are. ``probe`` of the training samples are probed."""
+
+    train: PositiveInt | None
+    validation: PositiveInt | None
+    test: PositiveInt | None
+    probe: PositiveInt = 128
+
+
+class Distillation(Recipe):
+    """How the original teaches the pruned model (Hinton et al. 2015, arXiv:1503.02531).
+
+    Attributes
+    ----------
+    temperature : float
+        Softens teacher and student alike.
+    hard_weight : float
+        Weight of the cross-entropy with the labels; the rest is the teacher's.
+    removals : tuple of int
+        Numbers of removed layers at which the random-forest path is distilled.
+    """
+
+    temperature: PositiveFloat = 2.0
+    hard_weight: Share = 0.5
+    removals: Annotated[tuple[PositiveInt, ...], Field(strict=False)]
+
+
+class Profile(_Checked):
+    """One complete study.
+
+    Attributes
+    ----------
+    name, description : str
+        File name without ``.yaml``, and what it is for.
+    model : str
+        See :func:`sfusion.models.loading.locate_model`.
+    tasks : tuple of str
+        Names in ``sfusion.data.tasks.TASKS``.
+    source : {"auto", "embedded", "folder", "hub"}
+        Where the tasks come from.
+    seeds : tuple of int
+        Each varies training and validation split, order of samples and head together.
+    max_length : int
+        Tokens a sequence.
+    sizes : Sizes
+        Samples a split.
+    random_orders : int
+        Draws of the random baseline, a seed.
+    subsets : tuple of str
+        Tasks on which every set of layers is trained, to know the best one.
+    threads : int
+        Threads a run: results are bitwise stable only while this is fixed.
+    precision : {"auto", "fp32", "bf16"}
+        ``auto`` takes bfloat16 where the processor multiplies matrices in it.
+    original, recovery : Recipe
+        Fine-tuning of the unpruned model, and after every removal.
+    distillation : Distillation
+        At the end.
+    """
+
+    name: str
+    description: str
+    model: str
+    tasks: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+    source: Literal["auto", "embedded", "folder", "hub"] = "auto"
+    seeds: Annotated[tuple[int, ...], Field(strict=False, min_length=1)]
+    max_length: PositiveInt = 32
+    sizes: Sizes
+    random_orders: Annotated[int, Field(ge=0)] = 5
+    subsets: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    threads: PositiveInt = 1
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    original: Recipe
+    recovery: Recipe
+    distillation: Distillation
+
+
+def load_profile(name):
+    """Read and check a profile.
+
+    Parameters
+    ----------
+    name : str or Path
+        A file name in ``profiles/`` without ``.yaml``, or the path of a YAML file.
+
+    Returns
+    -------
+    Profile
+
+    Raises
+    ------
+    SfusionError
+        When there is no such profile, or a value is missing, unknown or of a wrong type.
+    """
+    file = Path(name) if str(name).endswith(".yaml") else PROFILES / f"{name}.yaml"
+    if not file.is_file():
+        known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
+        raise SfusionError(
+            f"profile {str(name)!r} is not known: use one of {known}, or a .yaml file"
+        )
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+            raise SfusionError(f"profile {str(name)!r}: the file holds no keys and values")
+        if "name" in content:
+            raise SfusionError(f"profile {str(name)!r}: remove 'name', the file's name is used")
+        for key in ("seeds", "tasks"):
+            values = content.get(key)
+            if isinstance(values, list) and len({str(v) for v in values}) < len(values):
+                raise SfusionError(f"profile {str(name)!r}: {key} = {values}: list each one once")
+        profile = Profile(name=file.stem, **content)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise SfusionError(f"profile {str(name)!r} is no valid YAML: {reason}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        value = "" if first["type"] == "missing" else f" = {first['input']!r}"
+        raise SfusionError(f"profile {str(name)!r}: {key}{value}: {first['msg']}") from error
+    if set(profile.subsets) - set(profile.tasks):
+        raise SfusionError(
+            f"profile {str(name)!r}: subsets = {list(profile.subsets)}: name some of its tasks"
+        )
+    return profile

@@ -1,0 +1,234 @@
+"""The record store: what each run found, filed under everything that decided it."""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import uuid
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+
+from sfusion import SfusionError
+
+SCHEMA = 2  # raised whenever the code comes to compute something else from the same inputs
+# Those whose code is in every number.
+PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn")
+
+
+@functools.cache
+def versions():
+    """Look up the installed versions of ``PACKAGES``.
+
+    Returns
+    -------
+    dict of str to str
+        Without a build's tag: a processor's and a card's build of torch differ by device.
+    """
+    return {name: version(name).split("+")[0] for name in PACKAGES}
+
+
+def content_key(spec):
+    """Hash a specification.
+
+    Parameters
+    ----------
+    spec : dict
+        Plain JSON values.
+
+    Returns
+    -------
+    str
+        SHA-256 of its canonical JSON, hexadecimal.
+    """
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_atomically(file, content):
+    """Write a file so that it is there whole or not at all.
+
+    Parameters
+    ----------
+    file : Path
+        Its folder is made when missing.
+    content : bytes
+
+    Raises
+    ------
+    SfusionError
+        When the disk is full or the folder cannot be written.
+    """
+    file = Path(file)
+    partial = file.with_name(f".partial-{uuid.uuid4().hex}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        # Not by tempfile, whose files are their owner's alone: a result is for whom the umask says.
+        stream = open(partial, "xb")
+    except OSError as error:
+        raise SfusionError(
+            f"cannot write {file}: {error.strerror}; choose another folder"
+        ) from error
+    try:
+        with stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, file)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise SfusionError(f"cannot write {file}: {error.strerror}; free some space") from error
+        raise
+
+
+def _weights_gb():
+    text = os.environ.get("SFUSION_WEIGHTS_GB", "4")
+    try:
+        return float(text)
+    except ValueError:
+        raise SfusionError(f"SFUSION_WEIGHTS_GB={text!r}: give a number of GB") from None
+
+
+class RecordStore:
+    """Records in a folder, one JSON file each; safe under several processes.
+
+    A record is written once, atomically, and carries a checksum. Processes that compute the
+    same record write the same numbers (all but the times), so there is nothing to lock. Weights
+    that were trained on the way lie beside the records, a cache that may be emptied at any time.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when missing.
+    weights_gb : float, optional
+        Size to which :meth:`trim` cuts the cache of weights, in GB (10^9 bytes); by default
+        ``SFUSION_WEIGHTS_GB``, or 4.
+    """
+
+    def __init__(self, folder, weights_gb=None):
+        self.folder = Path(folder)
+        self.weights_gb = _weights_gb() if weights_gb is None else weights_gb
+
+    def _file(self, key):
+        return self.folder / "records" / key[:2] / f"{key}.json"
+
+    def get(self, spec):
+        """Look a record up.
+
+        Parameters
+        ----------
+        spec : dict
+
+        Returns
+        -------
+        dict or None
+            The result; None when there is no record, or it was damaged: then it is named in a
+            warning, set aside in ``damaged/``, and left to be computed again.
+        """
+        file = self._file(content_key(spec))
+        try:
+            content = file.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise SfusionError(f"cannot read record {file}: {error.strerror}") from error
+        try:
+            record = json.loads(content)
+            intact = record["spec"] == spec
+            intact = intact and record["sha256"] == content_key([spec, record["result"]])
+        except (ValueError, KeyError, TypeError):
+            intact = False
+        if intact:
+            return record["result"]
+        self._set_aside(file, "record")
+        return None
+
+    def _set_aside(self, file, what):
+        aside = self.folder / "damaged" / file.name
+        try:
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(file, aside)
+        except FileNotFoundError:
+            return  # another process set it aside first
+        except OSError as error:
+            raise SfusionError(f"{what} {file} is damaged: {error.strerror}; remove it") from error
+        # The caller of the method that found it.
+        warnings.warn(f"{what} {file} is damaged: set aside, computing it again", stacklevel=3)
+
+    def put(self, spec, result):
+        """File a result.
+
+        Parameters
+        ----------
+        spec, result : dict
+            Plain JSON values; numbers must be finite.
+        """
+        record = {"spec": spec, "result": result, "sha256": content_key([spec, result])}
+        content = json.dumps(record, sort_keys=True, allow_nan=False, indent=1)
+        write_atomically(self._file(content_key(spec)), content.encode())
+
+    def get_weights(self, spec):
+        """Look cached weights up.
+
+        Parameters
+        ----------
+        spec : dict
+
+        Returns
+        -------
+        bytes or None
+            As they were put; None when they are not there, or were damaged: see :meth:`get`.
+        """
+        for file in (self.folder / "weights").glob(f"{content_key(spec)}-*"):
+            try:
+                content = file.read_bytes()
+            except FileNotFoundError:
+                continue  # trimmed by a process beside this one
+            except OSError as error:
+                raise SfusionError(f"cannot read weights {file}: {error.strerror}") from error
+            if file.stem.endswith(hashlib.sha256(content).hexdigest()):
+                with contextlib.suppress(OSError):
+                    os.utime(file)  # the cache drops what was used longest ago
+                return content
+            self._set_aside(file, "weights file")
+        return None
+
+    def put_weights(self, spec, content):
+        """Cache weights under a name that ends in their checksum.
+
+        Parameters
+        ----------
+        spec : dict
+        content : bytes
+            In the safetensors format.
+        """
+        name = f"{content_key(spec)}-{hashlib.sha256(content).hexdigest()}.safetensors"
+        write_atomically(self.folder / "weights" / name, content)
+
+    def trim(self, limit_gb=None, last=None):
+        """Remove the cached weights that were used longest ago until the rest fit.
+
+        Parameters
+        ----------
+        limit_gb : float, optional
+            By default the store's own limit.
+        last : dict, optional
+            Specification of weights that go after all others.
+        """
+        spared = content_key(last)  # of none, a key that no file has
+        limit = (self.weights_gb if limit_gb is None else limit_gb) * 1e9
+        found = []
+        for file in (self.folder / "weights").glob("*"):
+            try:
+                stat = file.stat()
+            except FileNotFoundError:
+                continue  # removed by a process beside this one
+            found.append((file.name.startswith(spared), stat.st_mtime, stat.st_size, file))
+        total = sum(size for *_, size, _ in found)
+        for *_, size, file in sorted(found):
+            if total <= limit:
+                return
+            file.unlink(missing_ok=True)
+            total -= size
