@@ -1,5 +1,7 @@
 """The study: every stage of the paper, on every task and seed of a profile."""
 
+import itertools
+import math
 import platform
 import subprocess
 import time
@@ -13,40 +15,46 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from sfusion import SfusionError
-from sfusion.models.loading import layer_stack, load_tokenizer, remove_layers, size
-from sfusion.pruning.distillation import ARMS, compute_distillation, distillation_spec
+from sfusion.analysis.tables import curves
+from sfusion.models.layers import remove_layers, size
+from sfusion.models.loading import load_tokenizer
 from sfusion.pruning.fusion import READS, fit_fusion, training_table
-from sfusion.pruning.nodes import (
-    Unit,
-    fixed_threads,
-    node_spec,
+from sfusion.pruning.searches import Experiment, Search, compute_distillation, open_tree
+from sfusion.pruning.strategies import (
+    IN_DATASET,
+    STRATEGIES,
+    expand,
+    parse_path,
     path_name,
     remaining,
-    unit_model,
-    unit_task,
 )
-from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, expand
-from sfusion.pruning.walk import greedy, subsets, walk
+from sfusion.pruning.tree import CONDITIONS
 from sfusion.records.parallel import dismiss, jobs, pool, progress
-from sfusion.records.profiles import ROOT
-from sfusion.records.results import STAGES, Results
+from sfusion.records.profiles import ROOT, load_profile
+from sfusion.records.results import BUILD, Results
 from sfusion.records.store import RecordStore, content_key, versions
 from sfusion.signals import MEASURES
-from sfusion.training import default_device, resolve_precision
+from sfusion.training import default_device, fixed_threads, resolve_precision
 
 DISTILLED_STRATEGY = "random-forest"  # the path that claim C3 speaks of
-TASK_COLUMNS = [
+# Records are filed with sorted keys; the frames have their columns in this order.
+TASKS = [
     *("task", "seed", "classes", "train", "validation", "test", "fingerprint", "source"),
     *("majority_accuracy", "tfidf_accuracy"),
 ]
+NODES = ["validation_accuracy", "test_accuracy", "training", "evaluation", "extraction"]
+TRAJECTORIES = ["task", "seed", "strategy", "removed", "path"]
+DISTILLATION = [
+    *("task", "seed", "path", "removed", "condition", "validation_accuracy", "test_accuracy")
+]
 
 
-def compute_task(unit, store):
-    """Describe the samples of a unit and measure the floor, unless the record is there.
+def describe_task(experiment, store):
+    """Describe the samples of an experiment and measure the TF-IDF baseline.
 
     Parameters
     ----------
-    unit : Unit
+    experiment : Experiment
     store : RecordStore
 
     Returns
@@ -54,34 +62,35 @@ def compute_task(unit, store):
     dict
         The columns of ``Results.tasks``.
     """
-    spec = {**node_spec(unit, ()), "kind": "task"}
-    record = store.get(spec)
-    if record is not None:
-        return record
-    task, tokenizer = unit_task(unit), load_tokenizer(unit.profile.model)
-    texts = {
-        split: tokenizer.batch_decode(data.input_ids, skip_special_tokens=True)
-        for split, data in (("train", task.train), ("test", task.test))
-    }
-    floor = make_pipeline(
-        TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(max_iter=1000)
-    )
-    with fixed_threads(unit.profile.threads):
-        floor.fit(texts["train"], task.train.labels.numpy())
-        accuracy = floor.score(texts["test"], task.test.labels.numpy())
-    majority = task.train.labels.mode().values
-    record = {
-        "classes": len(task.label_names),
-        "train": len(task.train),
-        "validation": len(task.validation),
-        "test": len(task.test),
-        "fingerprint": task.fingerprint,
-        "source": task.source,
-        "majority_accuracy": float((task.test.labels == majority).double().mean()),
-        "tfidf_accuracy": float(accuracy),
-    }
-    store.put(spec, record)
-    return record
+    tree = open_tree(experiment, store)
+
+    def compute():
+        task, tokenizer = tree.task, load_tokenizer(experiment.profile.model)
+        texts = {
+            split: tokenizer.batch_decode(data.input_ids, skip_special_tokens=True)
+            for split, data in (("train", task.train), ("test", task.test))
+        }
+        baseline = make_pipeline(
+            TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
+            LogisticRegression(max_iter=1000),
+        )
+        with fixed_threads(experiment.profile.threads):
+            baseline.fit(texts["train"], task.train.labels.numpy())
+            accuracy = baseline.score(texts["test"], task.test.labels.numpy())
+        majority = task.train.labels.mode().values
+        return {
+            "classes": len(task.label_names),
+            "train": len(task.train),
+            "validation": len(task.validation),
+            "test": len(task.test),
+            "fingerprint": task.fingerprint,
+            "source": task.source,
+            "majority_accuracy": float((task.test.labels == majority).double().mean()),
+            "tfidf_accuracy": float(accuracy),
+        }
+
+    found = tree.record("task", (), compute)["value"]
+    return {"task": experiment.task, "seed": experiment.seed, **found}
 
 
 def machine(profile):
@@ -121,95 +130,121 @@ def _revision():
         return "unknown"
 
 
-def _sizes(unit, depth):
-    base, tokens = unit_model(unit), unit.profile.max_length
+def _sizes(experiment, search):
+    base, tokens = open_tree(experiment, search.store).source(), experiment.profile.max_length
     return {
-        left: size(remove_layers(base, range(left, depth)), tokens) for left in range(1, depth + 1)
+        left: size(remove_layers(base, range(left, search.depth)), tokens)
+        for left in range(search.lowest, search.depth + 1)
     }
 
 
-def _frames(units, records):
-    """Turn ``(unit, path) -> record`` into the frames of nodes and of signals."""
-    depth = len(layer_stack(unit_model(units[0])))
-    cost = {}
-    for unit in units:
-        if unit.task not in cost:  # the head differs from task to task
-            cost[unit.task] = _sizes(unit, depth)
+def _frames(search):
+    """Turn the records of a search into the frames of nodes and of signals."""
+    # The head differs from task to task.
+    first = {experiment.task: experiment for experiment in reversed(search.experiments)}
+    costs = {task: _sizes(experiment, search) for task, experiment in first.items()}
     nodes, signals = [], []
-    for (unit, path), record in records.items():
-        key = {"task": unit.task, "seed": unit.seed, "path": path_name(path)}
-        left = remaining(path, depth)
-        seconds = record["seconds"]
+    for (experiment, path), record in search.records.items():
+        key = {"task": experiment.task, "seed": experiment.seed, "path": path_name(path)}
+        left = remaining(path, search.depth)
+        found = record.get("signals")
         nodes.append(
             {
                 **key,
                 "removed": len(path),
-                "validation_accuracy": record["validation_accuracy"],
-                "test_accuracy": record["test_accuracy"],
-                "training": seconds["training"],
-                "evaluation": seconds["evaluation"],
-                "extraction": seconds["signals"],
-                **cost[unit.task][len(left)],
+                **{column: record.get(column, math.nan) for column in NODES},
+                **costs[experiment.task][len(left)],
             }
         )
         signals += [
-            {**key, "layer": layer, **{slug: record["signals"][slug][i] for slug in MEASURES}}
-            for i, layer in enumerate(left)
+            {**key, "layer": layer, **{slug: found[slug][i] for slug in MEASURES}}
+            for i, layer in enumerate(left if found else ())
         ]
-    return pd.DataFrame(nodes), pd.DataFrame(signals)
+    columns = ["task", "seed", "path", "layer", *MEASURES]
+    signals = pd.DataFrame(signals, columns=columns).astype(dict.fromkeys(MEASURES, float))
+    return pd.DataFrame(nodes), signals
 
 
-def _fit_fusions(units, labels, nodes, signals):
-    """Fit each fusion strategy for each unit: on its own tree, or on all other tasks' trees.
+def _fit_fusions(search, labels):
+    """Fit each fusion for each experiment: on its own tree, or on all other tasks' trees.
 
     Of the others, those of the same seed: so seeds are replicates of the fusion too, and no
-    unit's fusion depends on which other seeds are run.
+    fusion depends on which other seeds are run.
     """
     wanted = {STRATEGIES[label].reads for label in labels}
-    tables = {reads: training_table(nodes, signals, reads) for reads in READS if reads in wanted}
+    frames = _frames(search)
+    tables = {reads: training_table(*frames, reads) for reads in READS if reads in wanted}
     fusions, seconds = {}, dict.fromkeys(labels, 0.0)
-    for unit in units:
+    for experiment in search.experiments:
         for label in labels:
             strategy = STRATEGIES[label]
             table = tables[strategy.reads]
-            table = table[table["seed"] == unit.seed]
-            own = table["task"] == unit.task
+            table = table[table["seed"] == experiment.seed]
+            own = table["task"] == experiment.task
             rows = own if strategy.learned_from == IN_DATASET else ~own
             start = time.process_time()
-            fusions[unit, label] = fit_fusion(table[rows], strategy.model)
-            seconds[label] += (time.process_time() - start) / len(units)
+            fusions[experiment, label] = fit_fusion(table[rows], strategy.model)
+            seconds[label] += (time.process_time() - start) / len(search.experiments)
     return fusions, {label: round(spent, 4) for label, spent in seconds.items()}
 
 
-def _distillation_calls(units, visits):
-    """List (unit, path, arm) of everything the distillation stage trains."""
+def _search(profile, store, names, quiet):
+    """Let strategies search the trees of a profile; the fusions learn from the others' removals."""
+    units = itertools.product(profile.tasks, profile.seeds)
+    search = Search([Experiment(profile, *unit) for unit in units], store, quiet)
+    removals = profile.distillation.removals
+    if any(search.depth - removed < search.lowest for removed in removals):
+        raise SfusionError(
+            f"profile {profile.name!r}: distillation.removals = {list(removals)}: the model has "
+            f"{search.depth} layers, give numbers below that"
+        )
+    teaching = [name for name in names if STRATEGIES[name].teaches_fusions]
+    fused = [name for name in names if STRATEGIES[name].learned_from is not None]
+    if fused and not teaching:
+        raise SfusionError("fusions learn from the removals of other strategies: name some too")
+    search.iterate(expand(teaching, profile.random_orders), teach=bool(fused))
+    fit_seconds = {}
+    if fused:
+        fusions, fit_seconds = _fit_fusions(search, fused)
+        search.iterate(fused, fusions, title="fusions")
+    # The fusions learn from the strategies alone: the searches would show them the answer.
+    if "greedy-oracle" in names:
+        search.greedy()
+    return search, fit_seconds
+
+
+def _distil(search, trajectories):
+    """Train and evaluate every condition at the asked depths of the distilled strategy."""
+    chosen = trajectories[trajectories["strategy"] == DISTILLED_STRATEGY]
+    profile = search.experiments[0].profile
+    chosen = chosen[chosen["removed"].isin(profile.distillation.removals)]
     calls = []
-    chosen = visits[visits["strategy"] == DISTILLED_STRATEGY]
-    for unit in units:
-        mine = chosen[(chosen["task"] == unit.task) & (chosen["seed"] == unit.seed)]
-        wanted = mine[mine["removed"].isin(unit.profile.distillation.removals)]
-        for arm, (who, _) in ARMS.items():
-            paths = (
-                [()]
-                if who == "original"
-                else [tuple(map(int, path.split("-"))) for path in wanted["path"]]
-            )
-            calls += [(unit, path, arm) for path in paths]
-    return calls
+    for experiment in search.experiments:
+        mine = (chosen["task"] == experiment.task) & (chosen["seed"] == experiment.seed)
+        pruned = [parse_path(path) for path in chosen.loc[mine, "path"]]
+        for condition, (start, _) in CONDITIONS.items():
+            paths = [()] if start == "original" else pruned
+            key = content_key(open_tree(experiment, search.store).base)
+            calls += [(experiment, path, condition, search.store, key) for path in paths]
+    rows = []
+    with pool(profile.threads) as run, progress(len(calls), "distillation", search.quiet) as bar:
+        for call, found in zip(calls, run(compute_distillation, calls), strict=True):
+            e, path, condition, *_ = call
+            rows.append((e.task, e.seed, path_name(path), len(path), condition, *found.values()))
+            bar.update()
+    return pd.DataFrame(rows, columns=DISTILLATION)
 
 
-def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
-    """Run the stages of a study, as far as their records are not there yet.
+def run_study(profile, folder, *, strategies=None, quiet=None):
+    """Run a study, as far as its records are not there yet.
 
     Parameters
     ----------
     profile : Profile
     folder : Path
         Records go to ``<folder>/store``; the same call goes on where a killed one stopped.
-    upto : str
-        Last stage, of ``STAGES``.
     strategies : iterable of str, optional
-        Names in ``STRATEGIES``; by default all. Fusions learn from the walks of the others.
+        Names in ``STRATEGIES``; by default all.
     quiet : bool, optional
         See :func:`sfusion.records.parallel.progress`.
 
@@ -226,92 +261,63 @@ def compute(profile, folder, *, upto=STAGES[-1], strategies=None, quiet=None):
     start = time.monotonic()
     store = RecordStore(Path(folder) / "store")
     resumed = (store.folder / "records").exists()
-    units = [Unit(profile, task, seed) for task in profile.tasks for seed in profile.seeds]
     names = _known_strategies(STRATEGIES if strategies is None else strategies, profile)
-    _check_removals(profile, len(layer_stack(unit_model(units[0]))))
-    plain = [name for name in names if STRATEGIES[name].first_walk]
-    fused = [name for name in names if STRATEGIES[name].learned_from is not None]
-    labels = [] if upto == "signals" else expand(plain, profile.random_orders)
-    records, visits = walk(units, labels, store, title="single strategies", quiet=quiet)
-    fit_seconds = {}
-    if upto in ("fusion", "distillation") and fused:
-        if not labels:
-            raise SfusionError("fusions learn from the walks of other strategies: name some too")
-        fusions, fit_seconds = _fit_fusions(units, fused, *_frames(units, records))
-        more, choices = walk(
-            units, fused, store, fusions=fusions, title="fusion strategies", quiet=quiet
-        )
-        records, visits = {**records, **more}, pd.concat([visits, choices], ignore_index=True)
-    # The fusions learn from the first walk alone: the searches would show them the answer.
-    if upto != "signals" and "greedy-oracle" in names:
-        more, choices = greedy(units, store, quiet=quiet)
-        records, visits = {**records, **more}, pd.concat([visits, choices], ignore_index=True)
-    searched = [unit for unit in units if unit.task in profile.subsets]
-    if upto != "signals" and searched:
-        records |= subsets(searched, store, quiet=quiet)
-    nodes, signals = _frames(units, records)
-    dismiss()  # a distillation needs more memory, which those who walked have not given back
+    search, fit_seconds = _search(profile, store, names, quiet)
+    if searched := [e for e in search.experiments if e.task in profile.subsets]:
+        search.exhaustive(searched)
+    nodes, signals = _frames(search)
+    trajectories = pd.DataFrame(search.trajectories, columns=TRAJECTORIES)
+    dismiss()  # a distillation needs more memory, which the idle workers have not given back
     with pool(profile.threads) as run:
-        tasks = list(run(compute_task, [(unit, store) for unit in units]))
-        calls = _distillation_calls(units, visits) if upto == "distillation" else []
-        with progress(len(calls), "distillation", quiet) as bar:
-            taught = []
-            keyed = [(*call, store, content_key(distillation_spec(*call))) for call in calls]
-            for record in run(compute_distillation, keyed):
-                taught.append(record)
-                bar.update()
+        tasks = list(run(describe_task, [(one, store) for one in search.experiments]))
+    distillation = _distil(search, trajectories)
     dismiss()
-    columns = [
-        "task",
-        "seed",
-        "path",
-        "removed",
-        "condition",
-        "validation_accuracy",
-        "test_accuracy",
-    ]
-    distillation = pd.DataFrame(
-        [
-            {
-                "task": u.task,
-                "seed": u.seed,
-                "path": path_name(p),
-                "removed": len(p),
-                "condition": a,
-                **r,
-            }
-            for (u, p, a), r in zip(calls, taught, strict=True)
-        ],
-        columns=columns,
-    )
     return Results(
-        tasks=pd.DataFrame(
-            [{"task": u.task, "seed": u.seed, **t} for u, t in zip(units, tasks, strict=True)],
-            columns=TASK_COLUMNS,
-        ),
+        tasks=pd.DataFrame(tasks, columns=TASKS),
         nodes=nodes,
         signals=signals,
-        trajectories=visits,
+        trajectories=trajectories,
         distillation=distillation,
         manifest={
             "profile": profile.model_dump(mode="json"),
             "machine": machine(profile),
             "revision": _revision(),
             "jobs": jobs(profile.threads),
-            "fit_seconds": fit_seconds,  # of the processor, a unit
+            "fit_seconds": fit_seconds,  # of the processor, per experiment
             # Of the whole study: a part's would pass for it.
             "wall_seconds": None if resumed else round(time.monotonic() - start, 1),
         },
     )
 
 
-def _check_removals(profile, depth):
-    removals = profile.distillation.removals
-    if any(removed >= depth for removed in removals):
-        raise SfusionError(
-            f"profile {profile.name!r}: distillation.removals = {list(removals)}: the model has "
-            f"{depth} layers, give numbers below that"
-        )
+def sweep(profile="embedded", strategies=None, *, folder=None, quiet=None):
+    """Follow strategies down to the fewest layers and tabulate accuracy against depth.
+
+    Parameters
+    ----------
+    profile : str or Path
+        See :func:`sfusion.records.profiles.load_profile`.
+    strategies : iterable of str, optional
+        Names in ``STRATEGIES``; by default those that learn nothing.
+    folder : Path, optional
+        Where records are kept; by default ``build/<profile>``.
+    quiet : bool, optional
+        See :func:`sfusion.records.parallel.progress`.
+
+    Returns
+    -------
+    DataFrame
+        See :func:`sfusion.analysis.tables.curves`.
+    """
+    profile = load_profile(profile)
+    if strategies is None:
+        strategies = [name for name, s in STRATEGIES.items() if s.teaches_fusions]
+    store = RecordStore(Path(folder or BUILD / profile.name) / "store")
+    search, _ = _search(profile, store, _known_strategies(strategies, profile), quiet)
+    dismiss()
+    nodes, signals = _frames(search)
+    trajectories = pd.DataFrame(search.trajectories, columns=TRAJECTORIES)
+    return curves(Results(pd.DataFrame(), nodes, signals, trajectories, pd.DataFrame(), {}))
 
 
 def _known_strategies(names, profile):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from datasets import ClassLabel, Dataset, Features, Value, disable_progress_bars
-from transformers import BertConfig, BertModel, BertTokenizer
+from transformers import AutoConfig, AutoModel, BertConfig, BertModel, BertTokenizer
 
 from sfusion.pruning.strategies import STRATEGIES, expand
 from sfusion.records.profiles import Profile
@@ -43,6 +43,29 @@ def write_model(folder, layers=4, seed=0):
         initializer_range=0.2,  # the usual 0.02 leaves so small a model without any say
     )
     BertModel(config).save_pretrained(folder)
+    return folder
+
+
+OTHER = {
+    # What a configuration needs beside the size to be read with the tiny tokenizer.
+    "gpt2": {"n_positions": 32, "bos_token_id": 2, "eos_token_id": 3},
+    "modernbert": {
+        "max_position_embeddings": 32, "intermediate_size": 24, "local_attention": 8,
+        "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3,
+    },
+}  # fmt: skip
+
+
+def write_other_model(folder, kind):
+    """Save a random model of another architecture, 4 layers, with the tokenizer of the first."""
+    write_model(folder)
+    common = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}
+    config = AutoConfig.for_model(
+        kind, **common, **OTHER[kind], vocab_size=len(BertTokenizer.from_pretrained(folder)),
+        pad_token_id=0, initializer_range=0.2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    AutoModel.from_config(config).save_pretrained(folder)
     return folder
 
 
@@ -206,26 +229,28 @@ def make_results(
 
 
 def records(folder):
-    """Read every record of a store: its path in the store, and the result without its times."""
+    """Read every record of a store: its specification, and the result without its times."""
     found = {}
     for file in (Path(folder) / "store" / "records").rglob("*.json"):
         record = json.loads(file.read_text())
-        record["result"].pop("seconds", None)
-        found[file.name] = (record["spec"], record["result"])
+        found[file.name] = (record["spec"], record["result"]["value"])
     return found
 
 
-def run_study(profile, folder, strategies, log):
+def run_counted(profile, folder, strategies, log):
     """Run a study in a process of its own and write down how often it trained."""
-    from sfusion.pruning import distillation, nodes
-    from sfusion.study import compute
+    from sfusion.pruning import tree
+    from sfusion.study import run_study
 
-    trained, fine_tune = [], nodes.fine_tune
+    trained = []
 
-    def counted(*arguments, **kwargs):
-        trained.append(1)
-        return fine_tune(*arguments, **kwargs)
+    def counted(train):
+        def wrapper(*arguments, **kwargs):
+            trained.append(1)
+            return train(*arguments, **kwargs)
 
-    nodes.fine_tune = distillation.fine_tune = counted
-    compute(profile, folder, strategies=strategies, quiet=True)
+        return wrapper
+
+    tree.fine_tune, tree.distill = counted(tree.fine_tune), counted(tree.distill)
+    run_study(profile, folder, strategies=strategies, quiet=True)
     Path(log).write_text(str(len(trained)))

@@ -1,1 +1,1 @@
-"""Pruning: fusion and strategies choose a layer, the pruning tree trains and evaluates without it."""
+"""Pruning: fusion and strategies choose a layer, the tree trains and evaluates without it."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from sfusion import SfusionError
 from sfusion.pruning.fusion import FUSION_MODELS, features
-from sfusion.signals import REDUNDANCY, SIGNALS
+from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS
 
 IN_DATASET, TRANSFER = "in-dataset", "leave-one-dataset-out"
-DEFAULT_STRATEGY = "random-forest"  # of a compression
 
 
 @dataclass(frozen=True)
@@ -21,21 +21,25 @@ class View:
     ----------
     layers : tuple of int
         Layers that are left, by their number in the original model.
-    signals : DataFrame
-        A row a layer that is left (same order), a column a measure of ``MEASURES``.
+    signals : DataFrame or None
+        A row per layer of ``layers``, a column per measure of ``MEASURES``; None where the
+        strategy reads none.
     rng : numpy.random.Generator
         Depends on the seed and the strategy's name alone, so a random order is drawn once.
-    fusion : object, optional
-        The fitted regressor of a fusion strategy.
+    fusion : sklearn regressor or None
+        The fitted model of a fusion.
     depth : int
         Layers of the original model.
+    fixed : tuple of int
+        Layers that must stay.
     """
 
     layers: tuple[int, ...]
-    signals: pd.DataFrame
+    signals: pd.DataFrame | None
     rng: np.random.Generator
     fusion: object
     depth: int
+    fixed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,45 +50,33 @@ class Strategy:
     ----------
     name, title, group : str
         Name in code, name in print, and the group it is drawn with.
-    score : callable
-        ``View -> sequence``: one number a layer that is left; the highest goes first, of equals
-        the one nearest the output (declared here).
+    score : callable or None
+        ``View -> sequence``: one number per layer; the highest goes first, and ties are broken
+        towards the output (declared here). None for a search, which trains before it chooses.
     learned_from : str, optional
         For fusions: which removals it was fitted on.
     model, reads : str, optional
-        For fusions: the regressor, of ``FUSION_MODELS``, and what it reads, see
+        For fusions: the regressor, of ``FUSION_MODELS``, and its features, see
         :func:`sfusion.pruning.fusion.features`.
     """
 
     name: str
     title: str
     group: str
-    score: Callable
+    score: Callable | None
     learned_from: str | None = None
     model: str | None = None
     reads: str = "signals"
 
     @property
-    def first_walk(self):
-        """Whether it walks first, so that fusions learn from its removals."""
-        return self.learned_from is None and self.group != "search"
+    def teaches_fusions(self):
+        """Whether fusions may learn from its removals: a fusion or a search would leak."""
+        return self.learned_from is None and self.score is not None
 
-
-def choose(strategy, view):
-    """Name the layer that a strategy removes next.
-
-    Parameters
-    ----------
-    strategy : Strategy
-    view : View
-
-    Returns
-    -------
-    int
-        Number of the layer in the original model.
-    """
-    scores = np.asarray(strategy.score(view), dtype=float)
-    return view.layers[len(scores) - 1 - int(np.argmax(scores[::-1]))]
+    @property
+    def reads_signals(self):
+        """Whether its choice needs the pass that extracts the signals."""
+        return self.name in MEASURES or (self.learned_from is not None and self.reads != "position")
 
 
 def _by_signal(signal):
@@ -98,11 +90,16 @@ def _by_signal(signal):
 
 
 def _by_fusion(model, learned_from, reads="signals"):
-    control = {"signals": "", "position": ", position alone", "shuffled": ", shuffled signals"}
+    control = {
+        "signals": "",
+        "position": ", position alone",
+        "shuffled": ", signals permuted across layers",
+    }
     transfer = learned_from == TRANSFER
+    title = {"linear-regression": "Linear regression", "random-forest": "Random forest"}[model]
     return Strategy(
         model + ("" if reads == "signals" else f"-{reads}") + ("-transfer" if transfer else ""),
-        _FUSION_TITLES[model] + control[reads] + (", transfer" if transfer else ""),
+        title + control[reads] + (", transfer" if transfer else ""),
         "fusion" if reads == "signals" else "control",
         lambda view: view.fusion.predict(
             features(view.signals, view.layers, view.depth, reads, view.rng)[
@@ -120,15 +117,7 @@ def _random(view):
     return -order[list(view.layers)]
 
 
-def _looks(view):
-    raise NotImplementedError(
-        "the greedy oracle chooses after training: see sfusion.pruning.walk.greedy"
-    )
-
-
-_FUSION_TITLES = {"linear-regression": "Linear regression", "random-forest": "Random forest"}
-
-# One line a strategy; every one is a pure function of a View.
+# One line per strategy; every score is a pure function of a View.
 STRATEGIES = {
     strategy.name: strategy
     for strategy in (
@@ -154,10 +143,60 @@ STRATEGIES = {
             lambda view: [-layer for layer in view.layers],
         ),
         *(_by_signal(measure) for measure in REDUNDANCY.values()),
-        # Not a rule but a search: it trains every child and looks, see sfusion.pruning.walk.greedy.
-        Strategy("greedy-oracle", "Greedy oracle", "search", _looks),
+        # No rule but a search: trains every child, see sfusion.pruning.tree.greedy.
+        Strategy("greedy-oracle", "Greedy search", "search", None),
     )
 }
+# What a compression offers: no controls and no searches, and each fusion once, for it always
+# learned from the removals that come with the package.
+COMPRESSION_STRATEGIES = [
+    name
+    for name, strategy in STRATEGIES.items()
+    if strategy.group not in ("control", "search") and strategy.learned_from != TRANSFER
+]
+DEFAULT_STRATEGY = "random-forest"
+
+
+def path_name(path):
+    """Write a pruning path as text: ``(4, 2)`` becomes ``"4-2"``, the root ``""``."""
+    return "-".join(map(str, path))
+
+
+def parse_path(name):
+    """Read what :func:`path_name` wrote."""
+    return tuple(int(layer) for layer in name.split("-") if layer)
+
+
+def remaining(path, depth):
+    """List the layers that a path leaves, by their number in the original model."""
+    return tuple(layer for layer in range(depth) if layer not in path)
+
+
+def choose(strategy, view):
+    """Choose the layer that a strategy removes next.
+
+    Parameters
+    ----------
+    strategy : Strategy
+    view : View
+
+    Returns
+    -------
+    int
+        Number of the layer in the original model.
+
+    Raises
+    ------
+    SfusionError
+        When the strategy reads a signal that the architecture does not have.
+    """
+    if strategy.name in MEASURES and view.signals[strategy.name].isna().any():
+        raise SfusionError(
+            f"strategy {strategy.name!r}: this architecture has no such signal; choose another"
+        )
+    scores = np.asarray(strategy.score(view), dtype=float)
+    scores = np.where(np.isin(view.layers, view.fixed), -np.inf, scores)
+    return view.layers[len(scores) - 1 - int(np.argmax(scores[::-1]))]
 
 
 def expand(names, random_orders):

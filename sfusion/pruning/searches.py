@@ -1,0 +1,289 @@
+"""Searches over the pruning trees of a study: by strategies, greedy, exhaustive; in parallel."""
+
+import functools
+import itertools
+import warnings
+from collections import defaultdict
+from dataclasses import dataclass
+
+import torch
+
+from sfusion import SfusionError
+from sfusion.data.tasks import load_task, resolve
+from sfusion.models.loading import fingerprint, load_model
+from sfusion.pruning.strategies import lookup, path_name, remaining
+from sfusion.pruning.tree import PruningTree, next_layer, signal_frame
+from sfusion.records.parallel import pool, progress
+from sfusion.records.profiles import Profile
+from sfusion.records.store import SCHEMA, RecordStore, content_key, versions
+from sfusion.training import default_device, derive_seed, fixed_threads, resolve_precision
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One tree of a study: a task and a seed under a profile."""
+
+    profile: Profile
+    task: str
+    seed: int
+
+
+# A process may outlive the files that it has read: so the caches below also go by the fingerprint
+# of the model's files, and by place and times of the data's.
+
+
+@functools.lru_cache(maxsize=32)
+def _samples(experiment, model, data):
+    profile, sizes = experiment.profile, experiment.profile.sizes
+    return load_task(
+        experiment.task,
+        seed=experiment.seed,
+        sizes=(sizes.train, sizes.validation, sizes.test),
+        max_length=profile.max_length,
+        tokenizer=profile.model,
+        source=profile.source,
+    )
+
+
+@functools.lru_cache(maxsize=1)  # 90 MB each; a wave goes through the experiments in order
+def _pretrained(name, model, label_names, seed):
+    return load_model(name, label_names=label_names, seed=seed)
+
+
+@functools.lru_cache(maxsize=1)  # holds the teacher's logits for all depths of an experiment
+def _tree(experiment, folder, weights_gb, model, data):
+    profile, seed = experiment.profile, experiment.seed
+    task, device = _samples(experiment, model, data), default_device()
+    head = derive_seed("head", seed)
+    # The probe set is drawn without regard to classes; drawing it stratified would change every
+    # number of the committed studies, and waits for the next one that is computed anew.
+    generator = torch.Generator().manual_seed(derive_seed("probe", seed))
+    return PruningTree(
+        lambda: _pretrained(profile.model, model, task.label_names, head),
+        task,
+        RecordStore(folder, weights_gb),
+        {stage: getattr(profile, stage) for stage in ("original", "recovery", "distillation")},
+        base={
+            "schema": SCHEMA,
+            "task": task.fingerprint,
+            "model": model,
+            "seed": seed,
+            "max_length": profile.max_length,
+            "sizes": profile.sizes.model_dump(),
+            "threads": profile.threads,
+            "precision": resolve_precision(profile.precision, device),
+            "device": device,
+            "versions": versions(),
+        },
+        probe=torch.randperm(len(task.train), generator=generator)[: profile.sizes.probe].tolist(),
+    )
+
+
+def open_tree(experiment, store):
+    """Open the tree of an experiment; its samples and the model are kept for the process.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    store : RecordStore
+
+    Returns
+    -------
+    PruningTree
+    """
+    profile = experiment.profile
+    data = resolve(experiment.task, profile.source)
+    return _tree(experiment, store.folder, store.weights_gb, fingerprint(profile.model), data)
+
+
+def _check_key(tree, key):
+    """Make sure that a worker sees what the process that asked sees."""
+    if content_key(tree.base) != key:
+        raise SfusionError(
+            f"a worker sees other data, code or versions than the process that asked (task "
+            f"{tree.base['task'][:12]}): install the same on both and start again"
+        )
+
+
+def compute_node(experiment, path, signals, store, key):
+    """Visit one node in a worker; arguments as of :meth:`PruningTree.visit`."""
+    tree = open_tree(experiment, store)
+    _check_key(tree, key)
+    with fixed_threads(experiment.profile.threads):
+        record = tree.visit(path, signals)
+    tree.release()
+    return record
+
+
+def compute_distillation(experiment, path, condition, store, key):
+    """Train and evaluate one condition of the distillation at one node, in a worker.
+
+    Returns
+    -------
+    dict
+        ``validation_accuracy`` and ``test_accuracy``, shares.
+    """
+    tree = open_tree(experiment, store)
+    _check_key(tree, key)
+    with fixed_threads(experiment.profile.threads):
+        record = {
+            f"{split}_accuracy": tree.evaluate(path, split, condition)
+            for split in ("validation", "test")
+        }
+    tree.release()
+    return record
+
+
+class Search:
+    """Several experiments searched side by side; a wave is all nodes of one depth.
+
+    Nodes of a wave depend on the wave before alone, so they run in parallel; strategies that
+    agree so far stand at the same node and share all of its work.
+
+    Parameters
+    ----------
+    experiments : sequence of Experiment
+        Of one profile.
+    store : RecordStore
+        Records that are there are not computed again.
+    quiet : bool, optional
+        See :func:`sfusion.records.parallel.progress`.
+
+    Attributes
+    ----------
+    records : dict
+        ``(experiment, path) -> dict``, see :meth:`PruningTree.visit`.
+    trajectories : list of tuple
+        ``task``, ``seed``, ``strategy``, ``removed``, ``path``.
+    """
+
+    def __init__(self, experiments, store, quiet=None):
+        self.experiments, self.store, self.quiet = experiments, store, quiet
+        self.records, self.trajectories = {}, []
+        tree = open_tree(experiments[0], store)
+        self.depth, self.fixed, self.lowest = tree.depth, tree.fixed, tree.lowest
+
+    def _wave(self, run, nodes, bar, steps=None):
+        """Compute nodes, given with whether their signals are read."""
+        keys = {e: content_key(open_tree(e, self.store).base) for e, _ in nodes}
+        calls = [(*node, signals, self.store, keys[node[0]]) for node, signals in nodes.items()]
+        for node, record in zip(nodes, run(compute_node, calls), strict=True):
+            self.records[node] = {**self.records.get(node, {}), **record}
+            bar.update(steps[node] if steps else 1)
+        self.store.trim()
+
+    def _stand(self, experiment, label, path):
+        row = experiment.task, experiment.seed, label, len(path), path_name(path)
+        self.trajectories.append(row)
+
+    def iterate(self, labels, fusions=None, *, teach=False, title="strategies"):
+        """Take strategies from the unpruned models down to the fewest layers.
+
+        A strategy that reads a signal which the architecture does not have is left out with a
+        warning.
+
+        Parameters
+        ----------
+        labels : sequence of str
+            Strategies, see :func:`sfusion.pruning.strategies.expand`.
+        teach : bool
+            Whether fusions will learn from these removals: then all signals are extracted.
+        fusions : dict, optional
+            ``(experiment, label) -> sklearn regressor`` for the fusions.
+        title : str
+            Of the progress bar.
+        """
+        fusions, removals = fusions or {}, self.depth - self.lowest
+        frontier = {(experiment, ()): list(labels) for experiment in self.experiments}
+        total = len(self.experiments) * (1 + len(labels) * removals)
+        threads = self.experiments[0].profile.threads
+        with pool(threads) as run, progress(total, title, self.quiet) as bar:
+            for removed in range(removals + 1):
+                read = {
+                    node: removed < removals
+                    and (teach or any(lookup(label).reads_signals for label in here))
+                    for node, here in frontier.items()
+                }
+                steps = {node: len(here) if removed else 1 for node, here in frontier.items()}
+                self._wave(run, read, bar, steps)
+                following = defaultdict(list)
+                for (experiment, path), here in frontier.items():
+                    for label in here if removed else self._possible(experiment, here):
+                        self._stand(experiment, label, path)
+                        if removed < removals:
+                            layer = self._next(experiment, path, label, fusions)
+                            following[experiment, (*path, layer)].append(label)
+                frontier = following
+
+    def _possible(self, experiment, labels):
+        """Leave out strategies whose signal the architecture does not have."""
+        signals = self.records[experiment, ()].get("signals", {})
+        lacking = [label for label in labels if None in signals.get(label, ())]
+        if lacking:
+            warnings.warn(f"left out, for the model has no such signal: {lacking}", stacklevel=3)
+        return [label for label in labels if label not in lacking]
+
+    def _next(self, experiment, path, label, fusions):
+        signals = self.records[experiment, path].get("signals")
+        return next_layer(
+            label,
+            path,
+            None if signals is None else signal_frame(signals),
+            depth=self.depth,
+            seed=experiment.seed,
+            fixed=self.fixed,
+            fusion=fusions.get((experiment, label)),
+        )
+
+    def greedy(self):
+        """Train every child of a node and go on with the one of highest validation accuracy.
+
+        No signal can choose a next layer better than this; and it costs as many trainings as
+        there are layers left, at every step. Ties are broken towards the output (declared here).
+        """
+        standing = dict.fromkeys(self.experiments, ())
+        steps = range(self.depth, self.lowest, -1)
+        total = len(self.experiments) * sum(left - len(self.fixed) for left in steps)
+        threads = self.experiments[0].profile.threads
+        for experiment in self.experiments:
+            self._stand(experiment, "greedy-oracle", ())
+        with pool(threads) as run, progress(total, "greedy search", self.quiet) as bar:
+            for _ in steps:
+                children = {
+                    experiment: [(*path, layer) for layer in self._removable(path)]
+                    for experiment, path in standing.items()
+                }
+                nodes = {(e, path): False for e, tried in children.items() for path in tried}
+                self._wave(run, nodes, bar)
+                for experiment, tried in children.items():
+                    standing[experiment] = max(
+                        tried,
+                        key=lambda path, experiment=experiment: (
+                            self.records[experiment, path]["validation_accuracy"],
+                            path[-1],
+                        ),
+                    )
+                    self._stand(experiment, "greedy-oracle", standing[experiment])
+
+    def exhaustive(self, experiments):
+        """Train every set of layers that can be left, each along one path.
+
+        The path of a set removes its layers from the top down, so that sets share their prefixes
+        and every one costs a single recovery; top-down, because the steps that follow the loss of
+        the last layer then help the head to read another (declared here).
+
+        Parameters
+        ----------
+        experiments : sequence of Experiment
+        """
+        layers = self._removable(())[::-1]
+        sizes = range(1, self.depth - self.lowest + 1)
+        waves = [list(itertools.combinations(layers, size)) for size in sizes]
+        total = len(experiments) * sum(map(len, waves))
+        threads = self.experiments[0].profile.threads
+        with pool(threads) as run, progress(total, "all subsets", self.quiet) as bar:
+            for paths in waves:
+                self._wave(run, {(e, path): False for e in experiments for path in paths}, bar)
+
+    def _removable(self, path):
+        return [layer for layer in remaining(path, self.depth) if layer not in self.fixed]

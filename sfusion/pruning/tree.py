@@ -1,0 +1,371 @@
+"""The pruning tree: what removing layers makes of one model on one task, computed when asked for.
+
+A node is a pruning path: the layers removed so far, in order. Its weights and numbers are a pure
+function of the path and of what the tree was made of; random numbers derive from seed and path, so
+neither other strategies nor the order of the work change a bit. A study is many trees and
+strategies; a compression is one of each.
+"""
+
+import functools
+import time
+
+import numpy as np
+import pandas as pd
+from safetensors.torch import load, save
+
+from sfusion.models.layers import (
+    architecture_of,
+    embedding_parameters,
+    layer_stack,
+    remove_layers,
+)
+from sfusion.pruning.strategies import View, choose, lookup, remaining
+from sfusion.signals import MEASURES
+from sfusion.signals.extraction import extract_signals
+from sfusion.training import (
+    accuracy,
+    cast,
+    derive_seed,
+    distill,
+    fine_tune,
+    predict_logits,
+)
+
+CONDITIONS = {
+    # name: (which model is trained on, whether the original teaches); the others are controls.
+    "distilled": ("pruned", True),
+    "same-steps": ("pruned", False),
+    "original-same-steps": ("original", False),
+}
+
+
+class PruningTree:
+    """Models, accuracies, signals and distillations of one experiment, each filed in a store.
+
+    Parameters
+    ----------
+    source : callable
+        Returns the pretrained classifier; it is never changed.
+    task : Task
+    store : RecordStore
+    recipes : dict of str to Recipe
+        Keys ``original``, ``recovery`` and ``distillation``.
+    base : dict
+        Whatever else decides the results, plain JSON values; among it ``seed``, ``precision``,
+        ``threads`` and ``device``.
+    probe : sequence of int
+        Training samples that the signals are extracted from.
+    tuned : bool
+        Whether the source is fine-tuned already and taken as it is.
+    keep_distilled : bool
+        Whether the weights of distilled models are cached too.
+    on_work : callable, optional
+        Called with the work done: samples times layers.
+    """
+
+    def __init__(
+        self, source, task, store, recipes, *, base, probe,
+        tuned=False, keep_distilled=False, on_work=None,
+    ):  # fmt: skip
+        self.source, self.task, self.store = source, task, store
+        self.recipes, self.base, self.probe = recipes, base, probe
+        self.tuned, self.keep_distilled = tuned, keep_distilled
+        self.on_work, self._counted = on_work or (lambda _: None), set()
+        self._held = self._teacher = None
+        self._frozen = all(recipe.freeze_embeddings for recipe in recipes.values())
+
+    @functools.cached_property
+    def depth(self):
+        """Layers of the source."""
+        return len(layer_stack(self.source()))
+
+    @functools.cached_property
+    def fixed(self):
+        """Layers that must stay, by number."""
+        return architecture_of(self.source().config).fixed
+
+    @property
+    def lowest(self):
+        """Fewest layers that can be left."""
+        return max(1, len(self.fixed))
+
+    def spec(self, kind, path, **details):
+        """Write down everything that decides a result.
+
+        Parameters
+        ----------
+        kind : str
+        path : tuple of int
+        **details : object
+            What else the kind needs; ``condition`` stands for extra steps of distillation.
+
+        Returns
+        -------
+        dict
+            Plain JSON values.
+        """
+        stages = {"original"} - ({"original"} if self.tuned else set())
+        stages |= {"recovery"} if path else set()
+        stages |= {"distillation"} if details.get("condition") else set()
+        recipes = {
+            stage: self.recipes[stage].model_dump(exclude={"removals"}) for stage in sorted(stages)
+        }
+        return {**self.base, "kind": kind, "path": list(path), "recipes": recipes, **details}
+
+    def record(self, kind, path, compute, **details):
+        """Return a result and the seconds it took, computed unless it is filed.
+
+        Parameters
+        ----------
+        kind, path, **details
+            See :meth:`spec`.
+        compute : callable
+            Returns plain JSON values.
+
+        Returns
+        -------
+        dict
+            ``value``; ``seconds`` of the processor, which other work on the machine does not
+            lengthen; on a GPU, of the clock.
+        """
+        spec = self.spec(kind, path, **details)
+        record = self.store.get(spec)
+        if record is None:
+            clock = time.process_time if self.base["device"] == "cpu" else time.perf_counter
+            start = clock()
+            record = {"value": compute(), "seconds": clock() - start}
+            self.store.put(spec, record)
+        return record
+
+    def model(self, path, condition=None):
+        """Return the model at a path, trained or out of the cache of weights.
+
+        Parameters
+        ----------
+        path : tuple of int
+            Layers removed, in order, by their number in the source.
+        condition : str, optional
+            Of ``CONDITIONS``: the model after the extra steps.
+
+        Returns
+        -------
+        transformers.PreTrainedModel
+            In evaluation mode, on the tree's device. One is held in memory; do not change it.
+        """
+        if not path and self.tuned and condition is None:
+            return self.source()
+        key = path, condition
+        if self._held is None or self._held[0] != key:
+            recipe = self.recipes[
+                "distillation" if condition else "recovery" if path else "original"
+            ]
+            layers = self.depth - len(path)
+            model = self._cached(path, condition)
+            if model is None:
+                model = self._train(path, condition, recipe, lambda n: self.on_work(n * layers))
+                if condition is None or self.keep_distilled:
+                    state = {n: p.detach().cpu().contiguous() for n, p in self._learned(model)}
+                    self.store.put_weights(self._weights(path, condition), save(state))
+            elif key not in self._counted:  # an earlier run has done it
+                self.on_work(recipe.samples * layers)
+            self._counted.add(key)
+            self._held = key, model
+        return self._held[1]
+
+    def _train(self, path, condition, recipe, on_batch):
+        options = {"precision": self.base["precision"], "on_batch": on_batch}
+        if condition is not None:
+            # The order of samples is the same in every condition: the teacher alone differs.
+            seed = derive_seed("distillation", self.base["seed"])
+            teacher = self._teacher_logits() if CONDITIONS[condition][1] else None
+            return distill(self.model(path), teacher, self.task.train, recipe, seed=seed, **options)
+        if path:
+            place = remaining(path[:-1], self.depth).index(path[-1])
+            model = remove_layers(self.model(path[:-1]), [place])
+        else:
+            model = remove_layers(self.source(), ()).to(self.base["device"])
+        self.release()
+        seed = derive_seed("order", self.base["seed"], path)
+        fine_tune(model, self.task.train, recipe, seed=seed, **options)
+        return model
+
+    def _teacher_logits(self):
+        """Run the original over the training samples, once for all depths."""
+        if self._teacher is None:
+            original = cast(self.model(()), self.base["precision"])
+            self._teacher = predict_logits(original, self.task.train)
+        return self._teacher
+
+    def _weights(self, path, condition):
+        return self.spec("weights", path, **({"condition": condition} if condition else {}))
+
+    def _learned(self, model):
+        """List the parameters that training changes, by name."""
+        frozen = {id(p) for p in embedding_parameters(model)} if self._frozen else set()
+        return [(name, p) for name, p in model.named_parameters() if id(p) not in frozen]
+
+    def _cached(self, path, condition):
+        """Put cached weights into a copy of the source; None if there are none that fit."""
+        content = self.store.get_weights(self._weights(path, condition))
+        if content is None:
+            return None
+        model = remove_layers(self.source(), path)
+        missing, unexpected = model.load_state_dict(load(content), strict=False)
+        # Other library versions may name parameters anew.
+        lacking = {name for name, _ in self._learned(model)} & set(missing)
+        return None if unexpected or lacking else model.to(self.base["device"])
+
+    def release(self):
+        """Drop the model in memory."""
+        self._held = None
+
+    def trim(self):
+        """Cut the cache of weights to its limit; the original, which teaches, goes last."""
+        self.store.trim(last=self._weights((), None))
+
+    def evaluate(self, path, split, condition=None):
+        """Measure a model's accuracy.
+
+        Parameters
+        ----------
+        path : tuple of int
+        split : {"validation", "test"}
+        condition : str, optional
+            See :meth:`model`.
+
+        Returns
+        -------
+        float
+            Share of the split's samples.
+        """
+        return self._evaluate(path, split, condition)["value"]
+
+    def _evaluate(self, path, split, condition):
+        def compute():
+            data = getattr(self.task, split)
+            return accuracy(self.model(path, condition), data, self.base["precision"])
+
+        details = {"condition": condition} if condition else {}
+        return self.record("evaluation", path, compute, split=split, **details)
+
+    def signals(self, path):
+        """Extract the signals of a path's model.
+
+        Parameters
+        ----------
+        path : tuple of int
+
+        Returns
+        -------
+        DataFrame
+            A row per remaining layer, a column per measure of ``MEASURES``; NaN for a signal that
+            the architecture does not have.
+        """
+        return signal_frame(self._signals(path)["value"])
+
+    def _signals(self, path):
+        def compute():
+            table = extract_signals(
+                self.model(path),
+                self.task.train.take(self.probe),
+                precision=self.base["precision"],
+                measures=MEASURES,
+            )
+            # Records hold numbers, and NaN is none.
+            return {n: [None if np.isnan(v) else v for v in table[n].tolist()] for n in table}
+
+        return self.record("signals", path, compute)
+
+    def visit(self, path, signals=True):
+        """Train, evaluate and, where something reads them, extract the signals of a node.
+
+        Parameters
+        ----------
+        path : tuple of int
+        signals : bool
+
+        Returns
+        -------
+        dict
+            ``validation_accuracy`` and ``test_accuracy``, shares; ``signals``, a list per measure,
+            where asked for; seconds of ``training``, ``evaluation`` and ``extraction``.
+        """
+        training = self.record("training", path, lambda: self.model(path) and None)
+        validation, test = (self._evaluate(path, split, None) for split in ("validation", "test"))
+        record = {
+            "validation_accuracy": validation["value"],
+            "test_accuracy": test["value"],
+            "training": training["seconds"],
+            "evaluation": validation["seconds"] + test["seconds"],
+        }
+        if signals:
+            found = self._signals(path)
+            record |= {"signals": found["value"], "extraction": found["seconds"]}
+        return record
+
+
+def signal_frame(signals):
+    """Turn recorded signals, a list per measure, into a frame; None becomes NaN."""
+    return pd.DataFrame(signals, columns=list(MEASURES), dtype=float)
+
+
+def next_layer(label, path, signals, *, depth, seed, fixed=(), fusion=None):
+    """Let one strategy choose at one node.
+
+    Parameters
+    ----------
+    label : str
+        Of a strategy, see :func:`sfusion.pruning.strategies.expand`.
+    path : tuple of int
+        Layers removed so far.
+    signals : DataFrame or None
+        From :meth:`PruningTree.signals`; None where the strategy reads none.
+    depth : int
+        Layers of the original model.
+    seed : int
+    fixed : tuple of int
+        Layers that must stay.
+    fusion : sklearn regressor, optional
+        For a fusion.
+
+    Returns
+    -------
+    int
+        Number of a layer in the original model.
+    """
+    view = View(
+        layers=remaining(path, depth),
+        signals=signals,
+        rng=np.random.default_rng(derive_seed("strategy", seed, label)),
+        fusion=fusion,
+        depth=depth,
+        fixed=fixed,
+    )
+    return choose(lookup(label), view)
+
+
+def follow(tree, label, layers, fusion=None):
+    """Follow one strategy until so many layers are left.
+
+    Parameters
+    ----------
+    tree : PruningTree
+    label : str
+        See :func:`next_layer`.
+    layers : int
+    fusion : sklearn regressor, optional
+
+    Returns
+    -------
+    tuple of int
+        Layers removed, in order; every model on the path has been evaluated on validation.
+    """
+    path = ()
+    while True:
+        tree.evaluate(path, "validation")
+        tree.trim()
+        if tree.depth - len(path) == layers:
+            return path
+        signals = tree.signals(path) if lookup(label).reads_signals else None
+        options = {"depth": tree.depth, "seed": tree.base["seed"], "fixed": tree.fixed}
+        path = (*path, next_layer(label, path, signals, fusion=fusion, **options))
