@@ -8,9 +8,16 @@ from hypothesis import strategies as st
 
 from sfusion import SIGNALS, STRATEGIES
 from sfusion.pruning.fusion import FUSION_MODELS, READS, standardise
-from sfusion.pruning.nodes import Unit
-from sfusion.pruning.strategies import IN_DATASET, TRANSFER, View, choose, expand, lookup
-from sfusion.pruning.walk import next_layer
+from sfusion.pruning.strategies import (
+    COMPRESSION_STRATEGIES,
+    IN_DATASET,
+    TRANSFER,
+    View,
+    choose,
+    expand,
+    lookup,
+)
+from sfusion.pruning.tree import next_layer
 from sfusion.signals import MEASURES, REDUNDANCY
 
 NAMES = list(SIGNALS)
@@ -27,16 +34,16 @@ def _view(signals, layers=None, depth=None, fusion=None, seed=0):
     return View(layers, frame, np.random.default_rng(seed), fusion, depth)
 
 
-def _record(layers):
-    rng = np.random.default_rng(0)
-    return {"signals": {name: rng.normal(size=len(layers)).tolist() for name in MEASURES}}
+def _next(label, path, depth, seed=0, fixed=()):
+    left = depth - len(path)
+    signals = pd.DataFrame(np.random.default_rng(0).normal(size=(left, 14)), columns=MEASURES)
+    return next_layer(label, path, signals, depth=depth, seed=seed, fixed=fixed)
 
 
-def _walk(label, depth, seed=0):
+def _order(label, depth, seed=0):
     path = ()
-    for left in range(depth, 0, -1):
-        layer = next_layer(Unit(None, "t", seed), path, _record(range(left)), label, depth)
-        path = (*path, layer)
+    for _ in range(depth):
+        path = (*path, _next(label, path, depth, seed))
     return path
 
 
@@ -113,9 +120,10 @@ def test_a_fusion_removes_the_layer_that_costs_least(name):
 
 
 @pytest.mark.parametrize("layers", [(0,), (0, 1, 2), (2, 5, 7)])
-def test_bottom_first_removes_the_bottom(layers):
+def test_position_baselines_remove_the_ends(layers):
     view = _view({"energy": [0.0] * len(layers)}, layers)
     assert choose(STRATEGIES["bottom-first"], view) == min(layers)
+    assert choose(STRATEGIES["top-first"], view) == max(layers)
 
 
 @pytest.mark.parametrize("name", REDUNDANCY)
@@ -123,46 +131,56 @@ def test_a_redundancy_baseline_removes_the_layer_that_changes_least(name):
     assert choose(STRATEGIES[name], _view({name: [3.0, 1.0, 2.0]}, (1, 4, 6))) == 4
 
 
-@pytest.mark.parametrize("layers", [(0,), (0, 1, 2), (2, 5, 7)])
-def test_top_first_removes_the_top(layers):
-    assert choose(STRATEGIES["top-first"], _view({"energy": [0.0] * len(layers)}, layers)) == max(
-        layers
-    )
-
-
 @pytest.mark.parametrize("depth", [1, 2, 6, 12])
-def test_a_random_walk_is_one_order_of_all_layers(depth):
-    order = _walk("random-0", depth)
+def test_a_random_path_is_one_order_of_all_layers(depth):
+    order = _order("random-0", depth)
     assert sorted(order) == list(range(depth))
-    assert order == _walk("random-0", depth)
+    assert order == _order("random-0", depth)
 
 
 @given(data=st.data())
 def test_a_random_choice_follows_its_one_order_whatever_is_left(data):
     # Also where others took other layers before: the first of the order that is still there.
-    order = _walk("random-3", 8, seed=5)
+    order = _order("random-3", 8, seed=5)
     gone = tuple(data.draw(st.lists(st.integers(0, 7), max_size=7, unique=True)))
-    record = _record(range(8 - len(gone)))
-    found = next_layer(Unit(None, "t", 5), gone, record, "random-3", 8)
-    assert found == next(layer for layer in order if layer not in gone)
+    assert _next("random-3", gone, 8, 5) == next(n for n in order if n not in gone)
 
 
 def test_random_orders_differ_between_draws_and_seeds():
-    orders = {_walk(f"random-{draw}", 12, seed) for draw in range(5) for seed in range(5)}
+    orders = {_order(f"random-{draw}", 12, seed) for draw in range(5) for seed in range(5)}
     assert len(orders) == 25
 
 
 def test_random_orders_take_every_layer_first():
-    first = [_walk(f"random-{draw}", 4)[0] for draw in range(200)]
+    first = [_order(f"random-{draw}", 4)[0] for draw in range(200)]
     counts = np.bincount(first, minlength=4)
     # Binomial with 200 draws of 1/4: mean 50, deviation 6; four of them.
     assert (abs(counts - 50) < 25).all()
 
 
-def test_a_choice_does_not_depend_on_the_task_where_it_reads_no_signal():
-    units = [Unit(None, task, 0) for task in ("t", "u")]
-    for label in ("random-0", "top-first", "bottom-first"):
-        assert len({next_layer(u, (), _record(range(5)), label, 5) for u in units}) == 1
+@pytest.mark.parametrize("label", ["random-0", "top-first", "bottom-first", "energy"])
+def test_a_layer_that_must_stay_is_never_chosen(label):
+    path = ()
+    for _ in range(4):
+        path = (*path, _next(label, path, 5, fixed=(0,)))
+    assert sorted(path) == [1, 2, 3, 4]
+
+
+def test_a_strategy_without_signals_reads_none():
+    for label in ("random-0", "top-first", "random", "random-forest-position"):
+        assert not lookup(label).reads_signals
+    assert next_layer("top-first", (4,), None, depth=5, seed=0) == 3
+    assert all(STRATEGIES[name].reads_signals for name in ("energy", "random-forest"))
+
+
+def test_compression_offers_neither_controls_nor_searches():
+    left_out = set(STRATEGIES) - set(COMPRESSION_STRATEGIES)
+    assert left_out == {
+        *(f"{model}-transfer" for model in FUSION_MODELS),
+        *(f"random-forest-{reads}" for reads in ("position", "shuffled")),
+        *(f"random-forest-{reads}-transfer" for reads in ("position", "shuffled")),
+        "greedy-oracle",
+    }
 
 
 def test_expand_draws_the_random_baseline_in_its_place():

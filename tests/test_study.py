@@ -7,22 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from sfusion.models.layers import size
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from sfusion import STRATEGIES, SfusionError, load_profile
+from sfusion import STRATEGIES, SfusionError, load_model, load_profile, load_results, remove_layers
 from sfusion.analysis.claims import CLAIMS, scoreboard
-from sfusion.analysis.tables import curves, distilled
-from sfusion.models.loading import layer_stack, load_model, remove_layers, size
-from sfusion.pruning.distillation import ARMS
-from sfusion.pruning.nodes import Unit, unit_task
-from sfusion.pruning.strategies import expand
+from sfusion.analysis.tables import distilled
+from sfusion.pruning.searches import Experiment, open_tree
+from sfusion.pruning.strategies import expand, parse_path
+from sfusion.pruning.tree import CONDITIONS
 from sfusion.records.profiles import Profile
-from sfusion.records.results import load_results
+from sfusion.records.store import RecordStore
 from sfusion.signals import MEASURES
-from sfusion.study import compute, machine
-
-SIGNAL_NAMES = list(MEASURES)
+from sfusion.study import machine, run_study
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -47,15 +45,19 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def results(profile, folder):
     """A whole study with every strategy."""
-    return compute(profile, folder, quiet=True)
+    return run_study(profile, folder, quiet=True)
 
 
-def test_every_strategy_is_walked_on_every_unit(results, profile):
+def _task(profile, name):
+    return open_tree(Experiment(profile, name, 0), RecordStore("unused")).task
+
+
+def test_every_strategy_is_followed_on_every_unit(results, profile):
     labels = expand(STRATEGIES, profile.random_orders)
     expected = {(task, 0, label, n) for task in profile.tasks for label in labels for n in range(4)}
-    visits = results.trajectories
+    paths = results.trajectories
     columns = ["task", "seed", "strategy", "removed"]
-    found = list(visits[columns].itertuples(index=False, name=None))
+    found = list(paths[columns].itertuples(index=False, name=None))
     assert len(found) == len(set(found))
     assert set(found) == expected
 
@@ -86,40 +88,45 @@ def test_nodes_are_the_paths_that_were_visited_or_searched(results, profile):
 
 def test_sizes_are_those_of_the_models(results, profile):
     for node in results.nodes.itertuples():
-        classes = len(unit_task(Unit(profile, node.task, 0)).label_names)
+        classes = len(_task(profile, node.task).label_names)
         model = load_model(profile.model, num_labels=classes)
-        gone = [int(layer) for layer in node.path.split("-") if layer]
+        gone = parse_path(node.path)
         expected = size(remove_layers(model, gone), profile.max_length)
         assert {name: getattr(node, name) for name in expected} == expected
         assert node.removed == len(gone)
 
 
-def test_signals_have_a_row_a_layer_that_is_left(results):
+def test_signals_have_a_row_per_remaining_layer_where_they_are_read(results):
     for (_, _, path), rows in results.signals.groupby(["task", "seed", "path"]):
-        gone = {int(layer) for layer in path.split("-") if layer}
+        gone = set(parse_path(path))
         assert rows["layer"].tolist() == sorted(set(range(4)) - gone)
-    assert list(results.signals) == ["task", "seed", "path", "layer", *SIGNAL_NAMES]
-    assert np.isfinite(results.signals[SIGNAL_NAMES]).all(axis=None)
-    keys = results.signals[["task", "seed", "path"]].drop_duplicates()
-    assert len(keys) == len(results.nodes)
+    assert list(results.signals) == ["task", "seed", "path", "layer", *MEASURES]
+    assert np.isfinite(results.signals[list(MEASURES)]).all(axis=None)
+    # Where something reads them: not at the leaves, nor where a search alone has been.
+    read = set(map(tuple, results.signals[["task", "seed", "path"]].to_numpy()))
+    searches = results.trajectories["strategy"] == "greedy-oracle"
+    paths = results.trajectories[~searches & (results.trajectories["removed"] < 3)]
+    position = paths["strategy"].str.contains("position")
+    asked = paths.loc[~position, ["task", "seed", "path"]]
+    assert read == set(map(tuple, asked.to_numpy()))
 
 
-def test_distillation_has_its_arms_at_the_asked_depths(results, profile):
+def test_distillation_has_its_conditions_at_the_asked_depths(results, profile):
     frame = results.distillation
     forest = results.trajectories[results.trajectories["strategy"] == "random-forest"]
     for task in profile.tasks:
         mine = frame[frame["task"] == task]
         assert mine[mine["condition"] == "original-same-steps"]["path"].tolist() == [""]
         ways = forest[(forest["task"] == task) & forest["removed"].isin([1, 2])]
-        for arm in ("distilled", "same-steps"):
-            assert mine[mine["condition"] == arm]["path"].tolist() == ways["path"].tolist()
-    assert set(frame["condition"]) == set(ARMS)
+        for condition in ("distilled", "same-steps"):
+            assert mine[mine["condition"] == condition]["path"].tolist() == ways["path"].tolist()
+    assert set(frame["condition"]) == set(CONDITIONS)
 
 
-def test_tasks_are_described_and_the_floor_measured(results, profile):
+def test_tasks_are_described_and_the_baseline_measured(results, profile):
     assert results.tasks[["task", "seed"]].values.tolist() == [[t, 0] for t in profile.tasks]
     for row in results.tasks.itertuples():
-        task = unit_task(Unit(profile, row.task, 0))
+        task = _task(profile, row.task)
         assert (row.classes, row.fingerprint) == (len(task.label_names), task.fingerprint)
         assert row.source == task.source
         assert [row.train, row.validation, row.test] == [
@@ -130,9 +137,9 @@ def test_tasks_are_described_and_the_floor_measured(results, profile):
         assert row.majority_accuracy == np.mean(test == counts.argmax())
         # All words are in the vocabulary and short, so the texts survive the tokenizer.
         vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-        floor = LogisticRegression(max_iter=1000)
-        floor.fit(vectors.fit_transform(task.texts["train"]), task.train.labels)
-        assert row.tfidf_accuracy == floor.score(vectors.transform(task.texts["test"]), test)
+        baseline = LogisticRegression(max_iter=1000)
+        baseline.fit(vectors.fit_transform(task.texts["train"]), task.train.labels)
+        assert row.tfidf_accuracy == baseline.score(vectors.transform(task.texts["test"]), test)
 
 
 def test_the_manifest_says_what_and_where(results, profile):
@@ -155,7 +162,7 @@ def test_fusions_of_the_own_tree_and_of_the_others_differ(results, monkeypatch, 
         return fit(table, model)
 
     monkeypatch.setattr(study, "fit_fusion", watched)
-    compute(profile, folder, quiet=True)
+    run_study(profile, folder, quiet=True)
     # Of each model: first unit in-dataset and transfer, then the second.
     expected = [[("agnews", 0)], [("imdb", 0)], [("imdb", 0)], [("agnews", 0)]]
     # The forest also reads positions, and shuffled signals.
@@ -163,29 +170,9 @@ def test_fusions_of_the_own_tree_and_of_the_others_differ(results, monkeypatch, 
     assert asked == {"linear-regression": expected, "random-forest": thrice}
 
 
-def test_stages_stop_where_they_are_told(profile, folder, results):
-    signals = compute(profile, folder, upto="signals", quiet=True)
-    assert signals.nodes["path"].tolist() == ["", ""]
-    assert signals.trajectories.empty and signals.distillation.empty
-    sweep = compute(profile, folder, upto="sweep", quiet=True)
-    assert not set(sweep.trajectories["strategy"]) & {"random-forest", "linear-regression"}
-    fusion = compute(profile, folder, upto="fusion", quiet=True)
-    assert len(fusion.trajectories) == len(results.trajectories)
-    assert fusion.distillation.empty
-    assert list(fusion.distillation) == list(results.distillation)
-
-
-@pytest.mark.parametrize("upto", ["signals", "sweep"])
-def test_results_of_an_early_stage_can_be_joined_and_kept(upto, profile, folder, tmp_path):
-    results = compute(profile, folder, upto=upto, quiet=True)
-    assert len(curves(results)) == len(results.trajectories)
-    results.save(tmp_path)
-    assert len(load_results(tmp_path).trajectories) == len(results.trajectories)
-
-
 def test_one_task_has_no_other_to_learn_from(tmp_path, profile, folder):
     one = profile.model_copy(update={"tasks": ("agnews",)})
-    results = compute(one, folder, upto="fusion", quiet=True)
+    results = run_study(one, folder, quiet=True)
     assert {"random-forest"} <= set(results.trajectories["strategy"])
     assert not [name for name in results.trajectories["strategy"] if name.endswith("-transfer")]
 
@@ -193,26 +180,26 @@ def test_one_task_has_no_other_to_learn_from(tmp_path, profile, folder):
 @pytest.mark.parametrize("names", [["energy", "magic"], ["random-0"]])
 def test_an_unknown_strategy_is_one_line(names, profile, tmp_path):
     with pytest.raises(SfusionError) as error:
-        compute(profile, tmp_path, strategies=names, quiet=True)
+        run_study(profile, tmp_path, strategies=names, quiet=True)
     assert repr(names[-1]) in tiny.one_line(error)
 
 
-def test_a_fusion_without_walks_to_learn_from_is_one_line(profile, tmp_path):
+def test_a_fusion_without_others_to_learn_from_is_one_line(profile, tmp_path):
     with pytest.raises(SfusionError) as error:
-        compute(profile, tmp_path, strategies=["random-forest"], upto="fusion", quiet=True)
+        run_study(profile, tmp_path, strategies=["random-forest"], quiet=True)
     tiny.one_line(error)
 
 
 def test_an_unknown_task_is_one_line(profile, tmp_path):
     with pytest.raises(SfusionError) as error:
-        compute(profile.model_copy(update={"tasks": ("weather",)}), tmp_path, quiet=True)
+        run_study(profile.model_copy(update={"tasks": ("weather",)}), tmp_path, quiet=True)
     assert "weather" in tiny.one_line(error)
 
 
 def test_distillation_deeper_than_the_model_is_one_line_before_any_work(profile, tmp_path):
     deep = profile.distillation.model_copy(update={"removals": (1, 4)})
     with pytest.raises(SfusionError) as error:
-        compute(profile.model_copy(update={"distillation": deep}), tmp_path, quiet=True)
+        run_study(profile.model_copy(update={"distillation": deep}), tmp_path, quiet=True)
     assert "removals = [1, 4]" in tiny.one_line(error)
     assert not list(tmp_path.iterdir())
 
@@ -220,7 +207,7 @@ def test_distillation_deeper_than_the_model_is_one_line_before_any_work(profile,
 def test_training_that_diverges_is_one_line(profile, tmp_path):
     wild = profile.original.model_copy(update={"learning_rate": 1e30})
     with pytest.raises(SfusionError) as error:
-        compute(profile.model_copy(update={"original": wild}), tmp_path, upto="signals", quiet=True)
+        run_study(profile.model_copy(update={"original": wild}), tmp_path, quiet=True)
     tiny.one_line(error)
 
 
@@ -252,19 +239,16 @@ def test_the_papers_profile_runs_through_the_same_code(tmp_path):
     depths = (1, 11)
     distillation = profile.distillation.model_copy(update={"removals": depths})
     profile = profile.model_copy(update={"distillation": distillation})
-    results = compute(profile, tmp_path / "study", strategies=PAPER_STRATEGIES, quiet=True)
+    results = run_study(profile, tmp_path / "study", strategies=PAPER_STRATEGIES, quiet=True)
     assert len(results.tasks) == 9
     assert len(results.trajectories) == 9 * len(PAPER_STRATEGIES) * 12
     for task, nodes in results.nodes.groupby("task"):
         assert task in tiny.NINE
         assert sorted(set(nodes["layers"])) == list(range(1, 13))
         assert 12 <= len(nodes) <= 12 + 11
-    lengths = results.nodes["layers"].sum()
-    assert results.signals.shape == (lengths, 4 + 14)
-    # The original's extra steps once, and both other arms at every depth.
+    # The original's extra steps once, and both other conditions at every depth.
     assert len(results.distillation) == 9 * (1 + 2 * len(depths))
     assert len(distilled(results)) == 9 * (2 + 3 * len(depths))
-    assert len(layer_stack(load_model(profile.model, 2))) == 12
     results.save(tmp_path / "saved")
     again = load_results(tmp_path / "saved")
     pd.testing.assert_frame_equal(again.nodes, results.nodes)
