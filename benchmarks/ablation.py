@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 from scipy.stats import ttest_1samp
+from sfusion.pruning.nodes import Unit, fixed_threads, unit_model, unit_task
 from summary import table
 
-from sfusion.models.loading import remove_layers
-from sfusion.pruning.nodes import Unit, fixed_threads, unit_model, unit_task
+from sfusion.models.layers import remove_layers
 from sfusion.records.profiles import load_profile
 from sfusion.training import accuracies, default_device, derive_seed, fine_tune, resolve_precision
 

@@ -12,7 +12,7 @@ import math
 import pandas as pd
 from transformers import AutoModelForSequenceClassification, BertConfig
 
-from sfusion.models.loading import size
+from sfusion.models.layers import size
 from sfusion.pruning.strategies import STRATEGIES, expand
 from sfusion.records.profiles import load_profile
 

@@ -16,14 +16,15 @@ from unittest import mock
 import pandas as pd
 import torch
 from joblib import Parallel, delayed
+from sfusion.pruning.nodes import Unit, fixed_threads, unit_model, unit_task
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from sfusion.models.loading import embedding_parameters
+from sfusion.models.layers import embedding_parameters
 from sfusion.pruning import nodes
-from sfusion.pruning.nodes import Unit, compute_node, fixed_threads, unit_model, unit_task
+from sfusion.pruning.searches import compute_node
 from sfusion.records.profiles import load_profile
 from sfusion.records.store import RecordStore
 from sfusion.signals.extraction import extract_signals

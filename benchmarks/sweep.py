@@ -15,11 +15,13 @@ from joblib import Parallel, delayed
 from machine import setting
 from plain_signals import PASSES
 from scipy.stats import t as student
+from sfusion.pruning.nodes import Unit, fixed_threads, unit_model, unit_task
+from sfusion.pruning.walk import walk
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel
 
-from sfusion.models.loading import load_model, locate_model, remove_layers
-from sfusion.pruning.nodes import Unit, fixed_threads, path_name, unit_model, unit_task
-from sfusion.pruning.walk import walk
+from sfusion.models.layers import remove_layers
+from sfusion.models.loading import load_model, locate_model
+from sfusion.pruning.strategies import path_name
 from sfusion.records.parallel import jobs
 from sfusion.records.store import RecordStore
 from sfusion.signals import SIGNALS

@@ -4,47 +4,44 @@ import importlib
 
 
 class SfusionError(Exception):
-    """Input or state that a person can put right; the message is one line and says how."""
+    """A problem that the user can mend: one line with what, which value and what to do.
+
+    The command line prints the line on stderr and ends with exit code 2.
+    """
 
 
 _EXPORTS = {
-    # name: module that holds it; of a module itself, its room. Loaded on first use: a replay of
-    # the records needs neither torch nor transformers.
-    "CompressionResult": "compression.compress",
-    "MEASURES": "signals",
-    "SIGNALS": "signals",
-    "STRATEGIES": "pruning.strategies",
-    "TRANSFER": "pruning.strategies",
-    "claims": "analysis",
-    "compress": "compression.compress",
-    "costs": "analysis",
-    "distill": "pruning.distillation",
-    "extract_signals": "signals.extraction",
-    "figures": "analysis",
-    "fine_tune": "training",
-    "fit_fusion": "pruning.fusion",
-    "load_model": "models.loading",
-    "load_profile": "records.profiles",
-    "load_report": "records.results",
-    "load_results": "records.results",
-    "load_task": "data.tasks",
-    "open_results": "analysis.tables",
-    "remove_layers": "models.loading",
-    "save_table": "notebooks",
-    "statistics": "analysis",
-    "sweep": "analysis.tables",
-    "tables": "analysis",
-    "training_table": "pruning.fusion",
+    # module that holds them: names; modules of a room are exported too. Loaded on first use: a
+    # replay of the records needs neither torch nor transformers.
+    "analysis": ("claims", "costs", "figures", "statistics", "tables"),
+    "analysis.figures": ("save_figure",),
+    "compression.compress": ("CompressionResult", "compress"),
+    "data.tasks": ("load_task",),
+    "models.layers": ("remove_layers",),
+    "models.loading": ("load_model",),
+    "notebooks": ("save_table",),
+    "pruning.fusion": ("fit_fusion", "training_table"),
+    "pruning.strategies": ("STRATEGIES", "TRANSFER"),
+    "records.profiles": ("load_profile",),
+    "records.results": ("load_report", "load_results", "open_results"),
+    "signals": ("MEASURES", "SIGNALS"),
+    "signals.extraction": ("extract_signals",),
+    "study": ("sweep",),
+    "training": ("distill", "fine_tune"),
 }
+_HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 
-__all__ = sorted([*_EXPORTS, "SfusionError"])
+__all__ = sorted([*_HOME, "SfusionError"])
 
 
 def __getattr__(name):
-    if name not in _EXPORTS:
+    if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    room = importlib.import_module(f"{__name__}.{_EXPORTS[name]}")
-    value = getattr(room, name, None) or importlib.import_module(f"{room.__name__}.{name}")
+    home = f"{__name__}.{_HOME[name]}"
+    if name in _EXPORTS["analysis"]:
+        value = importlib.import_module(f"{home}.{name}")
+    else:
+        value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
 

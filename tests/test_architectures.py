@@ -16,14 +16,15 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 import sfusion as sf
 from sfusion import SfusionError
 from sfusion.compression import report
-from sfusion.models.architectures import ARCHITECTURES, architecture_of
-from sfusion.models.loading import (
+from sfusion.models.layers import (
+    ARCHITECTURES,
+    architecture_of,
     embedding_parameters,
     layer_stack,
-    load_tokenizer,
     size,
     token_limit,
 )
+from sfusion.models.loading import load_tokenizer
 from sfusion.signals import MEASURES
 
 COMMON = {"vocab_size": 60, "num_labels": 3, "pad_token_id": 0, "initializer_range": 0.2}

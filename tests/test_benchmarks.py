@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tiny
+from sfusion.pruning.nodes import Unit
 
 from sfusion import extract_signals, load_profile
-from sfusion.pruning.nodes import Unit
 from sfusion.records.profiles import ROOT
 from sfusion.signals import SIGNALS
 

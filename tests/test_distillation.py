@@ -3,12 +3,13 @@
 import pytest
 import tiny
 import torch
+from sfusion.pruning.distillation import ARMS, distillation_spec
+from sfusion.pruning.nodes import Unit, grow, unit_task
 from torch.nn import functional
 
 from sfusion import SfusionError, distill, fine_tune, remove_layers
 from sfusion.pruning import distillation as module
-from sfusion.pruning.distillation import ARMS, compute_distillation, distillation_spec
-from sfusion.pruning.nodes import Unit, grow, unit_task
+from sfusion.pruning.searches import compute_distillation
 from sfusion.records.profiles import Distillation
 from sfusion.records.store import RecordStore
 from sfusion.training import predict_logits

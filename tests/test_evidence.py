@@ -3,13 +3,12 @@
 import itertools
 
 import pytest
+from sfusion.pruning.distillation import ARMS
 
 from sfusion import load_profile, load_results
 from sfusion.analysis.costs import sets
 from sfusion.notebooks import SHOWN
-from sfusion.pruning.distillation import ARMS
-from sfusion.pruning.nodes import path_name
-from sfusion.pruning.strategies import STRATEGIES, expand
+from sfusion.pruning.strategies import STRATEGIES, expand, path_name
 from sfusion.records.profiles import Profile
 from sfusion.records.results import COMMITTED
 from sfusion.signals import MEASURES

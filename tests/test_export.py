@@ -8,8 +8,10 @@ import torch
 import sfusion as sf
 from sfusion import SfusionError
 from sfusion.compression import export
-from sfusion.compression.measure import load_plain, predict_logits
-from sfusion.models.loading import load_model, remove_layers
+from sfusion.compression.measure import load_plain
+from sfusion.models.layers import remove_layers
+from sfusion.models.loading import load_model
+from sfusion.training import predict_logits
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")

@@ -15,16 +15,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from sfusion import SfusionError, load_model, remove_layers
-from sfusion.models.loading import (
-    copy_model,
-    embedding_parameters,
-    fingerprint,
-    layer_stack,
-    load_classifier,
-    load_tokenizer,
-    locate_model,
-    size,
-)
+from sfusion.models.layers import copy_model, embedding_parameters, layer_stack, size
+from sfusion.models.loading import fingerprint, load_classifier, load_tokenizer, locate_model
 
 DEPTH = 4
 some_layers = st.sets(st.integers(0, DEPTH - 1), max_size=DEPTH - 1)

@@ -26,7 +26,7 @@ from transformers.models.bert import modeling_bert
 
 from sfusion import SfusionError
 from sfusion.data.tasks import Encoded, Task
-from sfusion.models.loading import remove_layers
+from sfusion.models.layers import remove_layers
 from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS, mutual_information
 from sfusion.signals.extraction import extract_signals
 

@@ -3,18 +3,13 @@
 import pytest
 import tiny
 import torch
+from sfusion.models.stacking import stack
 from transformers import AutoModel
 
 from sfusion import SfusionError, load_model
 from sfusion.models import loading as models
-from sfusion.models.loading import (
-    STACKED_MODELS,
-    fingerprint,
-    layer_stack,
-    load_tokenizer,
-    locate_model,
-)
-from sfusion.models.stacking import stack
+from sfusion.models.layers import layer_stack
+from sfusion.models.loading import STACKED_MODELS, fingerprint, load_tokenizer, locate_model
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
-from sfusion.models.layers import size
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from sfusion import STRATEGIES, SfusionError, load_model, load_profile, load_results, remove_layers
 from sfusion.analysis.claims import CLAIMS, scoreboard
 from sfusion.analysis.tables import distilled
+from sfusion.models.layers import size
 from sfusion.pruning.searches import Experiment, open_tree
 from sfusion.pruning.strategies import expand, parse_path
 from sfusion.pruning.tree import CONDITIONS

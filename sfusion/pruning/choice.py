@@ -3,8 +3,8 @@
 import pandas as pd
 
 from sfusion.compression.measure import accuracy_interval
-from sfusion.models.loading import remove_layers, size
-from sfusion.pruning.nodes import path_name
+from sfusion.models.layers import remove_layers, size
+from sfusion.pruning.strategies import path_name
 
 
 def work_ahead(descent, last, distill):

@@ -10,12 +10,10 @@ from safetensors.torch import load, save
 
 from sfusion import SfusionError
 from sfusion.data.splits import draw
-from sfusion.models.architectures import architecture_of
-from sfusion.models.loading import embedding_parameters, layer_stack, remove_layers
+from sfusion.models.layers import architecture_of, embedding_parameters, layer_stack, remove_layers
 from sfusion.pruning.distillation import distill
 from sfusion.pruning.fusion import SHIPPED_ROWS, fit_fusion
-from sfusion.pruning.nodes import remaining
-from sfusion.pruning.strategies import View, choose
+from sfusion.pruning.strategies import View, choose, remaining
 from sfusion.records.profiles import Distillation, Recipe
 from sfusion.signals import MEASURES
 from sfusion.signals.extraction import extract_signals

@@ -1,6 +1,5 @@
 """Profiles: what to run. One YAML file each in ``profiles/``, checked on loading."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,19 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, V
 
 from sfusion import SfusionError
 
-ROOT = Path(__file__).resolve().parents[2]
-PROFILES = ROOT / "profiles"
-
-
-def cache_folder():
-    """Give the folder of what is made once a machine.
-
-    Returns
-    -------
-    Path
-        ``SFUSION_CACHE``, or ``~/.cache/sfusion``; it need not exist.
-    """
-    return Path(os.environ.get("SFUSION_CACHE") or os.path.expanduser("~/.cache/sfusion"))
+_ABOVE = Path(__file__).resolve().parents[1]
+# In a checkout profiles lie beside the package, in an installed wheel within it; then what is made
+# goes to the working directory.
+CHECKOUT = (_ABOVE.parent / "profiles").is_dir() and (_ABOVE.parent / "pyproject.toml").is_file()
+ROOT = _ABOVE.parent if CHECKOUT else Path.cwd()
+PROFILES = (_ABOVE.parent if CHECKOUT else _ABOVE) / "profiles"
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -41,7 +33,7 @@ class Recipe(_Checked):
     learning_rate : float
         Peak of a linear schedule with warm-up.
     batch_size : int
-        Sequences a step.
+        Sequences per step.
     warmup : float
         Share of the steps over which the rate rises.
     weight_decay : float
@@ -62,7 +54,7 @@ class Recipe(_Checked):
 
 
 class Sizes(_Checked):
-    """Samples a split; None takes all there are. ``probe`` of the training samples are probed."""
+    """Samples per split; None takes all. ``probe`` of the training samples give the signals."""
 
     train: PositiveInt | None
     validation: PositiveInt | None
@@ -104,15 +96,15 @@ class Profile(_Checked):
     seeds : tuple of int
         Each varies training and validation split, order of samples and head together.
     max_length : int
-        Tokens a sequence.
+        Tokens per sequence.
     sizes : Sizes
-        Samples a split.
+        Samples per split.
     random_orders : int
-        Draws of the random baseline, a seed.
+        Draws of the random baseline per seed.
     subsets : tuple of str
         Tasks on which every set of layers is trained, to know the best one.
     threads : int
-        Threads a run: results are bitwise stable only while this is fixed.
+        Threads per run: results are bitwise stable only while this is fixed.
     precision : {"auto", "fp32", "bf16"}
         ``auto`` takes bfloat16 where the processor multiplies matrices in it.
     original, recovery : Recipe
@@ -174,7 +166,7 @@ def load_profile(name):
         profile = Profile(name=file.stem, **content)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise SfusionError(f"profile {str(name)!r} is no valid YAML: {reason}") from error
+        raise SfusionError(f"profile {str(name)!r} is not valid YAML: {reason}") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -1,17 +1,19 @@
-"""Results of a study as tidy frames, and where they are kept."""
+"""Results of a study as tidy frames: where they are kept, and comparing two studies."""
 
 import json
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from sfusion import SfusionError
-from sfusion.records.profiles import ROOT
+from sfusion.records.profiles import ROOT, load_profile
 from sfusion.records.store import write_atomically
+from sfusion.signals import MEASURES
 
-STAGES = ("signals", "sweep", "fusion", "distillation")
+UNIT = ["task", "seed"]
 FRAMES = ("tasks", "nodes", "signals", "trajectories", "distillation")
 COMMITTED = ROOT / "results"
 # SFUSION_BUILD puts it elsewhere: on a larger disk, or out of the way of a test.
@@ -25,20 +27,21 @@ class Results:
     Attributes
     ----------
     tasks : DataFrame
-        A row a task and seed: ``classes``, samples a split (``train``, ``validation``,
+        A row per task and seed: ``classes``, samples per split (``train``, ``validation``,
         ``test``), ``fingerprint`` of the texts, ``source``, and on test ``majority_accuracy``
         and ``tfidf_accuracy`` (TF-IDF with logistic regression on the same cut).
     nodes : DataFrame
-        A row a node: ``task``, ``seed``, ``path``, ``removed``, ``validation_accuracy``,
+        A row per node: ``task``, ``seed``, ``path``, ``removed``, ``validation_accuracy``,
         ``test_accuracy``, seconds of ``training``, ``evaluation`` and ``extraction``, and the
         sizes of :func:`sfusion.models.loading.size`.
     signals : DataFrame
-        A row a node and layer that is left (``layer``: number in the original model), a column
-        a signal.
+        A row per remaining layer of a node (``layer``: number in the original model), a column
+        per signal; of the nodes where something reads them.
     trajectories : DataFrame
-        A row a task, seed, strategy and number of removed layers: the ``path`` of its node.
+        A row per task, seed, strategy and number of removed layers: the ``path`` of its node.
     distillation : DataFrame
-        A row a task, seed, ``path``, ``removed`` and ``condition``: accuracies after the extra steps.
+        A row per task, seed, ``path``, ``removed`` and ``condition``: accuracies after the extra
+        steps.
     manifest : dict
         Profile, versions, machine, revision of the code.
     """
@@ -61,8 +64,8 @@ class Results:
         -------
         Results
         """
-        units = other.tasks[["task", "seed"]]
-        frames = {name: getattr(self, name).merge(units, on=["task", "seed"]) for name in FRAMES}
+        units = other.tasks[UNIT]
+        frames = {name: getattr(self, name).merge(units, on=UNIT) for name in FRAMES}
         return replace(self, **frames)
 
     def save(self, folder):
@@ -134,3 +137,137 @@ def load_results(folder):
         reason = str(error).splitlines()[0]
         raise SfusionError(f"results in {folder} are damaged ({reason}): restore them") from error
     return Results(**frames, manifest=manifest)
+
+
+def open_results(profile="embedded", mode="replay"):
+    """Open the results of a profile; nothing is computed.
+
+    Parameters
+    ----------
+    profile : str or Path
+        See :func:`sfusion.records.profiles.load_profile`.
+    mode : {"replay", "built"}
+        ``replay`` reads the committed ``results/<profile>``, ``built`` what `make reproduce` left
+        in ``build/<profile>/results``.
+
+    Returns
+    -------
+    Results
+
+    Raises
+    ------
+    SfusionError
+        For an unknown profile or mode, or results that are missing or damaged.
+    """
+    name = load_profile(profile).name
+    folders = {"replay": COMMITTED / name, "built": BUILD / name / "results"}
+    if mode not in folders:
+        raise SfusionError(f"mode {mode!r} is not known: use {' or '.join(folders)}")
+    return load_results(folders[mode])
+
+
+SCORES = ["validation_accuracy", "test_accuracy"]
+SPREADS = 3.0  # tolerance, in standard errors of the difference between two means over seeds
+STRAYS = 0.05  # share of a task's cells that may lie outside it: 3 errors alone would allow .003
+
+
+def _cells(results):
+    """Tabulate the scores of the original, every strategy's models and every condition."""
+    nodes = results.nodes[[*UNIT, "path", *SCORES]]
+    paths = results.trajectories.merge(nodes, on=[*UNIT, "path"], validate="many_to_one")
+    paths = paths.assign(what="strategies", cell=paths["strategy"])
+    paths.loc[paths["removed"] == 0, ["what", "cell"]] = "original"
+    taught = results.distillation
+    taught = taught.assign(what="distillation", cell=taught["condition"])
+    keys = [*UNIT, "what", "cell", "removed"]
+    frame = pd.concat([paths[[*keys, *SCORES]], taught[[*keys, *SCORES]]])
+    return frame.drop_duplicates(keys).melt(keys, SCORES, var_name="score")
+
+
+def _tolerance(old, samples):
+    """Work out how far two means over seeds may lie apart, for each task and depth."""
+    seeds = old["seed"].nunique()
+    by_cell = old.groupby(["task", "what", "cell", "removed", "score"])["value"]
+    variance = by_cell.var(ddof=1).groupby(["task", "removed", "score"]).mean()
+    mean = by_cell.mean().groupby(["task", "removed", "score"]).mean()
+    # One seed shows no spread, and two show little: a sample's own error is the least there is.
+    least = mean * (1 - mean) / samples.reindex(mean.index.droplevel("removed")).to_numpy()
+    return SPREADS * np.sqrt(2 * np.fmax(variance, least) / seeds)
+
+
+def compare(new, old):
+    """Compare two studies of one profile.
+
+    What is asked depends on the machine. Where processor, device, precision, threads and library
+    versions are those of the committed run, the numbers must be the same. Elsewhere rounding
+    differs, and with it now and then a choice: then the means over seeds must lie within the
+    spread over seeds.
+
+    Parameters
+    ----------
+    new, old : Results
+        The reproduction and the committed results.
+
+    Returns
+    -------
+    DataFrame
+        A row per task and thing compared: ``asked`` (``same numbers`` or ``within the spread over
+        seeds``), counts ``same``, ``within``, ``differs``, and ``passed``.
+    """
+    exact = new.manifest["machine"] == old.manifest["machine"]
+    keys = ["task", "what", "cell", "removed", "score"]
+    cells_old = _cells(old)
+    cells = cells_old.merge(_cells(new), on=[*keys, "seed"], how="outer", suffixes=("_old", "_new"))
+    cells["same"] = cells["value_new"] == cells["value_old"]
+    # A seed that is missing on one side makes the mean missing too, so that its cell differs.
+    means = cells.groupby(keys).agg(
+        new=("value_new", lambda values: values.mean(skipna=False)),
+        old=("value_old", lambda values: values.mean(skipna=False)),
+        same=("same", "all"),
+    )
+    means = means.reset_index()
+    samples = old.tasks.groupby("task")[["validation", "test"]].first()
+    samples = samples.set_axis(SCORES, axis=1).rename_axis("score", axis=1).stack()
+    allowed = _tolerance(cells_old, samples).rename("allowed").reset_index()
+    means = means.merge(allowed, on=["task", "removed", "score"], how="left")
+    gap = (means["new"] - means["old"]).abs()
+    means["within"] = ~means["same"] & (gap <= means["allowed"])
+    means["differs"] = ~means["same"] & ~means["within"]  # a cell missing on one side, too
+    counted = means.groupby(["task", "what"], sort=False)[["same", "within", "differs"]].sum()
+    table = pd.concat([counted.reset_index(), _texts(new, old), _signals(new, old, exact)])
+    table["asked"] = "same numbers" if exact else "within the spread over seeds"
+    table.loc[table["what"] == "texts", "asked"] = "same texts"
+    total = table[["same", "within", "differs"]].sum(axis=1)
+    strays = np.where(table["what"].isin(["original", "texts"]), 0.0, STRAYS)
+    strict = exact | (table["what"] == "texts")
+    table["passed"] = np.where(
+        strict, table["same"] == total, table["differs"] <= strays * total
+    ).astype(bool)
+    order = ["task", "what", "asked", "same", "within", "differs", "passed"]
+    return table[order].sort_values(["task", "what"], ignore_index=True)
+
+
+def _texts(new, old):
+    """Compare the fingerprints of the texts: other texts make every other number meaningless."""
+    keys = [*UNIT, "fingerprint"]
+    both = old.tasks[keys].merge(new.tasks[keys], on=UNIT, how="outer", suffixes=("_old", "_new"))
+    return _counted(both["task"], both["fingerprint_old"] == both["fingerprint_new"], "texts")
+
+
+def _signals(new, old, exact):
+    """Compare the signals that both have, where equal numbers are promised."""
+    if not exact:
+        return pd.DataFrame()
+    both = old.signals.merge(
+        new.signals, on=[*UNIT, "path", "layer"], suffixes=("_old", "_new")
+    )  # an earlier study may have extracted them where nothing reads them
+    left, right = (
+        both[[f"{name}_{end}" for name in MEASURES]].to_numpy() for end in ("old", "new")
+    )
+    same = ((left == right) | (np.isnan(left) & np.isnan(right))).all(axis=1)
+    return _counted(both["task"], pd.Series(same, both.index), "signals")
+
+
+def _counted(task, same, what):
+    counted = pd.DataFrame({"task": task, "same": same, "differs": ~same})
+    return counted.groupby("task", as_index=False).sum().assign(what=what, within=0)

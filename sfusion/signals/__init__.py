@@ -1,7 +1,8 @@
 """The twelve signals: what each is of what one pass over the probe set collects for a layer.
 
 The table is :data:`SIGNALS`. A signal is a function of :class:`LayerPass`, which
-:mod:`sfusion.signals.extraction` fills; to add one, write that function and add its line to the table.
+:mod:`sfusion.signals.extraction` fills; to add one, write that function under its line of
+``@_signal``.
 
 Notation of the formulas: A[b,t,h] is the layer's output hidden state; m[b,t] marks real tokens
 ([CLS] and [SEP] among them, padding not); N samples, H hidden units; g_b is the gradient of
@@ -36,13 +37,13 @@ class LayerPass:
     activation, norm, energy : float
         Sums of A, of the tokens' L2 norms, and of their squares.
     pooled : list of ndarray
-        Mean of A over the real tokens, a (B, H) array a batch.
+        Mean of A over the real tokens, a (B, H) array per batch.
     labels, predictions : ndarray
         Shape (N,), integers.
     squared_gradient : float
         Sum over samples of the squared norm of the per-sample gradient.
     mean_gradient : list of Tensor
-        gbar, a tensor a parameter, in the parameters' order.
+        gbar, a tensor per parameter, in the parameters' order.
     parameters : list of Tensor
         theta, in the same order.
     largest_attention, attention_entropy : float
@@ -114,6 +115,30 @@ class Signal:
     compute: Callable
 
 
+SIGNALS = {}
+# The measures by which other work ranks layers: how little a layer changes what passes through it. They are
+# baselines beside the paper's twelve; no fusion reads them.
+REDUNDANCY = {}
+
+_DECLARED = "declared here"
+_SUMMARY = "name from a third-party summary; formula declared here"
+_AUTHOR = "name from the paper's abstract; formula declared here"
+
+
+def _signal(title, group, formula, unit, source, *, removed_first="lowest", table=SIGNALS):
+    """Register the function below it, whose docstring is the biological reading."""
+
+    def register(compute):
+        slug = title.lower().replace(" ", "-")
+        reading = " ".join(compute.__doc__.split())
+        table[slug] = Signal(
+            slug, title, group, formula, unit, removed_first, reading, source, compute
+        )
+        return compute
+
+    return register
+
+
 def mutual_information(values, target, neighbours=3):
     """Estimate the mutual information of each column with a discrete target.
 
@@ -166,7 +191,96 @@ def _matrices(layer):
     return [p for p in layer.parameters if p.dim() == 2]
 
 
+@_signal("Inhibition", "activation", "sum(m A) / (H sum(m))", "activation", _SUMMARY)
+def _inhibition(layer):
+    """Neurons held below their resting level say little: inhibited layers go first."""
+    return layer.activation / (layer.units * layer.tokens)
+
+
+@_signal("Intensity", "activation", "sum_bt(m ||A[b,t]||) / sum(m)", "activation", _SUMMARY)
+def _intensity(layer):
+    """The firing rate of a layer: low-firing layers go first."""
+    return layer.norm / layer.tokens
+
+
+@_signal("Energy", "activation", "(1/N) sum_bt(m ||A[b,t]||^2)", "activation^2", _SUMMARY)
+def _energy(layer):
+    """The metabolic cost of a response: layers that spend little go first."""
+    return layer.energy / layer.samples
+
+
+@_signal(
+    "Task-Relevance-MI",
+    "mutual information",
+    "mean_i I(PCA_i(pooled A); label), i = 1..8, nearest-neighbour estimate (k = 3)",
+    "nats per component",
+    _AUTHOR,
+)
+def _task_relevance(layer):
+    """How well a population's response separates the stimulus classes."""
+    return _information(layer, layer.labels)
+
+
+@_signal(
+    "Information-Flow-MI",
+    "mutual information",
+    "mean_i I(PCA_i(pooled A); predicted label), same estimate",
+    "nats per component",
+    _DECLARED,
+)
+def _information_flow(layer):
+    """How much of an area's response reaches the behaviour."""
+    return _information(layer, layer.predictions)
+
+
+@_signal("Gradient-Norm", "gradient", "||gbar||", "loss / weight", _SUMMARY)
+def _gradient_norm(layer):
+    """Plasticity: layers whose synapses the error no longer moves go first."""
+    return math.hypot(*(float(g.norm()) for g in layer.mean_gradient))
+
+
+@_signal(
+    "Gradient-Fisher",
+    "gradient",
+    "(1/N) sum_b ||g_b||^2, the trace of the empirical Fisher",
+    "(loss / weight)^2",
+    _AUTHOR,
+)
+def _gradient_fisher(layer):
+    """Sensitivity of the response to each synapse, stimulus by stimulus."""
+    return layer.squared_gradient / layer.samples
+
+
+@_signal(
+    "Gradient-Taylor",
+    "gradient",
+    "|sum_j gbar_j theta_j|",
+    "loss",
+    "Molchanov et al. 2017, summed over a layer; choice declared here",
+)
+def _gradient_taylor(layer):
+    """First-order estimate of what a lesion of the layer would cost."""
+    pairs = zip(layer.mean_gradient, layer.parameters, strict=True)
+    return abs(sum(float(g.flatten().dot(p.flatten())) for g, p in pairs))
+
+
+@_signal("Weight-Norm", "weight", "||W|| / sqrt(count(W))", "weight", _SUMMARY)
+def _weight_norm(layer):
+    """Synaptic strength: weakly wired layers go first."""
+    matrices = _matrices(layer)
+    norm = math.hypot(*(float(w.norm()) for w in matrices))
+    return norm / sum(w.numel() for w in matrices) ** 0.5
+
+
+@_signal(
+    "Weight-Entropy",
+    "weight",
+    "entropy of the histogram of W, 512 equal bins on [-1, 1], outer values clipped",
+    "nats",
+    _AUTHOR,
+)
 def _weight_entropy(layer):
+    """Diversity of synapses: layers wired uniformly go first."""
     from torch.special import entr  # here, because a replay reads the table and needs no torch
 
     low, high = ENTROPY_RANGE
@@ -176,191 +290,56 @@ def _weight_entropy(layer):
     return float(entr(counts / counts.sum()).sum())
 
 
-def _gradient_norm(layer):
-    return math.hypot(*(float(g.norm()) for g in layer.mean_gradient))
+@_signal(
+    "Attention-Weight",
+    "attention",
+    "mean over samples, heads and real queries of max(a)",
+    "probability",
+    _AUTHOR,
+)
+def _attention_weight(layer):
+    """Selective attention: layers that single nothing out go first."""
+    return layer.largest_attention / layer.queries
 
 
-def _taylor(layer):
-    pairs = zip(layer.mean_gradient, layer.parameters, strict=True)
-    return abs(sum(float(g.flatten().dot(p.flatten())) for g, p in pairs))
+@_signal(
+    "Attention-Entropy",
+    "attention",
+    "mean over the same of entropy(a) / log(number of real keys)",
+    "share of the uniform entropy",
+    _SUMMARY,
+    removed_first="highest",
+)
+def _attention_entropy(layer):
+    """Diffuse attention: layers that look everywhere alike go first."""
+    return layer.attention_entropy / layer.queries
 
 
-def _weight_norm(layer):
-    matrices = _matrices(layer)
-    norm = math.hypot(*(float(w.norm()) for w in matrices))
-    return norm / sum(w.numel() for w in matrices) ** 0.5
+@_signal(
+    "Block Influence",
+    "redundancy",
+    "1 - sum_bt(m cos(input[b,t], A[b,t])) / sum(m)",
+    "1 - cosine",
+    "ShortGPT, Men et al. 2024, arXiv:2403.03853, eq. 1",
+    table=REDUNDANCY,
+)
+def _block_influence(layer):
+    """A relay that passes on what it receives can be bridged."""
+    return 1 - layer.cosine / layer.tokens
 
 
-_DECLARED = "declared here"
-_SUMMARY = "name from a third-party summary; formula declared here"
-_AUTHOR = "name from the paper's abstract; formula declared here"
+@_signal(
+    "Angular distance",
+    "redundancy",
+    "(1/N) sum_b arccos(cos(input[b,c], A[b,c])) / pi, c the token that the head reads",
+    "half-turns",
+    "Gromov et al. 2024, arXiv:2403.17887, eq. 6, blocks of one layer; theirs is the last token "
+    "of a decoder, ours the one that the head reads (declared here)",
+    table=REDUNDANCY,
+)
+def _angular_distance(layer):
+    """The same, at the one neuron pool that the read-out listens to."""
+    return layer.angle / layer.samples
 
-SIGNALS = {
-    signal.slug: signal
-    for signal in (
-        Signal(
-            "inhibition",
-            "Inhibition",
-            "activation",
-            "sum(m A) / (H sum(m))",
-            "activation",
-            "lowest",
-            "Neurons held below their resting level say little: inhibited layers go first.",
-            _SUMMARY,
-            lambda layer: layer.activation / (layer.units * layer.tokens),
-        ),
-        Signal(
-            "intensity",
-            "Intensity",
-            "activation",
-            "sum_bt(m ||A[b,t]||) / sum(m)",
-            "activation",
-            "lowest",
-            "The firing rate of a layer: low-firing layers go first.",
-            _SUMMARY,
-            lambda layer: layer.norm / layer.tokens,
-        ),
-        Signal(
-            "energy",
-            "Energy",
-            "activation",
-            "(1/N) sum_bt(m ||A[b,t]||^2)",
-            "activation^2",
-            "lowest",
-            "The metabolic cost of a response: layers that spend little go first.",
-            _SUMMARY,
-            lambda layer: layer.energy / layer.samples,
-        ),
-        Signal(
-            "task-relevance-mi",
-            "Task-Relevance-MI",
-            "mutual information",
-            "mean_i I(PCA_i(pooled A); label), i = 1..8, nearest-neighbour estimate (k = 3)",
-            "nats a component",
-            "lowest",
-            "How well a population's response tells the stimulus classes apart.",
-            _AUTHOR,
-            lambda layer: _information(layer, layer.labels),
-        ),
-        Signal(
-            "information-flow-mi",
-            "Information-Flow-MI",
-            "mutual information",
-            "mean_i I(PCA_i(pooled A); predicted label), same estimate",
-            "nats a component",
-            "lowest",
-            "How much of an area's response reaches the behaviour.",
-            _DECLARED,
-            lambda layer: _information(layer, layer.predictions),
-        ),
-        Signal(
-            "gradient-norm",
-            "Gradient-Norm",
-            "gradient",
-            "||gbar||",
-            "loss / weight",
-            "lowest",
-            "Plasticity: layers whose synapses the error no longer moves go first.",
-            _SUMMARY,
-            _gradient_norm,
-        ),
-        Signal(
-            "gradient-fisher",
-            "Gradient-Fisher",
-            "gradient",
-            "(1/N) sum_b ||g_b||^2, the trace of the empirical Fisher",
-            "(loss / weight)^2",
-            "lowest",
-            "Sensitivity of the response to each synapse, stimulus by stimulus.",
-            _AUTHOR,
-            lambda layer: layer.squared_gradient / layer.samples,
-        ),
-        Signal(
-            "gradient-taylor",
-            "Gradient-Taylor",
-            "gradient",
-            "|sum_j gbar_j theta_j|",
-            "loss",
-            "lowest",
-            "First-order estimate of what a lesion of the layer would cost.",
-            "Molchanov et al. 2017, summed over a layer; choice declared here",
-            _taylor,
-        ),
-        Signal(
-            "weight-norm",
-            "Weight-Norm",
-            "weight",
-            "||W|| / sqrt(count(W))",
-            "weight",
-            "lowest",
-            "Synaptic strength: weakly wired layers go first.",
-            _SUMMARY,
-            _weight_norm,
-        ),
-        Signal(
-            "weight-entropy",
-            "Weight-Entropy",
-            "weight",
-            "entropy of the histogram of W, 512 equal bins on [-1, 1], outer values clipped",
-            "nats",
-            "lowest",
-            "Diversity of synapses: layers wired uniformly go first.",
-            _AUTHOR,
-            _weight_entropy,
-        ),
-        Signal(
-            "attention-weight",
-            "Attention-Weight",
-            "attention",
-            "mean over samples, heads and real queries of max(a)",
-            "probability",
-            "lowest",
-            "Selective attention: layers that single nothing out go first.",
-            _AUTHOR,
-            lambda layer: layer.largest_attention / layer.queries,
-        ),
-        Signal(
-            "attention-entropy",
-            "Attention-Entropy",
-            "attention",
-            "mean over the same of entropy(a) / log(number of real keys)",
-            "share of the uniform entropy",
-            "highest",
-            "Diffuse attention: layers that look everywhere alike go first.",
-            _SUMMARY,
-            lambda layer: layer.attention_entropy / layer.queries,
-        ),
-    )
-}
 
-# What other work ranks layers by: how little a layer changes what passes through it. They are
-# baselines beside the paper's twelve; no fusion reads them.
-REDUNDANCY = {
-    signal.slug: signal
-    for signal in (
-        Signal(
-            "block-influence",
-            "Block Influence",
-            "redundancy",
-            "1 - sum_bt(m cos(input[b,t], A[b,t])) / sum(m)",
-            "1 - cosine",
-            "lowest",
-            "A relay that passes on what it receives can be bridged.",
-            "ShortGPT, Men et al. 2024, arXiv:2403.03853, eq. 1",
-            lambda layer: 1 - layer.cosine / layer.tokens,
-        ),
-        Signal(
-            "angular-distance",
-            "Angular distance",
-            "redundancy",
-            "(1/N) sum_b arccos(cos(input[b,c], A[b,c])) / pi, c the token that the head reads",
-            "half-turns",
-            "lowest",
-            "The same, at the one neuron pool that the read-out listens to.",
-            "Gromov et al. 2024, arXiv:2403.17887, eq. 6, blocks of one layer; theirs is the last "
-            "token of a decoder, ours the one that the head reads (declared here)",
-            lambda layer: layer.angle / layer.samples,
-        ),
-    )
-}
 MEASURES = {**SIGNALS, **REDUNDANCY}

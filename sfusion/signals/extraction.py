@@ -1,4 +1,8 @@
-"""The pass that gives all signals: one forward and one backward a batch of the probe set."""
+"""The pass that gives all signals: one forward and one backward per batch of the probe set.
+
+Per-sample gradient norms are computed here, from inputs and output gradients, because autograd and
+``torch.func`` form every sample's gradient.
+"""
 
 import math
 
@@ -9,12 +13,11 @@ from torch.nn import functional
 from transformers.pytorch_utils import Conv1D
 
 from sfusion import SfusionError
-from sfusion.models.architectures import architecture_of
-from sfusion.models.loading import copy_model, layer_stack
+from sfusion.models.layers import architecture_of, copy_model, layer_stack
 from sfusion.signals import SIGNALS, LayerPass
 
 LINEAR = (nn.Linear, Conv1D)
-TOKENS_A_PASS = 4096  # larger products waste less, until they outgrow the cache
+TOKENS_PER_PASS = 4096  # larger products waste less, until they outgrow the cache
 
 
 def _squared_weight_gradient(inputs, gradient, wide):
@@ -35,14 +38,14 @@ def _is_rms_norm(module):
 
 
 def _normalise(module, x):
-    """Give a norm's output before its gain."""
+    """Return a norm's output before its gain."""
     if isinstance(module, nn.LayerNorm):
         return functional.layer_norm(x, module.normalized_shape, eps=module.eps)
     return functional.rms_norm(x, x.shape[-1:], eps=module.variance_epsilon)
 
 
 def _has_rules(stack, architecture):
-    """Tell whether every module of the layers has a rule for its per-sample gradients."""
+    """Check whether every module of the layers has a rule for its per-sample gradients."""
     return not architecture.shared and all(
         isinstance(module, (*LINEAR, nn.LayerNorm)) or _is_rms_norm(module)
         for module in stack.modules()
@@ -51,7 +54,7 @@ def _has_rules(stack, architecture):
 
 
 def _watch_gradient(module, layer, wide):
-    """Let a module add its squared per-sample gradients to ``layer`` in the backward pass."""
+    """Add a module's squared per-sample gradients to ``layer`` in the backward pass."""
 
     # The hook takes the module as it is called: holding it would tie a knot that keeps the whole
     # copy in memory until the garbage collector comes.
@@ -119,7 +122,7 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
     data : Encoded or Task
         The probe set, N samples of T tokens; of a task, its training split.
     batch_size : int, optional
-        Samples a forward and backward pass, by default as many as make ``TOKENS_A_PASS``;
+        Samples per forward and backward pass, by default as many as make ``TOKENS_PER_PASS``;
         changes the results by rounding only.
     precision : {"fp32", "bf16"}
         ``"fp32"`` keeps the model's own type; ``"bf16"`` runs the passes in bfloat16. The
@@ -130,7 +133,7 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
     Returns
     -------
     DataFrame
-        A row a layer (index ``layer``, from the embeddings up), a column a signal, in the
+        A row per layer (index ``layer``, from the embeddings up), a column per signal, in the
         order of ``measures`` and in the units given there.
 
     Raises
@@ -139,32 +142,18 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
         For an empty probe set, one with a single class, or an unknown precision.
     """
     data = getattr(data, "train", data)
-    if len(data) == 0:
-        raise SfusionError("the probe set is empty: give at least two samples")
-    if len(data.labels.unique()) < 2:
-        raise SfusionError(
-            f"the probe set has the single class {int(data.labels[0])}: give two classes or more"
-        )
-    if batch_size is None:
-        batch_size = max(1, TOKENS_A_PASS // data.input_ids.shape[1])
-    if batch_size < 1:
-        raise SfusionError(f"batch size {batch_size}: give 1 or more")
-    if precision not in ("fp32", "bf16"):
-        raise SfusionError(f"precision {precision!r} is not known: use fp32 or bf16")
+    batch_size = _check(data, batch_size, precision)
     own = next(model.parameters()).dtype
     wide = torch.float32 if precision == "bf16" else torch.promote_types(own, torch.float32)
     working = copy_model(model, torch.bfloat16 if precision == "bf16" else own)
     working.eval().requires_grad_(False)
     working.set_attn_implementation("eager")
-    stack = layer_stack(working).requires_grad_(True)
+    stack, architecture = layer_stack(working).requires_grad_(True), architecture_of(model.config)
     layers = [
         LayerPass(parameters=[p.detach().to(wide) for p in module.parameters()])
         for module in layer_stack(model)
     ]
-    device, architecture = next(working.parameters()).device, architecture_of(model.config)
     ruled = _has_rules(stack, architecture)
-    # Without a rule for every module, a sample's gradient is that of a batch of one.
-    batch_size = batch_size if ruled else 1
     batch_mask = []
     for module, layer in zip(stack, layers, strict=True):
         _watch_layer(module, layer, lambda: batch_mask[-1], architecture.reads, wide)
@@ -173,28 +162,16 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
                 _watch_gradient(child, layer, wide)
         layer.mean_gradient = [torch.zeros_like(p, dtype=wide) for p in module.parameters()]
     predictions = []
-    for start in range(0, len(data), batch_size):
-        batch = data.take(range(start, min(start + batch_size, len(data))))
-        mask = batch.attention_mask.to(device)
-        batch_mask.append(mask.to(wide))
-        with torch.enable_grad():
-            output = working(
-                batch.input_ids.to(device), attention_mask=mask, output_attentions=True
-            )
-            logits = output.logits.to(wide)
-            loss = functional.cross_entropy(logits, batch.labels.to(device), reduction="sum")
-        loss.backward()
-        predictions.append(logits.detach().argmax(-1).cpu())
+    # Without a rule for every module, a sample's gradient is that of a batch of one.
+    for start in range(0, len(data), batch_size if ruled else 1):
+        stop = min(start + (batch_size if ruled else 1), len(data))
+        batch = data.take(range(start, stop))
+        batch_mask.append(batch.attention_mask.to(next(working.parameters()).device).to(wide))
+        output = _pass(working, batch, wide)
+        predictions.append(output.logits.detach().to(wide).argmax(-1).cpu())
         for module, layer, attention in zip(stack, layers, output.attentions, strict=True):
             _add_attention(layer, attention, batch_mask[-1])
-            for total, parameter in zip(layer.mean_gradient, module.parameters(), strict=True):
-                if parameter.grad is None:  # a parameter that this configuration does not use
-                    continue
-                if not ruled:
-                    layer.squared_gradient += float(parameter.grad.to(wide).square().sum())
-                # Summed in the wide type: bfloat16 sums would lose the small batches.
-                total.add_(parameter.grad, alpha=1 / len(data))
-                parameter.grad = None
+            _add_gradients(module, layer, wide, len(data), ruled)
     for layer in layers:
         layer.samples = len(data)
         layer.tokens = int(data.attention_mask.sum())
@@ -203,3 +180,44 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
     measures = SIGNALS if measures is None else measures
     rows = [{slug: s.compute(layer) for slug, s in measures.items()} for layer in layers]
     return pd.DataFrame(rows).rename_axis("layer")
+
+
+def _check(data, batch_size, precision):
+    """Refuse what cannot be probed; return the samples per pass."""
+    if len(data) == 0:
+        raise SfusionError("the probe set is empty: give at least two samples")
+    if len(data.labels.unique()) < 2:
+        raise SfusionError(
+            f"the probe set has the single class {int(data.labels[0])}: give two classes or more"
+        )
+    if batch_size is None:
+        batch_size = max(1, TOKENS_PER_PASS // data.input_ids.shape[1])
+    if batch_size < 1:
+        raise SfusionError(f"batch size {batch_size}: give 1 or more")
+    if precision not in ("fp32", "bf16"):
+        raise SfusionError(f"precision {precision!r} is not known: use fp32 or bf16")
+    return batch_size
+
+
+def _pass(working, batch, wide):
+    """Run a batch forward and backward."""
+    device = next(working.parameters()).device
+    mask = batch.attention_mask.to(device)
+    with torch.enable_grad():
+        output = working(batch.input_ids.to(device), attention_mask=mask, output_attentions=True)
+        labels = batch.labels.to(device)
+        loss = functional.cross_entropy(output.logits.to(wide), labels, reduction="sum")
+    loss.backward()
+    return output
+
+
+def _add_gradients(module, layer, wide, samples, ruled):
+    """Add a batch's gradients to their mean, and clear them."""
+    for total, parameter in zip(layer.mean_gradient, module.parameters(), strict=True):
+        if parameter.grad is None:  # a parameter that this configuration does not use
+            continue
+        if not ruled:
+            layer.squared_gradient += float(parameter.grad.to(wide).square().sum())
+        # Summed in the wide type: bfloat16 sums would lose the small batches.
+        total.add_(parameter.grad, alpha=1 / samples)
+        parameter.grad = None

@@ -1,14 +1,16 @@
-"""One training loop for everything: fine-tuning, recovery after a removal, distillation."""
+"""One training loop for fine-tuning, recovery after a removal and distillation; evaluation."""
 
+import contextlib
 import hashlib
 import math
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch.nn import functional
 from transformers import get_linear_schedule_with_warmup
 
 from sfusion import SfusionError
-from sfusion.models.loading import copy_model, embedding_parameters
+from sfusion.models.layers import copy_model, embedding_parameters, remove_layers
 
 CLIP_NORM = 1.0
 TOKENS_A_BATCH = 4096  # in evaluation
@@ -120,14 +122,14 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=Non
     teacher_logits : Tensor of shape (N, classes), optional
         The teacher's logits on ``data``; without them the labels alone teach.
     on_batch : callable, optional
-        Told the number of samples after every step.
+        Called with the number of samples after every step.
 
     Returns
     -------
     float
         Mean loss over the samples seen.
     """
-    working = lower(model, precision)
+    working = cast(model, precision)
     low = working is not model
     device = next(working.parameters()).device
     frozen = {id(p) for p in embedding_parameters(working)} if recipe.freeze_embeddings else set()
@@ -146,7 +148,7 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=Non
     steps = -(-recipe.samples // recipe.batch_size)
     schedule = get_linear_schedule_with_warmup(optimiser, int(recipe.warmup * steps), steps)
     order = _sample_order(len(data), recipe.samples, torch.Generator().manual_seed(seed))
-    total = 0.0
+    total = torch.zeros((), dtype=torch.float64, device=device)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
@@ -176,10 +178,11 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=Non
             if low:
                 with torch.no_grad():
                     torch._foreach_copy_([parameter for _, parameter in pairs], masters)
-            total += float(loss.detach()) * len(indices)
+            total += loss.detach().double() * len(indices)  # read once, at the end: a GPU waits
             if on_batch is not None:
                 on_batch(len(indices))
     model.requires_grad_(True).eval()
+    total = float(total)
     if not math.isfinite(total):
         raise SfusionError(
             f"training diverged (loss {total}): lower learning_rate {recipe.learning_rate}"
@@ -187,19 +190,49 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=Non
     return total / recipe.samples
 
 
-def lower(model, precision):
-    """Give a model in the type in which its passes run.
+def distill(student, teacher, data, recipe, *, seed=0, precision="fp32", on_batch=None):
+    """Teach a student with a teacher's softened predictions and the labels.
 
     Parameters
     ----------
-    model : transformers.PreTrainedModel
-    precision : {"fp32", "bf16"}
+    student : transformers.PreTrainedModel
+        Left as it is.
+    teacher : transformers.PreTrainedModel, Tensor of shape (N, classes) or None
+        A classifier of the same classes, left as it is; or its logits on ``data``, which serve
+        many students; or nothing: the control, where the labels alone teach.
+    data : Encoded
+        N training samples.
+    recipe : Distillation
+        Steps, temperature and the labels' weight.
+    seed, precision, on_batch
+        See :func:`fine_tune`.
 
     Returns
     -------
     transformers.PreTrainedModel
-        A copy in bfloat16, or the model itself.
+        The taught copy of the student.
+
+    Raises
+    ------
+    SfusionError
+        When the two have different numbers of classes.
     """
+    if not (teacher is None or isinstance(teacher, torch.Tensor)):
+        classes = student.config.num_labels, teacher.config.num_labels
+        if classes[0] != classes[1]:
+            raise SfusionError(
+                f"student and teacher have {classes[0]} and {classes[1]} classes: give two models "
+                "of the same task"
+            )
+        teacher = predict_logits(cast(teacher, precision), data)
+    taught = remove_layers(student, ())
+    options = {"seed": seed, "precision": precision, "on_batch": on_batch}
+    fine_tune(taught, data, recipe, teacher_logits=teacher, **options)
+    return taught
+
+
+def cast(model, precision):
+    """Return a model in the type in which its passes run: a bfloat16 copy, or the model itself."""
     return copy_model(model, torch.bfloat16) if precision == "bf16" else model
 
 
@@ -211,7 +244,7 @@ def predict_logits(model, data, batch_size=None):
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        In any type, see :func:`lower`.
+        In any type, see :func:`cast`.
     data : Encoded
     batch_size : int, optional
         By default as many as make 4,096 tokens.
@@ -238,25 +271,30 @@ def predict_logits(model, data, batch_size=None):
     return logits
 
 
-def accuracies(model, task, precision="fp32"):
-    """Evaluate a classifier on the splits it was not trained on.
+def accuracy(model, data, precision="fp32"):
+    """Measure the share of samples whose largest logit is the label's.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
-    task : Task
+    data : Encoded
     precision : {"fp32", "bf16"}
 
     Returns
     -------
-    dict
-        ``validation_accuracy`` and ``test_accuracy``: shares of samples whose largest logit is
-        the label's.
+    float
     """
-    working = lower(model, precision)
-    return {
-        f"{split}_accuracy": float(
-            (predict_logits(working, data).argmax(-1) == data.labels).double().mean()
-        )
-        for split, data in (("validation", task.validation), ("test", task.test))
-    }
+    predicted = predict_logits(cast(model, precision), data).argmax(-1)
+    return float((predicted == data.labels).double().mean())
+
+
+@contextlib.contextmanager
+def fixed_threads(count):
+    """Fix the threads of torch and of the linear algebra under numpy, and restore them."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        with threadpool_limits(count):
+            yield
+    finally:
+        torch.set_num_threads(before)
