@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pandas as pd
 from scipy.stats import ttest_1samp
-from sfusion.pruning.nodes import Unit, fixed_threads, unit_model, unit_task
+from sfusion.pruning.nodes import Unit, unit_model, unit_task
+from sfusion.training import fixed_threads
 from summary import table
 
 from sfusion.models.layers import remove_layers

@@ -16,7 +16,8 @@ from unittest import mock
 import pandas as pd
 import torch
 from joblib import Parallel, delayed
-from sfusion.pruning.nodes import Unit, fixed_threads, unit_model, unit_task
+from sfusion.pruning.nodes import Unit, unit_model, unit_task
+from sfusion.training import fixed_threads
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves

@@ -15,7 +15,8 @@ from joblib import Parallel, delayed
 from machine import setting
 from plain_signals import PASSES
 from scipy.stats import t as student
-from sfusion.pruning.nodes import Unit, fixed_threads, unit_model, unit_task
+from sfusion.pruning.nodes import Unit, unit_model, unit_task
+from sfusion.training import fixed_threads
 from sfusion.pruning.walk import walk
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel
 

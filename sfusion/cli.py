@@ -58,7 +58,7 @@ def _replay(arguments):
 
 
 def _compare(arguments):
-    from sfusion.records.comparison import compare
+    from sfusion.records.results import compare
 
     profile = load_profile(arguments.profile)
     new = load_results(BUILD / profile.name / "results")
@@ -75,7 +75,7 @@ def _compare(arguments):
 
 def _signals(arguments):
     from sfusion.compression.compress import fit_tokens, load_source
-    from sfusion.data.files import read_rows
+    from sfusion.data.readers import read_rows
     from sfusion.data.splits import draw
     from sfusion.data.tasks import encode
     from sfusion.models.loading import load_tokenizer

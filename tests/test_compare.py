@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from sfusion.records.comparison import same_kind
 
-from sfusion.records.comparison import compare, same_kind
+from sfusion.records.results import compare
 
 TASKS, SEEDS = ("t", "u", "v"), (0, 1, 2)
 

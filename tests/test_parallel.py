@@ -14,13 +14,14 @@ import pytest
 import tiny
 import torch
 from joblib.externals.loky.backend import context
-from sfusion.pruning.nodes import Unit, fixed_threads
+from sfusion.pruning.nodes import Unit
 from sfusion.pruning.walk import walk
 
 from sfusion import SfusionError
 from sfusion.records.parallel import backend, dismiss, jobs, pool, progress
 from sfusion.records.profiles import ROOT
 from sfusion.records.store import RecordStore
+from sfusion.training import fixed_threads
 
 LABELS = ["energy", "random-0"]
 

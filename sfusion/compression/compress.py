@@ -1,7 +1,6 @@
 """Compress the user's own classifier: data and model in, a smaller plain model and a report out."""
 
 import contextlib
-import json
 import os
 import shutil
 import time
@@ -9,16 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
 from huggingface_hub.utils import WeakFileLock
 
 from sfusion import SfusionError
-from sfusion.compression import export, report
-from sfusion.compression.card import summary
-from sfusion.data import corpora, files
-from sfusion.data.sources import order_labels
+from sfusion.compression import report
+from sfusion.data import corpora
+from sfusion.data.readers import order_labels, read_rows, resolve_labels, split_rows
+from sfusion.data.splits import draw
 from sfusion.data.tasks import Task, encode
-from sfusion.models.layers import architecture_of, layer_stack, token_limit
+from sfusion.models.layers import architecture_of, layer_stack, remove_layers, size, token_limit
 from sfusion.models.loading import (
     fingerprint,
     load_classifier,
@@ -26,15 +24,31 @@ from sfusion.models.loading import (
     locate_model,
     with_new_head,
 )
-from sfusion.pruning.choice import choose_path, tabulate, work_ahead
-from sfusion.pruning.descent import Descent, recipes
-from sfusion.pruning.nodes import fixed_threads
-from sfusion.pruning.strategies import DEFAULT_STRATEGY, STRATEGIES
+from sfusion.pruning.fusion import shipped_fusion
+from sfusion.pruning.strategies import (
+    COMPRESSION_STRATEGIES,
+    DEFAULT_STRATEGY,
+    STRATEGIES,
+    path_name,
+)
+from sfusion.pruning.tree import PruningTree, follow
 from sfusion.records.parallel import cores, progress
+from sfusion.records.profiles import Distillation, Recipe, Sizes
 from sfusion.records.store import SCHEMA, RecordStore, versions
-from sfusion.training import default_device, derive_seed, resolve_precision
+from sfusion.training import default_device, derive_seed, fixed_threads, resolve_precision
 
 LONGEST = 128  # tokens, unless the user asks for more
+PROBE = Sizes.model_fields["probe"].default  # training samples that the signals are taken from
+
+# Samples seen: passes over the training set, but at least and at most so many. The learning rate
+# is the study's, for 384 hidden units. All declared here.
+BUDGETS = {
+    # stage: (passes, at least, at most)
+    "original": (4, 2000, 9000),
+    "recovery": (1, 640, 2000),
+    "distillation": (3, 1280, 6000),
+}
+LEARNING_RATE, HIDDEN = 3e-4, 384
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +60,9 @@ class CompressionResult:
     directory : Path
         The model that was written: plain transformers.
     report : dict
-        What stands in ``report.json``.
+        The contents of ``report.json``.
     curve : DataFrame
-        A row a model on the way: ``layers``, ``distilled``, ``chosen``, ``path``,
+        A row per model on the pruning path: ``layers``, ``distilled``, ``chosen``, ``path``,
         ``validation_accuracy`` with its 95% interval ``low`` and ``high``, ``parameters``,
         ``flops``.
     """
@@ -58,7 +72,38 @@ class CompressionResult:
     curve: pd.DataFrame
 
     def __str__(self):
-        return summary(self.report)
+        return report.summary(self.report)
+
+
+def recipes(samples, hidden, learning_rate=None):
+    """Fix how each stage trains.
+
+    Parameters
+    ----------
+    samples : int
+        Training samples there are.
+    hidden : int
+        Hidden units: wider models learn at a lower rate, by the square of the width.
+    learning_rate : float, optional
+        In place of that rule.
+
+    Returns
+    -------
+    dict of str to Recipe
+        Keys of ``BUDGETS``.
+    """
+    rate = learning_rate or LEARNING_RATE * min(1.0, HIDDEN / hidden) ** 2
+    seen = {
+        stage: min(max(passes * samples, least), most)
+        for stage, (passes, least, most) in BUDGETS.items()
+    }
+    return {
+        "original": Recipe(samples=seen["original"], learning_rate=rate),
+        "recovery": Recipe(samples=seen["recovery"], learning_rate=rate),
+        "distillation": Distillation(
+            samples=seen["distillation"], learning_rate=rate, removals=(1,)
+        ),
+    }
 
 
 def compress(
@@ -79,12 +124,11 @@ def compress(
     new_head=False,
     max_length=None,
     learning_rate=None,
-    effort=1.0,
     threads=None,
     seed=0,
     quiet=None,
 ):
-    """Make a classifier smaller by removing layers, and say what that cost.
+    """Make a classifier smaller by removing layers, and report what that cost.
 
     A model that is already fine-tuned on the data's labels is taken as it is, any other is
     fine-tuned first. Layers go one at a time, as the strategy chooses, with fine-tuning after
@@ -98,7 +142,7 @@ def compress(
     train, test : str, Path, DataFrame or datasets.Dataset
         CSV, JSONL or Parquet. Without a test file a fifth of the training texts is held out.
     out : str or Path
-        Directory to make. While it is being made, work lies in ``.<name>.sfusion`` beside it:
+        Directory to create. While it is being made, work lies in ``.<name>.sfusion`` beside it:
         the same call goes on from there after a stop, and it is removed at the end.
     text_column, label_column : str
         Columns of both files.
@@ -110,7 +154,7 @@ def compress(
         within one standard error of the original (Breiman et al. 1984); the work stays, so that
         a second call with ``keep`` is quick.
     strategy : str
-        A name in ``STRATEGIES``. Fusions come fitted, from the package's own study.
+        A name in ``COMPRESSION_STRATEGIES``. Fusions come fitted, from the package's own study.
     distill : bool
         Whether the original teaches at the end.
     onnx, int8 : bool
@@ -120,11 +164,9 @@ def compress(
     new_head : bool
         Train a new head instead of the model's own.
     max_length : int, optional
-        Tokens a text; by default as many as 95% of the training texts need, at most 128.
+        Tokens per text; by default as many as 95% of the training texts need, at most 128.
     learning_rate : float, optional
-        See :func:`sfusion.pruning.descent.recipes`.
-    effort : float
-        Multiplies the samples seen in training.
+        See :func:`recipes`.
     threads : int, optional
         By default all cores.
     seed : int
@@ -143,81 +185,69 @@ def compress(
     """
     started = time.perf_counter(), time.process_time()
     out = Path(os.path.abspath(out))  # "." has no name of its own
-    _check_options(out, keep, max_drop, strategy, seed)
-    for name, value in (("effort", effort), ("learning_rate", learning_rate), ("threads", threads)):
-        if value is not None and not 0 < value < float("inf"):
-            raise SfusionError(f"{name} {value}: give a positive number")
+    _check_options(out, keep, max_drop, strategy, seed, learning_rate, threads)
     if onnx or int8:
-        export.check_available()
-    train = files.read_rows(train, text_column, label_column)
-    test = None if test is None else files.read_rows(test, text_column, label_column)
-    stages = recipes(len(train.frame), 1, effort)
-    limit = max(stage.samples for stage in stages.values())
-    split = files.split_rows(train, test, seed=seed, limit=limit)
+        report.check_onnx()
+    rows = read_rows(train, text_column, label_column)
+    tests = None if test is None else read_rows(test, text_column, label_column)
+    most = max(stage.samples for stage in recipes(len(rows.frame), 1).values())
+    split = split_rows(rows, tests, seed=seed, limit=most)
     place = locate_model(model)
-    source, tuned, numbers = load_source(place, train, labels, new_head, seed)
+    source, tuned, numbers = load_source(place, rows, labels, new_head, seed)
     depth, lowest = len(layer_stack(source)), max(1, len(architecture_of(source.config).fixed))
     if keep is not None and not lowest <= keep < depth:
         raise SfusionError(f"cannot keep {keep} layers: give {lowest} to {depth - 1}")
     task = _task(split, numbers, source.config, load_tokenizer(place), max_length)
-    device, threads = default_device(), threads or cores()
-    source.to(device)
-    stages = recipes(len(task.train), source.config.hidden_size, effort, learning_rate)
-    base = {
-        "schema": SCHEMA,
-        "model": fingerprint(place),
-        "data": task.fingerprint,
-        "labels": list(task.label_names),
-        "new_head": new_head,
-        "max_length": task.train.input_ids.shape[1],
-        "seed": seed,
-        "threads": threads,
-        "precision": resolve_precision("auto", device),
-        "device": device,
-        "versions": versions(),
-    }
+    stages = recipes(len(task.train), source.config.hidden_size, learning_rate)
+    base = _base(place, task, seed, threads or cores(), new_head)
+    source.to(base["device"])
     work = out.parent / f".{out.name}.sfusion"
-    with _writing(out, work), fixed_threads(threads), progress(1, "compress", quiet) as bar:
-        store = RecordStore(work)
-        descent = Descent(
-            source, task, STRATEGIES[strategy], store, stages,
-            tuned=tuned, base=base, on_work=bar.update,
+    with (
+        _writing(out, work),
+        fixed_threads(base["threads"]),
+        progress(1, "compress", quiet) as bar,
+    ):
+        tree = PruningTree(
+            lambda: source, task, RecordStore(work), stages, base=base, tuned=tuned,
+            probe=_probe(task.train, seed), keep_distilled=True, on_work=bar.update,
         )  # fmt: skip
-        last = lowest if keep is None else keep
-        bar.reset(total=work_ahead(descent, last, distill))
-        path = descent.follow(last)
+        bar.reset(total=_work(tree, lowest if keep is None else keep, distill))
+        one = STRATEGIES[strategy]
+        fusion = shipped_fusion(one.model, one.reads) if one.learned_from else None
+        path = follow(tree, strategy, lowest if keep is None else keep, fusion)
         bar.set_description("distil" if distill else "choose")
-        chosen, taught = choose_path(descent, path, keep, max_drop, distill)
-        curve = tabulate(descent, path, chosen, taught)
-        final = taught[chosen][0] if curve[curve["chosen"]]["distilled"].any() else None
-        final = descent.model(chosen) if final is None else final
+        chosen, taught = choose_depth(tree, path, keep, max_drop, distill)
+        curve = tabulate(tree, path, chosen, taught)
         bar.set_description("measure")
         bar.refresh()
         facts = {
-            "model": {"name": report.public_name(model), "type": source.config.model_type,
-                      "licence": report.licence(place), "was_fine_tuned": tuned},
+            "model": {
+                "name": report.public_name(model),
+                "type": source.config.model_type,
+                "licence": report.licence(place),
+                "was_fine_tuned": tuned,
+            },
             "strategy": strategy,
             "target": {"keep": keep, "max_drop": max_drop},
-            "layers": {"original": descent.depth, "removed": list(chosen)},
+            "layers": {"original": depth, "removed": list(chosen)},
             "recipes": {k: stage.model_dump(exclude={"removals"}) for k, stage in stages.items()},
-            "data": {"classes": list(task.label_names), "fingerprint": task.fingerprint,
-                     "held_out_test": test is None, "max_length": base["max_length"],
-                     **{name: len(part) for name, part in split.items()}},
-            "machine": {
-                **{key: base[key] for key in ("threads", "precision", "device")},
-                "torch": base["versions"]["torch"],
+            "data": {
+                "classes": list(task.label_names),
+                "fingerprint": task.fingerprint,
+                "held_out_test": test is None,
+                "max_length": base["max_length"],
+                **{name: len(part) for name, part in split.items()},
             },
-            "effort": effort,
+            "machine": {key: base[key] for key in ("threads", "precision", "device")},
             "seed": seed,
-        }  # fmt: skip
+        }
+        condition = "distilled" if curve[curve["chosen"]]["distilled"].any() else None
         output = work / "output"
         shutil.rmtree(output, ignore_errors=True)  # of a killed run
         output.mkdir()
-        built = report.build(
-            output,
-            {"before": descent.model(()), "after": final},
-            load_tokenizer(place), task, curve, facts,
-            dtype=_stored_type(place), onnx=onnx, int8=int8, started=started,
+        written = report.build(
+            output, tree, {"before": ((), None), "after": (chosen, condition)}, place, curve,
+            facts, onnx=onnx, int8=int8, started=started,
         )  # fmt: skip
         if out.is_dir():
             out.rmdir()
@@ -225,35 +255,38 @@ def compress(
         # A curve is there to be chosen from: its work makes the choice quick.
         if keep is not None or max_drop is not None:
             shutil.rmtree(work, ignore_errors=True)
-    return CompressionResult(out, built, curve)
+    return CompressionResult(out, written, curve)
 
 
-def _check_options(out, keep, max_drop, strategy, seed):
+def _check_options(out, keep, max_drop, strategy, seed, learning_rate, threads):
     """Refuse before anything is read what can be refused."""
-    if strategy not in STRATEGIES:
+    if strategy not in COMPRESSION_STRATEGIES:
         raise SfusionError(
-            f"strategy {strategy!r} is not known: use one of {', '.join(STRATEGIES)}"
+            f"strategy {strategy!r} is not known: use one of {', '.join(COMPRESSION_STRATEGIES)}"
         )
     if keep is not None and max_drop is not None:
         raise SfusionError("give keep or max_drop, not both")
     if max_drop is not None and not 0 <= max_drop < 1:
-        raise SfusionError(f"max_drop {max_drop}: give a share such as 0.01, one point of accuracy")
+        raise SfusionError(f"max_drop {max_drop}: give a share such as 0.01, one percentage point")
     if keep is not None and keep < 1:
         raise SfusionError(f"cannot keep {keep} layers: keep at least one")
     if seed < 0:
         raise SfusionError(f"seed {seed}: give 0 or more")
+    for name, value in (("learning_rate", learning_rate), ("threads", threads)):
+        if value is not None and not 0 < value < float("inf"):
+            raise SfusionError(f"{name} {value}: give a positive number")
     if out.is_symlink():
         raise SfusionError(f"{out} is a link: give the directory itself")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise SfusionError(f"{out} is there already and not empty: give a new directory")
+        raise SfusionError(f"{out} exists already and is not empty: give a new directory")
     if not out.parent.is_dir():
-        raise SfusionError(f"{out.parent} is no directory: make it first")
+        raise SfusionError(f"{out.parent} is not a directory; create it first")
     if not os.access(out.parent, os.W_OK):
         raise SfusionError(f"{out.parent} cannot be written: choose another directory")
 
 
 def load_source(name, train, labels=None, new_head=False, seed=0):
-    """Load a model for labelled texts, and settle which label is which of its classes.
+    """Load a model for labelled texts, and map the labels to its classes.
 
     Parameters
     ----------
@@ -280,7 +313,7 @@ def load_source(name, train, labels=None, new_head=False, seed=0):
     found = sorted(set(train.frame["label"]))
     if tuned and not new_head:
         own = [model.config.id2label[number] for number in range(model.config.num_labels)]
-        numbers = files.resolve_labels(found, own, train.where, labels)
+        numbers = resolve_labels(found, own, train.where, labels)
         if labels:
             model.config.id2label = dict(enumerate(labels))
             model.config.label2id = {label: number for number, label in enumerate(labels)}
@@ -294,7 +327,7 @@ def load_source(name, train, labels=None, new_head=False, seed=0):
 
 
 def fit_tokens(tokenizer, config, texts, max_length=None):
-    """Settle how many tokens a text has: what the texts need and the model can take.
+    """Determine how many tokens a text has: what the texts need and the model can take.
 
     Parameters
     ----------
@@ -327,12 +360,10 @@ def fit_tokens(tokenizer, config, texts, max_length=None):
 def _task(split, numbers, config, tokenizer, max_length):
     """Tokenise the splits."""
     max_length = fit_tokens(tokenizer, config, split["train"]["text"].tolist(), max_length)
+    texts = {name: part["text"].tolist() for name, part in split.items()}
     encoded = {
         name: encode(
-            part["text"].tolist(),
-            [numbers[label] for label in part["label"]],
-            tokenizer,
-            max_length,
+            texts[name], [numbers[label] for label in part["label"]], tokenizer, max_length
         )
         for name, part in split.items()
     }
@@ -340,22 +371,121 @@ def _task(split, numbers, config, tokenizer, max_length):
         name="own",
         label_names=tuple(config.id2label[number] for number in range(config.num_labels)),
         **encoded,
-        texts={name: part["text"].tolist() for name, part in split.items()},
+        texts=texts,
         fingerprint=corpora.fingerprint(pd.concat([split["train"], split["validation"]])),
         source="files",
     )
 
 
-def _stored_type(directory):
-    """Read the type in which the given weights are stored; it is kept."""
-    config = json.loads((directory / "config.json").read_text())
-    stored = str(config.get("dtype") or config.get("torch_dtype") or "float32")
-    return getattr(torch, stored.removeprefix("torch."), torch.float32)
+def _base(place, task, seed, threads, new_head):
+    """Write down what decides the results besides path and recipes."""
+    device = default_device()
+    return {
+        "schema": SCHEMA,
+        "model": fingerprint(place),
+        "data": task.fingerprint,
+        "labels": list(task.label_names),
+        "new_head": new_head,
+        "max_length": task.train.input_ids.shape[1],
+        "seed": seed,
+        "threads": threads,
+        "precision": resolve_precision("auto", device),
+        "device": device,
+        "versions": versions(),
+    }
+
+
+def _probe(train, seed):
+    """Draw the training samples that the signals are taken from, classes in proportion."""
+    labels = train.labels.tolist()
+    return draw(labels, range(len(labels)), PROBE, f"probe {seed}")
+
+
+def _work(tree, last, distill):
+    """Count the work of a pruning path: samples times layers."""
+    work = {stage: recipe.samples for stage, recipe in tree.recipes.items()}
+    total = 0 if tree.tuned else work["original"] * tree.depth
+    total += sum(work["recovery"] * layers for layers in range(last, tree.depth))
+    return total + (work["distillation"] * last if distill else 0)
+
+
+def choose_depth(tree, path, keep, max_drop, distill):
+    """Choose on validation where to stop on a pruning path, and distil that.
+
+    Parameters
+    ----------
+    tree : PruningTree
+    path : tuple of int
+        The whole path.
+    keep, max_drop : int or float, optional
+        See :func:`compress`.
+    distill : bool
+
+    Returns
+    -------
+    tuple of (tuple of int, set of tuple of int)
+        The chosen part of the path, and the parts that were distilled.
+    """
+    taught = set()
+
+    def best(length):
+        """Return the validation accuracy at a depth, distilled if that is better."""
+        accuracy = tree.evaluate(path[:length], "validation")
+        if distill and length:
+            taught.add(path[:length])
+            accuracy = max(accuracy, tree.evaluate(path[:length], "validation", "distilled"))
+            tree.trim()
+        return accuracy
+
+    if keep is not None:
+        best(len(path))
+        return path, taught
+    original = tree.evaluate((), "validation")
+    samples = len(tree.task.validation)
+    spread = (original * (1 - original) / samples) ** 0.5
+    # A difference of whole samples: rounding of the shares must not decide.
+    floor = original - (spread if max_drop is None else max_drop) - 0.5 / samples / 1000
+    lengths = range(len(path) + 1)
+    length = max(n for n in lengths if tree.evaluate(path[:n], "validation") >= floor)
+    if distill:
+        best(length)
+        # The teacher may bring back what fine-tuning could not: try on while it does.
+        while length < len(path) and best(length + 1) >= floor:
+            length += 1
+    return path[:length], taught
+
+
+def tabulate(tree, path, chosen, taught):
+    """Tabulate every model on a pruning path, see :class:`CompressionResult`."""
+    rows, samples = [], len(tree.task.validation)
+    for length in range(len(path) + 1):
+        part = path[:length]
+        cost = size(remove_layers(tree.source(), part), tree.base["max_length"])
+        found = {False: tree.evaluate(part, "validation")}
+        if part in taught:
+            found[True] = tree.evaluate(part, "validation", "distilled")
+        better = found.get(True, -1.0) >= found[False]
+        for distilled, accuracy in found.items():
+            interval = report.accuracy_interval(round(accuracy * samples), samples)
+            rows.append(
+                {
+                    "layers": cost["layers"],
+                    "distilled": distilled,
+                    "chosen": part == chosen and distilled == better,
+                    "path": path_name(part),
+                    "validation_accuracy": accuracy,
+                    "low": interval["low"],
+                    "high": interval["high"],
+                    "parameters": cost["parameters"],
+                    "flops": cost["flops"],
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 @contextlib.contextmanager
 def _writing(out, work):
-    """Hold the work's folder for this process alone, and turn what a disk says into a line."""
+    """Hold the work's folder for this process alone, and turn a disk's errors into one line."""
     try:
         work.mkdir(exist_ok=True)
         with contextlib.ExitStack() as stack:

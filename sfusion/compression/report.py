@@ -1,43 +1,52 @@
-"""The directory of a compressed model: weights, measured report, figure, card."""
+"""The directory of a compressed model: weights, ONNX files, measurements, figure, card."""
 
+import contextlib
+import copy
+import hashlib
+import importlib.util
 import json
+import logging
 import platform
 import shutil
 import time
+import warnings
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import torch
 import yaml
-from huggingface_hub import ModelCard
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from scipy.stats import binomtest
+from transformers import AutoModelForSequenceClassification
 
 from sfusion import SfusionError
-from sfusion.analysis.figures.compression import compression_curve
-from sfusion.analysis.figures.look import save_figure
-from sfusion.compression import export
-from sfusion.compression.card import card, verdict
-from sfusion.compression.measure import describe, latency, load_plain, paired_change
-from sfusion.models.layers import architecture_of
+from sfusion.analysis.figures import compression_curve, save_figure
+from sfusion.analysis.statistics import interval_text
+from sfusion.models.layers import architecture_of, copy_model, size
+from sfusion.models.loading import load_tokenizer
 from sfusion.records.store import write_atomically
+from sfusion.training import predict_logits
+
+TEMPLATE = Path(__file__).with_name("card.md.jinja")
+WITHIN = 0.01  # one percentage point of accuracy, where the user names no other limit
+BATCHES = (1, 32)
+WARM_UP, ROUNDS = 3, 15
+DRAWS = 5000  # of the bootstrap
+ONNX = ("onnx", "onnx_int8")
+OPSET = 18
+ONNX_BATCH = 64
+TOLERANCE = 1e-3  # of a logit, or of the largest where that is above 1: two runtimes' rounding
 
 
 def public_name(model):
-    """Name a model without saying where on a machine it lies."""
+    """Name a model without its place on a machine."""
     return Path(model).resolve().name if Path(model).is_dir() else str(model)
 
 
 def licence(directory):
-    """Read the licence of a model from its card.
-
-    Parameters
-    ----------
-    directory : Path
-
-    Returns
-    -------
-    str or None
-        Identifier as the card gives it; None where there is none.
-    """
+    """Read the licence of a model from its card; None where there is none."""
     card = Path(directory) / "README.md"
     try:
         found = ModelCard.load(card, ignore_metadata_errors=True).data.license
@@ -47,7 +56,7 @@ def licence(directory):
 
 
 def ready_tokenizer(tokenizer, config):
-    """See to it that a tokenizer pads, and that the model knows with what.
+    """Make sure that a tokenizer pads, and that the model knows with what.
 
     Parameters
     ----------
@@ -83,25 +92,24 @@ def ready_tokenizer(tokenizer, config):
         )
 
 
-def build(folder, models, tokenizer, task, curve, facts, *, dtype, onnx, int8, started):
-    """Write the model and everything that is said about it.
+def build(folder, tree, models, place, curve, facts, *, onnx, int8, started):
+    """Write the model with everything that is reported about it.
 
-    What the report says is measured on the files: loaded again as plain transformers does.
+    What is reported is measured on the files: loaded again as plain transformers does.
 
     Parameters
     ----------
     folder : Path
         An empty one.
-    models : dict of str to transformers.PreTrainedModel
-        ``before`` and ``after``.
-    tokenizer : transformers.PreTrainedTokenizerBase
-    task : Task
+    tree : PruningTree
+    models : dict of str to tuple
+        ``before`` and ``after``: path and condition in the tree.
+    place : Path
+        Directory of the source model; its tokenizer and stored type are kept.
     curve : DataFrame
         See :class:`sfusion.compression.compress.CompressionResult`.
     facts : dict
         What is known so far.
-    dtype : torch.dtype
-        Of the saved weights.
     onnx, int8 : bool
         Also export.
     started : tuple of float
@@ -112,42 +120,417 @@ def build(folder, models, tokenizer, task, curve, facts, *, dtype, onnx, int8, s
     dict
         The report.
     """
-    original = folder.with_name(f"{folder.name}-original")
-    places = {"before": original, "after": folder}
-    ready_tokenizer(tokenizer, models["after"].config)
-    tokenizer.save_pretrained(folder)
-    plain, rights, told = {}, {}, dict(facts)
-    for name, model in models.items():
+    test, original = tree.task.test, folder.with_name(f"{folder.name}-original")
+    tokenizer, dtype = load_tokenizer(place), _stored_type(place)
+    plain, right, found = {}, {}, dict(facts)
+    for name, where in models.items():
         shutil.rmtree(original, ignore_errors=True)
-        model.config.pad_token_id = models["after"].config.pad_token_id
-        model.cpu().to(dtype).save_pretrained(places[name])
-        plain[name] = load_plain(places[name])
-        told[name], rights[name] = describe(plain[name], task.test, facts["data"]["max_length"])
+        model = copy_model(tree.model(*where), dtype).cpu()
+        ready_tokenizer(tokenizer, model.config)
+        target = folder if name == "after" else original
+        model.save_pretrained(target)
+        plain[name] = load_plain(target)
+        found[name], right[name] = describe(plain[name], test, facts["data"]["max_length"])
+    tokenizer.save_pretrained(folder)
     shutil.rmtree(original, ignore_errors=True)
-    told["change"] = paired_change(rights["before"], rights["after"], facts["seed"])
+    found["change"] = paired_change(right["before"], right["after"], facts["seed"])
     runs = dict(plain)
     if onnx or int8:
-        for name, entry, run in export.write(folder, plain["after"], task.test, int8):
-            told[name], runs[name] = entry, run
-    for name, times in latency(runs, task.test).items():
-        told[name]["latency_ms"] = times
-    told["curve"] = curve.to_dict("records")
-    told["machine"] = {
+        for name, entry, run in export(folder, plain["after"], test, int8):
+            found[name], runs[name] = entry, run
+    times, found["latency_ratio"] = latency(runs, test)
+    for name, entry in times.items():
+        found[name]["latency_ms"] = entry
+    found["curve"] = curve.to_dict("records")
+    found["machine"] = {
         **facts["machine"],
         "processor": torch.cpu.get_capabilities().get("cpu_name") or platform.machine(),
+        "torch": version("torch").split("+")[0],
         "transformers": version("transformers"),
         "sfusion": version("sfusion"),
     }
-    told["verdict"] = verdict(told)
+    found["verdict"] = verdict(found)
     save_figure("curve", compression_curve(curve), curve, folder)
     # On a busy machine the clock says little: the processor's own seconds, over its threads, too.
-    told["seconds"] = {
+    found["seconds"] = {
         "clock": round(time.perf_counter() - started[0], 1),
         "processor": round(time.process_time() - started[1], 1),
     }
-    text = json.dumps(told, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(folder / "report.json", text.encode())
-    write_atomically(folder / "README.md", str(card(told)).encode())
+    write_atomically(folder / "README.md", str(card(found)).encode())
     for file in folder.iterdir():
         shutil.copymode(folder / "report.json", file)  # some libraries leave theirs to the owner
-    return told
+    return found
+
+
+def _stored_type(directory):
+    """Read the type in which the given weights are stored; it is kept."""
+    config = json.loads((directory / "config.json").read_text())
+    stored = str(config.get("dtype") or config.get("torch_dtype") or "float32")
+    return getattr(torch, stored.removeprefix("torch."), torch.float32)
+
+
+def load_plain(directory):
+    """Load a model directory as any user of transformers would, in evaluation mode."""
+    model = AutoModelForSequenceClassification.from_pretrained(
+        directory, use_safetensors=True, trust_remote_code=False
+    )
+    return model.eval()
+
+
+def accuracy_interval(correct, total):
+    """Compute an accuracy with its 95% interval (Wilson 1927).
+
+    Parameters
+    ----------
+    correct, total : int
+        Samples.
+
+    Returns
+    -------
+    dict
+        ``accuracy``, ``low`` and ``high``, shares; ``correct`` and ``samples``.
+    """
+    bounds = binomtest(int(correct), int(total)).proportion_ci(method="wilson")
+    return {
+        "accuracy": float(correct / total),
+        "low": float(bounds.low),
+        "high": float(bounds.high),
+        "correct": int(correct),
+        "samples": int(total),
+    }
+
+
+def paired_change(before, after, seed=0):
+    """Compute the change of accuracy on the same samples, with a 95% bootstrap interval.
+
+    Parameters
+    ----------
+    before, after : ndarray of bool, shape (N,)
+        Whether each sample was right.
+    seed : int
+
+    Returns
+    -------
+    dict
+        ``accuracy``, ``low``, ``high``: change, as shares.
+    """
+    change = after.astype(float) - before.astype(float)
+    # Only three values occur: drawing how often each comes up is drawing the samples.
+    values, counts = np.unique(change, return_counts=True)
+    drawn = np.random.default_rng(seed).multinomial(len(change), counts / len(change), DRAWS)
+    low, high = np.quantile(drawn @ values / len(change), [0.025, 0.975])
+    return {"accuracy": float(change.mean()), "low": float(low), "high": float(high)}
+
+
+def predictions_hash(names):
+    """Hash predicted class names, in the order of the test rows: SHA-256, hexadecimal."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()
+
+
+def describe(model, data, max_length):
+    """Measure one model on the test samples.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        From :func:`load_plain`.
+    data : Encoded
+    max_length : int
+        Tokens per sequence, for the count of FLOPs.
+
+    Returns
+    -------
+    tuple of (dict, ndarray of bool)
+        Accuracy with interval, hash of the predictions, sizes; and which samples were right.
+    """
+    predicted = predict_logits(model, data).argmax(-1)
+    right = (predicted == data.labels).numpy()
+    names = [model.config.id2label[int(number)] for number in predicted]
+    entry = {
+        **accuracy_interval(right.sum(), len(right)),
+        "predictions_sha256": predictions_hash(names),
+        **size(model, max_length),
+        "bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
+    }
+    return entry, right
+
+
+def latency(runs, data):
+    """Time several forward passes alternately, so that a busy machine slows all of them alike.
+
+    Parameters
+    ----------
+    runs : dict of str to callable
+        Each takes token numbers, and an attention mask as ``attention_mask``. ``before`` is what
+        the others are compared with.
+    data : Encoded
+        Where the tokens come from; batches are of full length, so that no padding is timed.
+
+    Returns
+    -------
+    tuple of (dict, dict)
+        By run and batch size, milliseconds per batch: ``median``, and the quartiles ``low`` and
+        ``high`` over the rounds. And by run and batch size how many times as fast as ``before``:
+        the median over the rounds of the two times of one round, which a disturbance of some
+        rounds does not move.
+    """
+    found, ratios = {name: {} for name in runs}, {name: {} for name in runs if name != "before"}
+    for count in BATCHES:
+        ids = data.input_ids[torch.arange(count) % len(data)]
+        mask, times = torch.ones_like(ids), {name: [] for name in runs}
+        with torch.inference_mode():
+            for turn in range(WARM_UP + ROUNDS):
+                for name, run in runs.items():
+                    start = time.perf_counter()
+                    run(ids, attention_mask=mask)
+                    if turn >= WARM_UP:
+                        times[name].append(1000 * (time.perf_counter() - start))
+        for name, values in times.items():
+            quartiles = np.quantile(values, [0.25, 0.5, 0.75]).round(3).tolist()
+            found[name][f"batch_{count}"] = dict(
+                zip(("low", "median", "high"), quartiles, strict=True)
+            )
+        for name in ratios:
+            paired = np.divide(times["before"], times[name])
+            ratios[name][f"batch_{count}"] = round(float(np.median(paired)), 3)
+    return found, ratios
+
+
+def check_onnx():
+    """Make sure that the extra is installed, else raise an SfusionError."""
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        if importlib.util.find_spec(name) is None:
+            raise SfusionError(f"ONNX needs {name!r}: pip install 'sfusion[onnx]'")
+
+
+class _Logits(torch.nn.Module):
+    """A classifier as a function of two tensors."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask):
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep back what the exporters report of operators that no classifier has."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def export(folder, model, data, int8):
+    """Export a model to ONNX in float32, and measure what was exported on the test samples.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``model.onnx``, and ``model.int8.onnx``: weights in 8 bits, activations quantised
+        as they come.
+    model : transformers.PreTrainedModel
+    data : Encoded
+    int8 : bool
+
+    Returns
+    -------
+    list of tuple of (str, dict, callable)
+        A name of ``ONNX``, its part of the report, and the session as a function of token
+        numbers and an attention mask.
+
+    Raises
+    ------
+    SfusionError
+        When the export fails or its logits are not PyTorch's.
+    """
+    model = copy.deepcopy(model).float()
+    files = {"onnx": folder / "model.onnx"}
+    with _quiet():
+        _export(model, data, files["onnx"])
+        if int8:
+            from onnxruntime.quantization import quantize_dynamic
+
+            files["onnx_int8"] = folder / "model.int8.onnx"
+            quantize_dynamic(files["onnx"], files["onnx_int8"])
+    logits = _batched(lambda *batch: _Logits(model)(*batch).float().numpy(), data)
+    found = [(name, *_measure(path, logits, data)) for name, path in files.items()]
+    difference = found[0][1]["largest_difference"]
+    if difference > TOLERANCE * max(1.0, float(np.abs(logits).max())):
+        raise SfusionError(
+            f"the ONNX export differs from PyTorch by {difference:.2g} in a logit: leave out "
+            "--onnx, and report which architecture it was"
+        )
+    return found
+
+
+def _export(model, data, file):
+    import onnx
+
+    shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
+    two = torch.arange(2) % len(data)
+    try:
+        torch.onnx.export(
+            _Logits(model).eval(),
+            (data.input_ids[two], data.attention_mask[two]),
+            file,
+            dynamo=True,
+            input_names=["input_ids", "attention_mask"],
+            output_names=["logits"],
+            dynamic_shapes={"input_ids": shape, "attention_mask": shape},
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+        )
+    except Exception as error:  # the exporter's errors have no common base
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise SfusionError(f"the model cannot be exported to ONNX: {reason}") from error
+    # Every node names the line and file on this machine that it came from.
+    graph = onnx.load(file)
+    for part in (graph.graph, *graph.functions):
+        for node in part.node:
+            del node.metadata_props[:]
+    onnx.save(graph, file)
+
+
+def _batched(run, data):
+    with torch.inference_mode():
+        batches = torch.arange(len(data)).split(ONNX_BATCH)
+        return np.concatenate(
+            [run(one.input_ids, one.attention_mask) for one in map(data.take, batches)]
+        )
+
+
+def _measure(file, logits, data):
+    """Run a file over the test samples and compare its logits with PyTorch's."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+
+    def run(input_ids, attention_mask):
+        feed = {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()}
+        return session.run(None, feed)[0]
+
+    found = _batched(run, data)
+    entry = {
+        "file": file.name,
+        **accuracy_interval((found.argmax(-1) == data.labels.numpy()).sum(), len(data)),
+        "same_labels": int((found.argmax(-1) == logits.argmax(-1)).sum()),
+        "largest_difference": float(np.abs(found - logits).max()),
+        "bytes": file.stat().st_size,
+    }
+    return entry, run
+
+
+def _percent(share):
+    return f"{100 * share:.1f}%"
+
+
+def verdict(found):
+    """Write in one sentence whether the accuracy held, and whether the test texts settle it."""
+    if not found["layers"]["removed"]:
+        return "No smaller model stays within the limit on validation: the original is written."
+    limit = found["target"]["max_drop"]
+    limit = WITHIN if limit is None else limit
+    change = [found["change"][key] for key in ("accuracy", "low", "high")]
+    held, *ends = (number >= -limit - 1e-9 for number in change)
+    settled = all(end == held for end in ends)
+    points = interval_text(*(100 * number for number in change), signed=True)
+    return (
+        f"Test accuracy went from {_percent(found['before']['accuracy'])} to "
+        f"{_percent(found['after']['accuracy'])}, {points} percentage points: "
+        f"{'within' if held else 'NOT within'} {100 * limit:g} pp of the original"
+        f"{'' if settled else ' on these texts, which are too few to settle it'}."
+    )
+
+
+def summary(found):
+    """Put a report into a few lines."""
+    before, after = found["before"], found["after"]
+    lines = [
+        f"layers {before['layers']} -> {after['layers']}, removed in the original "
+        f"{found['layers']['removed']} by {found['strategy']}",
+        found["verdict"],
+        f"parameters {before['parameters'] / 1e6:.1f} M -> {after['parameters'] / 1e6:.1f} M, "
+        f"weights {before['bytes'] / 1e6:.1f} MB -> {after['bytes'] / 1e6:.1f} MB",
+    ]
+    for batch, ratio in found["latency_ratio"]["after"].items():
+        one, two = (entry["latency_ms"][batch]["median"] for entry in (before, after))
+        name = batch.replace("_", " ")
+        lines.append(f"{name}: {one:.1f} ms -> {two:.1f} ms, {ratio:.2f} times as fast")
+    return "\n".join(lines)
+
+
+def card(found):
+    """Fill the template of the model card.
+
+    Parameters
+    ----------
+    found : dict
+        The report.
+
+    Returns
+    -------
+    huggingface_hub.ModelCard
+    """
+    before, after, base = found["before"], found["after"], found["model"]["name"]
+    metadata = ModelCardData(
+        base_model=base if "/" in base else None,  # a name on the Hub
+        license=found["model"]["licence"],
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        tags=["layer-pruning", "sfusion"],
+        model_name=f"{base}, {after['layers']} layers",
+        eval_results=[
+            EvalResult("text-classification", "own", "the user's test texts", "accuracy",
+                       round(after["accuracy"], 4), task_name="Text classification")
+        ],
+    )  # fmt: skip
+    taught = [row["chosen"] for row in found["curve"] if row["distilled"]]
+    distillation = "Distillation did not raise its validation accuracy and was left out."
+    if not taught:
+        distillation = "It was not distilled."
+    elif any(taught):
+        distillation = "At the end the original taught it (distillation)."
+    return ModelCard.from_template(
+        metadata,
+        template_path=str(TEMPLATE),
+        base=base,
+        table=_card_table(before, after),
+        distillation=distillation,
+        exported=[found[name] for name in ONNX if name in found],
+        **{key: value for key, value in found.items() if key != "distillation"},
+    )
+
+
+def _card_table(before, after):
+    rows = {
+        "layers": [entry["layers"] for entry in (before, after)],
+        "test accuracy [95% interval]": [
+            f"{_percent(e['accuracy'])} [{_percent(e['low'])}, {_percent(e['high'])}]"
+            for e in (before, after)
+        ],
+    }
+    for title, key in (
+        ("parameters", "parameters"),
+        ("bytes of weights", "bytes"),
+        ("FLOPs per text", "flops"),
+    ):
+        rows[title] = [f"{entry[key]:,}" for entry in (before, after)]
+    for batch in before["latency_ms"]:
+        times = [entry["latency_ms"][batch] for entry in (before, after)]
+        rows[f"ms, {batch.replace('_', ' ')} (quartiles)"] = [
+            f"{one['median']:.1f} ({one['low']:.1f} to {one['high']:.1f})" for one in times
+        ]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=["original", "this model"])
+    return table.to_markdown(disable_numparse=True)

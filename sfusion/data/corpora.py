@@ -1,18 +1,22 @@
 """Three text classification corpora made from the docstrings of installed libraries.
 
-Real English prose that needs no download: paragraphs of the docstrings (see
-:mod:`sfusion.data.prose`), masked, freed of duplicates and balanced. All rules here are our own.
+Real English prose that needs no download: paragraphs of the docstrings, masked, freed of duplicates
+and balanced. Sources are parsed, never imported, so optional packages and import side effects play
+no part. The corpora stand in ``corpora.yaml``; all rules here are our own.
 """
 
+import ast
 import hashlib
 import importlib.metadata
 import importlib.util
+import inspect
 import json
 import os
 import re
 import tempfile
+import warnings
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +24,214 @@ from pathlib import Path
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import yaml
 
 from sfusion import SfusionError
-from sfusion.data import prose
-from sfusion.data.prose import MIN_WORDS, clean, docstrings, inside, is_prose, mask, paragraphs
-from sfusion.records.profiles import cache_folder
 
+TABLE = Path(__file__).with_name("corpora.yaml")
 # Two texts are near duplicates when their first words agree (a model reads little more) or when
 # their sets of word 4-grams have at least this Jaccard similarity.
 SAME_START, SHINGLE, SIMILAR = 12, 4, 0.5
+
+
+def cache_folder():
+    """Return the folder of what is made once per machine.
+
+    Returns
+    -------
+    Path
+        ``SFUSION_CACHE``, or ``~/.cache/sfusion``; it need not exist.
+    """
+    return Path(os.environ.get("SFUSION_CACHE") or os.path.expanduser("~/.cache/sfusion"))
+
+
+MASK = "this"
+MIN_WORDS, MAX_WORDS = 8, 120
+SKIPPED_PATHS = frozenset({"tests", "externals", "_lib", "conftest.py"})
+# Sections of numpydoc that hold "name : type" lines with indented descriptions.
+ITEM_SECTIONS = frozenset(
+    {
+        "parameters",
+        "other parameters",
+        "returns",
+        "yields",
+        "receives",
+        "raises",
+        "warns",
+        "attributes",
+        "methods",
+        "options",
+    }
+)
+
+
+def inside(source: str, path: str) -> bool:
+    """Check whether a dotted name is a path or lies below it."""
+    return f"{source}.".startswith(f"{path}.")
+
+
+def docstrings(library: str, within: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+    """Yield (source, docstring) for a library, file by file in sorted order.
+
+    A source is the dotted name of a module, a function, a class or a method of a class; private
+    ones count. So do ``add_newdoc("name", "text")`` calls, which document compiled functions.
+
+    Parameters
+    ----------
+    library : str
+        Import name of an installed package.
+    within : tuple of str
+        Dotted module paths to read; all of the library when empty.
+
+    Yields
+    ------
+    tuple of str
+        Source and docstring.
+
+    Raises
+    ------
+    SfusionError
+        If the library is not installed.
+    """
+    found = importlib.util.find_spec(library)
+    if found is None or found.origin is None:
+        raise SfusionError(f"library {library!r} is not installed: make the environment again")
+    root = Path(found.origin).parent
+    files = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
+    for name, path in sorted(files.items()):
+        module = ".".join([library, *name.removesuffix(".py").split("/")]).removesuffix(".__init__")
+        if SKIPPED_PATHS & set(name.split("/")):
+            continue
+        if within and not any(inside(module, path) for path in within):
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes in other people's docstrings
+            tree = ast.parse(path.read_bytes())
+        yield module, ast.get_docstring(tree) or ""
+        for node in tree.body:
+            match node:
+                case ast.ClassDef() | ast.FunctionDef():
+                    source = f"{module}.{node.name}"
+                    yield source, ast.get_docstring(node) or ""
+                    for inner in node.body if isinstance(node, ast.ClassDef) else ():
+                        if isinstance(inner, ast.FunctionDef):
+                            yield f"{source}.{inner.name}", ast.get_docstring(inner) or ""
+                case ast.Expr(
+                    ast.Call(
+                        ast.Name("add_newdoc"),
+                        [*_, ast.Constant(str(target)), ast.Constant(str(text))],
+                    )
+                ):
+                    yield f"{module}.{target}", inspect.cleandoc(text)
+
+
+UNDERLINE = re.compile(r"\s*([-=~^])\1{2,}\s*$")
+BULLET = re.compile(r"(?:[-*+•]|\d+[.)]|\(\w+\)|#\.)\s")
+ADMONITION = re.compile(r"\.\. (?:note|warning|tip|important)::$")
+
+
+def paragraphs(docstring: str) -> Iterator[tuple[str, str]]:
+    """Yield (section, paragraph) of a docstring: lower-case header, lines joined by a space.
+
+    Left out: headers, lists, literal blocks, directives with their bodies (but the bodies of
+    notes and warnings stay) and the ``name : type`` lines of numpydoc's item sections.
+
+    Parameters
+    ----------
+    docstring : str
+
+    Yields
+    ------
+    tuple of str
+        Section and paragraph.
+    """
+    section, margin, block, block_indent = "", 0, [], 0
+    skipped = None  # lines indented deeper than this are passed over
+    lines = docstring.expandtabs().splitlines()
+    for line, following in zip(lines, [*lines[1:], ""], strict=False):
+        text, indent = line.strip(), len(line) - len(line.lstrip())
+        if skipped is not None and text:
+            if indent > skipped:
+                continue
+            skipped = None
+        underline = UNDERLINE.match(line)
+        header = text and not underline and UNDERLINE.match(following)
+        item = section in ITEM_SECTIONS and indent <= margin
+        unread = BULLET.match(text) or text.startswith((".. ", "..."))
+        stop = not text or underline or header or item or unread
+        if block and (stop or indent != block_indent):
+            yield section, " ".join(block)
+            block = []
+        if header:
+            section, margin = text.lower().rstrip(":"), indent
+        elif not stop:
+            block, block_indent = [*block, text], indent
+        if text.endswith("::") or unread:
+            skipped = None if ADMONITION.match(text) else indent
+    if block:
+        yield section, " ".join(block)
+
+
+ROLE = re.compile(r"(?::[\w:+-]+:)?(`+)~?\.?(.+?)\1_*")
+MARKDOWN_LINK = re.compile(r"\[([^\[\]]*)\]\([^()\s]*\)")
+LINK_TARGET = re.compile(r"\s*<[^<>]*>$")
+FOOTNOTE = re.compile(r"\s*\[[\w., -]+\]_")
+EMPHASIS = re.compile(r"(?<![\w*])(\*{1,2})(\w[^*]*)\1(?![\w*])")
+DOTTED = re.compile(
+    r"\b(?:matplotlib|mpl|networkx|nx|numpy|np|pandas|pd|scipy|sklearn|sympy"
+    r"|transformers)(?:\.\w+)*\.(\w+)"
+)
+LATEX = re.compile(r"\\(?:\w+\{(\w+)\}|(\w+))")
+
+
+def clean(paragraph: str) -> str:
+    """Turn RST markup into plain words, and a library's dotted path into its last part."""
+    text = MARKDOWN_LINK.sub(r"\1", FOOTNOTE.sub("", paragraph))
+    text = ROLE.sub(lambda found: LINK_TARGET.sub("", found[2]), text)
+    text = LATEX.sub(r"\1\2", EMPHASIS.sub(r"\2", text))
+    text = DOTTED.sub(r"\1", text).replace("::", ":").replace("`", "")
+    return " ".join(text.split())
+
+
+WORD = re.compile(r"[(\"']?[A-Za-z][A-Za-z'-]*[)\"',.;:!?]*")
+NOT_PROSE = re.compile(
+    r">>>|%\(|[{}|]|={3}|-{3}|https?:|\b(?:doi|pp|vol|eds)\b|"
+    r"copyright|spdx|licen[sc]e|\bcf\.|\bet al\b",
+    re.IGNORECASE,
+)
+
+
+def is_prose(text: str) -> bool:
+    """Whether a cleaned paragraph is readable: its length, words not symbols, no code."""
+    words = text.split()
+    return (
+        MIN_WORDS <= len(words) <= MAX_WORDS
+        and text[0].isupper()
+        and not NOT_PROSE.search(text)
+        and sum(WORD.fullmatch(word) is not None for word in words) >= 0.75 * len(words)
+    )
+
+
+def mask(text: str, pattern: str) -> str:
+    """Put `MASK` for every word (letters, digits, underscores) that holds the pattern.
+
+    Case is ignored and the pattern may lie inside the word, so a stem covers inflections,
+    derivations, identifiers and CamelCase alike: "interpol" masks "interpolation",
+    "interpolating", "_interpolate" and "BarycentricInterpolator".
+
+    Parameters
+    ----------
+    text : str
+    pattern : str
+        Regular expression.
+
+    Returns
+    -------
+    str
+    """
+    # In two steps, for one expression that looks inside words takes five times as long.
+    marked = re.sub(pattern, "\0", text, flags=re.IGNORECASE)
+    return re.sub(r"\w*\0[\w\0]*", MASK, marked)
 
 
 def _word(pattern: str) -> str:
@@ -38,7 +241,7 @@ def _word(pattern: str) -> str:
 
 @dataclass(frozen=True)
 class Corpus:
-    """One embedded corpus: where its texts come from and what is asked of them.
+    """One embedded corpus, a key of ``corpora.yaml``.
 
     Attributes
     ----------
@@ -46,12 +249,11 @@ class Corpus:
         Slug, heading and what a label means.
     libraries : tuple of str
         Import names of the packages whose sources are read.
-    classes : mapping of str to (str, str)
-        For each label its keys, apart by spaces, and a regular expression of the words that
-        would give it away (see `mask`). A key is a dotted module path, or a docstring section
-        when `by_section`.
+    classes : mapping of str to (tuple of str, str)
+        For each label its keys and a regular expression of the words that would give it away
+        (see `mask`). A key is a dotted module path, or a docstring section when `by_section`.
     cap : int
-        Most texts a label, over all splits. Sections fill it in the order of `sections`.
+        Most texts per label, over all splits. Sections fill it in the order of `sections`.
     sections : tuple of str
         Docstring sections that are read ("" is the text before the first header).
     by_section : bool
@@ -62,18 +264,9 @@ class Corpus:
     title: str
     description: str
     libraries: tuple[str, ...]
-    classes: Mapping[str, tuple[str, str]]
+    classes: Mapping[str, tuple[tuple[str, ...], str]]
     cap: int
-    sections: tuple[str, ...] = (
-        "",
-        "explanation",
-        "notes",
-        "warnings",
-        "examples",
-        "attributes",
-        "parameters",
-        "returns",
-    )
+    sections: tuple[str, ...]
     by_section: bool = False
 
     @property
@@ -84,7 +277,7 @@ class Corpus:
     @property
     def keys(self) -> dict[str, str]:
         """Label by key."""
-        return {key: label for label, (keys, _) in self.classes.items() for key in keys.split()}
+        return {key: label for label, (keys, _) in self.classes.items() for key in keys}
 
     @property
     def masked(self) -> str:
@@ -93,102 +286,28 @@ class Corpus:
         return "|".join([*names, "scikit-learn", *(words for _, words in self.classes.values())])
 
 
-SCIPY = {
-    "cluster": ("scipy.cluster", "cluster"),
-    "fft": ("scipy.fft", "fft|fast[ -]fourier[ -]transform"),
-    "integrate": ("scipy.integrate", "integra"),
-    "interpolate": ("scipy.interpolate", "interpol"),
-    "io": ("scipy.io", _word("i/?o")),
-    "linalg": ("scipy.linalg", "linalg|linear[ -]algebra"),
-    "ndimage": ("scipy.ndimage", "image"),
-    "optimize": ("scipy.optimize", "optim"),
-    "signal": ("scipy.signal", "signal"),
-    "spatial": ("scipy.spatial", "spatial"),
-    "special": ("scipy.special", "special"),
-    "stats": ("scipy.stats", "statistic|" + _word("stats?")),
-}
-SUBJECTS = {
-    "beams": ("sympy.physics.continuum_mechanics", "beam|continuum"),
-    "categories": ("sympy.categories", "categor"),
-    "control": ("sympy.physics.control", "control"),
-    "dates": (
-        "pandas.tseries pandas.core.arrays.datetimelike pandas.core.arrays.datetimes "
-        "pandas.core.arrays.period pandas.core.arrays.timedeltas "
-        "pandas.core.indexes.datetimelike pandas.core.indexes.datetimes "
-        "pandas.core.indexes.period pandas.core.indexes.timedeltas "
-        "pandas.core.tools.datetimes pandas.core.tools.timedeltas matplotlib.dates",
-        "datetime|" + _word("dates?"),
-    ),
-    "equations": ("sympy.solvers", "equation|" + _word("[op]des?")),
-    "geometry": ("sympy.geometry", "geometr"),
-    "graphs": ("networkx.algorithms", "graph"),
-    "groups": (
-        "sympy.combinatorics.coset_table sympy.combinatorics.fp_groups "
-        "sympy.combinatorics.free_groups sympy.combinatorics.homomorphisms "
-        "sympy.combinatorics.named_groups sympy.combinatorics.pc_groups "
-        "sympy.combinatorics.perm_groups sympy.combinatorics.permutations "
-        "sympy.combinatorics.galois sympy.combinatorics.group_constructs",
-        "group",
-    ),
-    "logic": ("sympy.logic", "logic"),
-    "mechanics": ("sympy.physics.mechanics", "mechanic"),
-    "number theory": ("sympy.ntheory", "number[ -]theor|ntheory"),
-    "plots": (
-        "matplotlib.axes matplotlib.axis matplotlib.colorbar matplotlib.figure "
-        "matplotlib.legend matplotlib.pyplot matplotlib.ticker",
-        "plot",
-    ),
-    "polynomials": ("numpy.polynomial", "poly(?!gon)"),
-    "printing": ("sympy.printing", "print"),
-    "quantum physics": ("sympy.physics.quantum", "quantum|physic"),
-    "scores": ("sklearn.metrics", "scor(?:e|ing)"),
-    "statistics": ("sympy.stats", "statistic|" + _word("stats?")),
-    "strings": (
-        "pandas.core.strings numpy.strings numpy._core.strings numpy._core.defchararray",
-        "string|" + _word("str"),
-    ),
-    "tables": (
-        "pandas.core.frame pandas.core.generic pandas.core.groupby pandas.core.indexing "
-        "pandas.core.reshape pandas.core.series",
-        _word("tab(?:les?|ular|ulated?)"),
-    ),
-    "text generation": ("transformers.generation", "generat"),
-}
-DIRECTIONS = {
-    "input": ("parameters", "input|parameter|argument"),
-    "output": ("returns", "output|return"),
-}
-CORPORA: dict[str, Corpus] = {
-    corpus.name: corpus
-    for corpus in (
-        Corpus(
-            "input-or-output",
-            "Input or output",
-            "Whether a paragraph describes what a function takes or what it returns.",
-            ("numpy", "scipy", "sklearn"),
-            DIRECTIONS,
-            cap=1500,
-            sections=("parameters", "returns"),
-            by_section=True,
-        ),
-        Corpus(
-            "scipy-subpackage",
-            "Which scipy subpackage",
-            "The subpackage of scipy whose documentation holds the paragraph.",
-            ("scipy",),
-            SCIPY,
-            cap=250,
-        ),
-        Corpus(
-            "subject",
-            "Which subject",
-            "The subject of the library module whose documentation holds the paragraph.",
-            ("matplotlib", "networkx", "numpy", "pandas", "sklearn", "sympy", "transformers"),
-            SUBJECTS,
-            cap=170,
-        ),
-    )
-}
+def _read_corpora() -> dict[str, Corpus]:
+    def classes(table):
+        for label, one in table.items():
+            patterns = [one["stems"]] if "stems" in one else []
+            patterns += [_word(one["words"])] if "words" in one else []
+            yield label, (tuple(one["keys"]), "|".join(patterns))
+
+    return {
+        name: Corpus(
+            name,
+            **{
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in table.items()
+                if key != "classes"
+            },
+            classes=dict(classes(table["classes"])),
+        )
+        for name, table in yaml.safe_load(TABLE.read_text(encoding="utf-8")).items()
+    }
+
+
+CORPORA = _read_corpora()
 
 
 def _unique(rows: list[tuple[str, str, str, int]]) -> list[tuple[str, str, str, int]]:
@@ -268,8 +387,8 @@ def versions(name: str) -> str:
 
 
 def _cache_file(name: str) -> Path:
-    # The digest of both modules is a schema number that nobody can forget to raise.
-    code = b"".join(Path(module).read_bytes() for module in (__file__, prose.__file__))
+    # The digest of code and table is a schema number that nobody can forget to raise.
+    code = b"".join(Path(file).read_bytes() for file in (__file__, TABLE))
     schema = hashlib.sha256(code).hexdigest()
     key = hashlib.sha256(f"{schema} {versions(name)}".encode()).hexdigest()[:16]
     return cache_folder() / f"{name}-{key}.parquet"

@@ -197,7 +197,7 @@ class PruningTree:
         return self._teacher
 
     def _weights(self, path, condition):
-        return self.spec("weights", path, **({"condition": condition} if condition else {}))
+        return self.spec("weights", path, **_asked(condition))
 
     def _learned(self, model):
         """List the parameters that training changes, by name."""
@@ -245,8 +245,7 @@ class PruningTree:
             data = getattr(self.task, split)
             return accuracy(self.model(path, condition), data, self.base["precision"])
 
-        details = {"condition": condition} if condition else {}
-        return self.record("evaluation", path, compute, split=split, **details)
+        return self.record("evaluation", path, compute, split=split, **_asked(condition))
 
     def signals(self, path):
         """Extract the signals of a path's model.
@@ -302,6 +301,10 @@ class PruningTree:
             found = self._signals(path)
             record |= {"signals": found["value"], "extraction": found["seconds"]}
         return record
+
+
+def _asked(condition):
+    return {"condition": condition} if condition else {}
 
 
 def signal_frame(signals):

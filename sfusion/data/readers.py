@@ -1,0 +1,529 @@
+"""Readers: labelled texts from the user's files, a task's folder, the Hub or a corpus.
+
+A task, whatever its source, is read into a pool: texts to be split by seed, and the test part.
+"""
+
+import functools
+import json
+import numbers
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sfusion import SfusionError
+from sfusion.data import corpora
+from sfusion.data.splits import draw, hold_out
+
+SPLITS = ("train", "validation", "test")
+# Held out of an embedded corpus for testing; and of what is left, for validation, where neither
+# sizes nor a validation file say how much.
+CORPUS_TEST_SHARE, VALIDATION_SHARE = 0.25, 0.2
+# Of the user's own texts, where there is no test file; and the most texts for validation.
+OWN_TEST_SHARE, VALIDATION_LIMIT = 0.2, 2000
+# Of a larger split a fixed draw of this many rows is read; of a longer text, this many characters
+# (some hundreds of tokens).
+ROW_LIMIT, TEXT_LIMIT = 50_000, 4_000
+HUB_TIMEOUT = 5  # seconds; an offline machine must say so at once
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One line of the registry of tasks; without ``repo`` the task is an embedded corpus.
+
+    Attributes
+    ----------
+    name : str
+        Slug.
+    repo : str
+        Dataset repository on the Hub. Label names come with it.
+    text : tuple of str
+        Columns that are joined, with a space, into the text.
+    label : str
+        Column of class numbers (with names in the features) or of class names.
+    revision : str, optional
+        Git revision, where another than the default branch is needed.
+    config : str, optional
+        Configuration, for a revision that names its files ``config/split/*.parquet``.
+    """
+
+    name: str
+    repo: str = ""
+    text: tuple[str, ...] = ("text",)
+    label: str = "label"
+    revision: str | None = None
+    config: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """All there is of a task.
+
+    Attributes
+    ----------
+    rest : DataFrame
+        What is split by seed: ``text``, ``label`` and ``group``, whose rows stay together.
+    test : DataFrame
+        Columns ``text`` and ``label``.
+    label_names : tuple of str
+    validation_share : float
+        Of ``rest``, where nothing else is asked for.
+    source : str
+        As in ``Task``.
+    """
+
+    rest: pd.DataFrame
+    test: pd.DataFrame
+    label_names: tuple[str, ...]
+    validation_share: float
+    source: str
+
+
+def _tidy(
+    raw: pd.DataFrame, text: Sequence[str], label: str, names: Sequence[str] | None, where: str
+) -> pd.DataFrame:
+    """Bring a table to the columns text and label (class names); rows without either go."""
+    missing = [column for column in (*text, label) if column not in raw]
+    if missing:
+        raise SfusionError(f"{where} has no column {missing[0]!r}: it has {', '.join(raw)}")
+    raw = raw[raw[label].notna()]
+    texts = [
+        " ".join(part for part in parts if isinstance(part, str))[:TEXT_LIMIT].strip()
+        for parts in zip(*(raw[column] for column in text), strict=True)
+    ]
+    labels = raw[label].tolist()
+    if names is not None:
+        labels = [int(number) for number in labels]
+        if wrong := [number for number in labels if not 0 <= number < len(names)]:
+            raise SfusionError(f"{where} has label {wrong[0]}: there are {len(names)} label names")
+        labels = [names[number] for number in labels]
+    frame = pd.DataFrame({"text": texts, "label": [str(name) for name in labels]}, dtype=object)
+    return frame[frame["text"] != ""].reset_index(drop=True)
+
+
+def order_labels(declared: Sequence[str], frames: Sequence[pd.DataFrame], where: str):
+    """Put class names in order: as declared, else sorted, numbers by value.
+
+    Parameters
+    ----------
+    declared : sequence of str
+        Names in the order of the class numbers; they count if they cover all that are used.
+    frames : sequence of DataFrame
+        Columns text and label.
+    where : str
+        Source, for the message.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    SfusionError
+        When fewer than two classes are used.
+    """
+    found = {name for frame in frames for name in frame["label"]}
+    if len(found) < 2:
+        raise SfusionError(f"{where} has {len(found)} class(es): at least 2 are needed")
+    if set(declared) >= found:
+        return tuple(declared)
+    return tuple(
+        sorted(found, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
+    )
+
+
+def class_names(schema: pa.Schema, label: str) -> list[str] | None:
+    """Read the names of a ClassLabel column from the metadata that `datasets` writes.
+
+    Parameters
+    ----------
+    schema : pyarrow.Schema
+        Of a Parquet file.
+    label : str
+        Column.
+
+    Returns
+    -------
+    list of str or None
+    """
+    metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    feature = metadata.get("info", {}).get("features", {}).get(label, {})
+    return feature.get("names") if isinstance(feature, dict) else None
+
+
+def _rows(count: int) -> np.ndarray:
+    """Row numbers to read: all, or the same draw of `ROW_LIMIT` at every seed."""
+    if count <= ROW_LIMIT:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).permutation(count)[:ROW_LIMIT])
+
+
+def first_line(error: Exception) -> str:
+    """Shorten an error's message to its first line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _embedded(name: str) -> Pool:
+    frame = corpora.build(name).rename(columns={"source": "group"})
+    test = hold_out(frame["label"].tolist(), frame["group"].tolist(), CORPUS_TEST_SHARE, "test")
+    return Pool(
+        rest=frame[~test].reset_index(drop=True),
+        test=frame[test].reset_index(drop=True),
+        label_names=corpora.CORPORA[name].label_names,
+        validation_share=VALIDATION_SHARE,
+        source=f"embedded: {corpora.versions(name)}",
+    )
+
+
+def _pooled(parts: Mapping[str, pd.DataFrame], declared, source: str, where: str) -> Pool:
+    """Join train and validation, without repeats and without texts of the test split."""
+    for split in ("train", "test"):
+        if split not in parts:
+            raise SfusionError(f"{where} has no {split} split")
+    for split, frame in parts.items():
+        if frame.empty:
+            raise SfusionError(f"{where}: the {split} split is empty")
+    test = parts["test"]
+    kept = [parts[split] for split in ("train", "validation") if split in parts]
+    rest = pd.concat(kept, ignore_index=True)
+    rest = rest[~rest["text"].isin(set(test["text"]))].drop_duplicates("text", ignore_index=True)
+    if rest.empty:
+        raise SfusionError(f"{where}: every training text occurs in the test split")
+    order_labels((), [rest], f"{where}: the train split")
+    share = len(kept[1]) / (len(kept[0]) + len(kept[1])) if len(kept) == 2 else VALIDATION_SHARE
+    return Pool(
+        rest=rest.assign(group=rest["text"]),
+        test=test,
+        label_names=order_labels(declared, [rest, test], where),
+        validation_share=share,
+        source=source,
+    )
+
+
+def _read_table(path):
+    try:
+        return pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        raise SfusionError(f"{path} is not a readable Parquet file: {first_line(error)}") from None
+
+
+def _folder(name: str, folder: str) -> Pool:
+    where = Path(folder) / name
+    files = {split: where / f"{split}.parquet" for split in SPLITS}
+    for split in ("train", "test"):
+        if not files[split].is_file():
+            raise SfusionError(
+                f"no file {files[split]}: a task folder holds train, validation and test.parquet"
+            )
+    frames, declared = {}, {}
+    for split, file in files.items():
+        if file.is_file():
+            table = _read_table(file)
+            names = class_names(table.schema, "label")
+            raw = table.take(_rows(len(table))).to_pandas()
+            frames[split] = _tidy(raw, ("text",), "label", names, str(file))
+            declared |= dict.fromkeys(names or ())
+    return _pooled(frames, list(declared), "folder", str(where))
+
+
+@functools.cache
+def _revision(repo: str, revision: str | None) -> str:
+    """Resolve a branch once per process, so that one that moves changes no result midway."""
+    import huggingface_hub  # slow to import, and needed for the Hub alone
+
+    return huggingface_hub.dataset_info(repo, revision=revision, timeout=HUB_TIMEOUT).sha
+
+
+def _hub(spec: TaskSpec) -> Pool:
+    import datasets  # slow to import, and needed for the Hub alone
+
+    files = spec.config and {split: f"{spec.config}/*{split}/*.parquet" for split in SPLITS}
+    # The errors of both libraries have no common base.
+    try:
+        revision = _revision(spec.repo, spec.revision)
+        loaded = datasets.load_dataset(spec.repo, data_files=files, revision=revision)
+    except Exception as error:
+        raise SfusionError(
+            f"task {spec.name!r}: {spec.repo} cannot be had from the Hub ({first_line(error)}); "
+            f"offline, set SFUSION_DATA to a folder that holds {spec.name}/"
+            "{train,validation,test}.parquet"
+        ) from error
+    parts, declared, where = {}, [], f"{spec.repo}@{revision}"
+    for split in (split for split in SPLITS if split in loaded):
+        data = loaded[split]
+        wanted = [column for column in data.column_names if column in (*spec.text, spec.label)]
+        names = getattr(data.features.get(spec.label), "names", None)
+        declared = declared or names or []
+        # In batches, so that of long texts no more than the part that is kept stays in memory.
+        batches = data.select(_rows(len(data))).select_columns(wanted).iter(1000)
+        tidy = [
+            _tidy(pd.DataFrame(batch), spec.text, spec.label, names, where) for batch in batches
+        ]
+        parts[split] = pd.concat(tidy, ignore_index=True) if tidy else pd.DataFrame()
+    return _pooled(parts, declared, f"hub: {where}", where)
+
+
+@functools.lru_cache(maxsize=16)
+def read_pool(spec: TaskSpec, source: str, folder: str | None, stamp: tuple) -> Pool:
+    """Read a task, once per process.
+
+    Parameters
+    ----------
+    spec : TaskSpec
+    source : {"embedded", "folder", "hub"}
+    folder : str or None
+        For ``"folder"``.
+    stamp : tuple
+        Times and sizes of the folder's files, so that new files are noticed.
+
+    Returns
+    -------
+    Pool
+    """
+    if source == "folder":
+        return _folder(spec.name, folder)
+    return _embedded(spec.name) if source == "embedded" else _hub(spec)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Labelled texts as they were given.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        Columns ``text`` and ``label`` (class names), strings.
+    names : tuple of str
+        Names in the order of the class numbers, where the source declares them.
+    where : str
+        The source, for messages.
+    """
+
+    frame: pd.DataFrame
+    names: tuple[str, ...]
+    where: str
+
+
+def _read_csv(path):
+    # Every column as it is written: a text "NA" is a text, and a label 01 is not 1.
+    frame = pd.read_csv(path, dtype=str, na_filter=False)
+    # pandas takes surplus fields at the front of every row for row names.
+    if not isinstance(frame.index, pd.RangeIndex):
+        raise ValueError("rows have more fields than the header: put texts with commas in quotes")
+    return frame
+
+
+def _read_jsonl(path):
+    try:
+        frame = pd.read_json(path, lines=True, encoding="utf-8", dtype=False, convert_axes=False)
+    except TypeError:
+        raise ValueError(
+            'a line is not an object such as {"text": "...", "label": "..."}'
+        ) from None
+    return frame
+
+
+def _load(source, label):
+    """Return a table, the class names it declares, and its name in messages."""
+    if isinstance(source, pd.DataFrame):
+        return source, None, "the data frame"
+    if hasattr(source, "to_pandas") and hasattr(source, "features"):  # a datasets.Dataset
+        names = getattr(source.features.get(label), "names", None)
+        return source.to_pandas(), names, "the data set"
+    if not isinstance(source, str | Path):
+        raise SfusionError(f"data of type {type(source).__name__}: give a file or a data frame")
+    path = Path(source)
+    if not path.is_file():
+        raise SfusionError(f"no file {path}")
+    if path.suffix == ".parquet":
+        table = _read_table(path)
+        return table.to_pandas(), class_names(table.schema, label), str(path)
+    read = {".csv": _read_csv, ".jsonl": _read_jsonl}.get(path.suffix)
+    if read is None:
+        raise SfusionError(f"{path}: the suffix must be .csv, .jsonl or .parquet")
+    try:
+        return read(path), None, str(path)
+    except UnicodeDecodeError as error:
+        raise SfusionError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8") from None
+    except (OSError, ValueError) as error:
+        raise SfusionError(f"{path} is not a readable file: {first_line(error)}") from None
+
+
+def _class_name(value):
+    """Write a label as text; None where there is none."""
+    if isinstance(value, str):
+        return value or None
+    if value is None or pd.isna(value):
+        return None
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    # A column of integers with a gap is read as one of floats.
+    if isinstance(value, numbers.Real) and float(value).is_integer():
+        return str(int(value))
+    raise SfusionError(f"{value!r} is not a class")
+
+
+def read_rows(source, text_column="text", label_column="label"):
+    """Read labelled texts, every row of them.
+
+    Parameters
+    ----------
+    source : str, Path, DataFrame or datasets.Dataset
+        A file is CSV, JSONL or Parquet, by its suffix.
+    text_column, label_column : str
+        Columns; labels are class names or integers, where `datasets` declares class names their
+        numbers.
+
+    Returns
+    -------
+    Rows
+
+    Raises
+    ------
+    SfusionError
+        If the file is missing, unreadable, not UTF-8 or empty, a column is missing, or a row has
+        no text or no label.
+    """
+    raw, names, where = _load(source, label_column)
+    for column in (text_column, label_column):
+        if column not in raw:
+            has = ", ".join(map(str, raw)) or "none"
+            raise SfusionError(f"{where} has no column {column!r}: it has {has}")
+    if raw.empty:
+        raise SfusionError(f"{where} holds no labelled text")
+    texts, given = raw[text_column].tolist(), raw[label_column].tolist()
+    labels = []
+    for number, (text, value) in enumerate(zip(texts, given, strict=True), 1):
+        if not isinstance(text, str) or not text.strip():
+            raise SfusionError(
+                f"{where}: row {number} has no text in column {text_column!r}: remove such rows"
+            )
+        try:
+            label = _class_name(value)
+        except (SfusionError, TypeError, ValueError):
+            raise SfusionError(
+                f"{where}: row {number} has the label {value!r}: give names or integers"
+            ) from None
+        if label is None:
+            raise SfusionError(
+                f"{where}: row {number} has no label in column {label_column!r}: remove such rows"
+            )
+        if names is not None:
+            if not (label.isdecimal() and int(label) < len(names)):
+                raise SfusionError(f"{where} has label {label}: there are {len(names)} label names")
+            label = names[int(label)]
+        labels.append(label)
+    frame = pd.DataFrame({"text": texts, "label": labels}, dtype=object)
+    return Rows(frame, tuple(names or ()), where)
+
+
+def split_rows(train: Rows, test: Rows | None, *, seed: int, limit: int):
+    """Split labelled texts into training, validation and test, classes in proportion.
+
+    A text is in one split only: texts of the test file are taken out of the training file, and
+    of equal training texts the first stays. A test file is kept whole.
+
+    Parameters
+    ----------
+    train : Rows
+    test : Rows or None
+        Without it a fifth of the training texts is held out.
+    seed : int
+        Varies the splits.
+    limit : int
+        Training texts to keep; more are not needed.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        ``train``, ``validation``, ``test``: columns ``text`` and ``label``.
+
+    Raises
+    ------
+    SfusionError
+        When there is one class alone, the test file has a label that the training file lacks, or
+        too few texts are left for a split.
+    """
+    order_labels((), [train.frame], train.where)
+    rest = train.frame.drop_duplicates("text", ignore_index=True)
+    if test is None:
+        rest, held = _held_out(rest, OWN_TEST_SHARE, f"test {seed}")
+    else:
+        held = test.frame
+        known = set(train.frame["label"])
+        strange = [label for label in held["label"] if label not in known]
+        if strange:
+            raise SfusionError(
+                f"{test.where} has the label {strange[0]!r}, {train.where} has not: "
+                f"it has {_listed(sorted(known))}"
+            )
+        rest = rest[~rest["text"].isin(set(held["text"]))]
+        if rest.empty:
+            raise SfusionError(f"{train.where}: every text occurs in {test.where}")
+    order_labels((), [rest], train.where)
+    share = min(VALIDATION_SHARE, VALIDATION_LIMIT / len(rest))
+    rest, validation = _held_out(rest, share, f"validation {seed}")
+    chosen = draw(rest["label"].tolist(), rest["text"].tolist(), limit, f"train {seed}")
+    parts = {"train": rest.iloc[chosen], "validation": validation, "test": held}
+    for split, part in parts.items():
+        if part.empty:
+            raise SfusionError(f"{train.where}: too few texts for a {split} split")
+    return {split: part.reset_index(drop=True) for split, part in parts.items()}
+
+
+def _held_out(frame, share, salt):
+    held = hold_out(frame["label"].tolist(), frame["text"].tolist(), share, salt)
+    return frame[~held], frame[held]
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    """Write names in one short line."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(repr, names[:most])) + more
+
+
+def resolve_labels(
+    found: Sequence[str], own: Sequence[str], where: str, labels: Sequence[str] | None = None
+) -> dict[str, int]:
+    """Map the labels of the data to the numbers that a trained classifier has for them.
+
+    Parameters
+    ----------
+    found : sequence of str
+        Labels of the data: the classifier's names, all or some, or its class numbers, all.
+    own : sequence of str
+        The classifier's names, in the order of its class numbers.
+    where : str
+        The data, for messages.
+    labels : sequence of str, optional
+        The names to use for the classifier's classes, in its order.
+
+    Returns
+    -------
+    dict of str to int
+        Class number of each label of the data.
+
+    Raises
+    ------
+    SfusionError
+        When they do not match: which label is which is never guessed.
+    """
+    if labels is not None and len(labels) != len(own):
+        raise SfusionError(
+            f"{len(labels)} labels are given for the model's {len(own)} classes: name each once"
+        )
+    names = tuple(labels or own)
+    strange = [label for label in found if label not in names]
+    if not strange:
+        return {label: names.index(label) for label in found}
+    # All of them: of some, one could not tell whether they are counted from 0 or from 1.
+    if set(found) == {str(number) for number in range(len(names))}:
+        return {label: int(label) for label in found}
+    raise SfusionError(
+        f"{where} has the label {strange[0]!r}, the model's classes are {_listed(names)}: name "
+        "the data's labels in the model's order (--labels), or train a new head (--new-head)"
+    )
