@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from sfusion.analysis.statistics import TIE
+from sfusion.analysis.statistics import TIE, bootstrap, interval_text
 from sfusion.analysis.tables import (
     DENOMINATORS,
     UNIT,
-    bootstrap,
     curves,
+    distillation_scores,
     distilled,
     protocols,
     removal_orders,
@@ -75,8 +75,8 @@ CLAIMS = {
     "C2": Claim(
         "There is no universal single signal: the best one differs between datasets",
         "author",
-        "points of maximum accuracy, the signal that validation prefers on a task less the one "
-        "it prefers on all",
+        "percentage points of maximum accuracy, the signal that validation prefers on a task minus "
+        "the one it prefers on all",
         ">",
     ),
     "C3": Claim(
@@ -95,8 +95,8 @@ CLAIMS = {
     "C5": Claim(
         "Good strategies keep the first and the last layer and prune the middle first",
         "summary",
-        "correlation of keeping an end late with mean accuracy, the other end's step held fixed; "
-        "the weaker end",
+        "correlation of keeping an end late with mean accuracy, controlling for the other end's "
+        "step; the weaker end",
         ">",
     ),
     "C6": Claim(
@@ -175,7 +175,7 @@ def _share_shrunk(means):
 
 
 def gain_of_own_signal(table):
-    """Hold the signal that validation prefers on a task against the one that it prefers on all.
+    """Compare the signal that validation prefers on a task with the one that it prefers on all.
 
     Parameters
     ----------
@@ -185,11 +185,13 @@ def gain_of_own_signal(table):
     Returns
     -------
     Series
-        Index (task, seed): highest test accuracy over the depths of the one less that of the
+        Index (task, seed): highest test accuracy over the depths of the one minus that of the
         other. Both are chosen by the mean over seeds of the highest validation accuracy, so a
         signal that only luck made the best on a task gains nothing here.
     """
-    tested, seen = (wide(table, score)[list(SIGNALS)] for score in ("paper", "validation"))
+    tested, seen = (
+        wide(table, score)[list(SIGNALS)] for score in ("test_selected", "validation_accuracy")
+    )
     means = task_means(seen)
     one, own = means.mean().idxmax(), means.idxmax(axis=1)
     gains = [row[own[task]] - row[one] for (task, _), row in tested.iterrows()]
@@ -197,7 +199,7 @@ def gain_of_own_signal(table):
 
 
 def ends_and_accuracy(frame):
-    """Put beside each walk how late it removes the ends and how accurate it stays.
+    """Join for each pruning path how late it removes the ends and how accurate it stays.
 
     Parameters
     ----------
@@ -208,67 +210,45 @@ def ends_and_accuracy(frame):
     -------
     DataFrame
         Index (task, seed, strategy): ``first`` and ``last``, the steps at which the first and
-        the last layer go, and ``area``, the mean test accuracy over the depths.
+        the last layer go, and ``mean_accuracy``, over the depths.
     """
     orders = removal_orders(frame)
     steps = orders.set_index([*UNIT, "strategy"])
     ends = {"first": 0, "last": orders["layer"].max()}
     table = pd.DataFrame({end: steps.loc[steps["layer"] == n, "step"] for end, n in ends.items()})
-    return table.assign(area=protocols(frame).set_index([*UNIT, "strategy"])["area"])
+    return table.join(protocols(frame).set_index([*UNIT, "strategy"])["mean_accuracy"])
 
 
-def partial_correlations(walks):
-    """Correlate each end's step with accuracy, the step of the other end held fixed.
+def partial_correlations(paths):
+    """Correlate each end's step with accuracy, controlling for the step of the other end.
 
     When one layer goes late the others go earlier, so plain correlations of the two ends would
     each carry the other's, with its sign turned.
 
     Parameters
     ----------
-    walks : DataFrame
-        Columns ``first``, ``last`` and ``area``, the walks of one task and seed.
+    paths : DataFrame
+        Columns ``first``, ``last`` and ``mean_accuracy``, the paths of one task and seed.
 
     Returns
     -------
     Series
         ``first`` and ``last``: partial rank correlations; none where a column is constant.
     """
-    rank = walks[["first", "last", "area"]].corr(method="spearman")
+    rank = paths[["first", "last", "mean_accuracy"]].corr(method="spearman")
+    gain = rank["mean_accuracy"]
     found = {}
     for end, other in (("first", "last"), ("last", "first")):
-        rest = (1 - rank.loc[end, other] ** 2) * (1 - rank.loc["area", other] ** 2)
-        own = rank.loc[end, "area"] - rank.loc[end, other] * rank.loc["area", other]
+        rest = (1 - rank.loc[end, other] ** 2) * (1 - gain[other] ** 2)
+        own = (
+            rank.loc[end, "mean_accuracy"] - rank.loc[end, other] * rank.loc["mean_accuracy", other]
+        )
         found[end] = own / np.sqrt(rest) if rest > TIE else np.nan
     return pd.Series(found)
 
 
-def distillation_scores(results):
-    """Score the arms of the distillation as claim C3 does.
-
-    Parameters
-    ----------
-    results : Results
-
-    Returns
-    -------
-    DataFrame
-        A row a task, seed and arm: ``paper`` (highest test accuracy over the depths),
-        ``honest`` (at the depth chosen on validation), ``original``.
-    """
-    frame = distilled(results)
-    frame = frame[frame["removed"] > 0].sort_values(["validation_accuracy", "removed"])
-    groups = frame.groupby([*UNIT, "condition"])
-    return pd.DataFrame(
-        {
-            "paper": groups["test_accuracy"].max(),
-            "honest": groups["test_accuracy"].last(),
-            "original": groups["original"].first(),
-        }
-    ).reset_index()
-
-
 def ratio_readings(results):
-    """Work out what "factor of 18.84" could mean here.
+    """Compute what "factor of 18.84" could mean here.
 
     Parameters
     ----------
@@ -277,7 +257,7 @@ def ratio_readings(results):
     Returns
     -------
     DataFrame
-        A row a denominator and number of removed layers: ``distilled`` and ``pruned``, fold
+        A row per denominator and number of removed layers: ``distilled`` and ``pruned``, fold
         change of accuracy over size against the original (mean over tasks and seeds);
         ``distilled_percent``, the same as per cent gained; ``over_pruned_percent``, what
         distillation adds to the pruned model's ratio, in per cent.
@@ -302,8 +282,91 @@ def ratio_readings(results):
     return pd.DataFrame(rows)
 
 
+def _c1(scores):
+    fourteen = scores[PAPER_STRATEGIES]
+    forest, linear = map(PAPER_STRATEGIES.index, ("random-forest", "linear-regression"))
+    won = bootstrap(fourteen, _share_won(forest), tasks=False)
+    near = bootstrap(fourteen, _share_near(forest), tasks=False)
+    means = task_means(fourteen)
+    gap = means.max(axis=1) - means["random-forest"]
+    ties = _share_won(linear)(means.to_numpy()) * len(gap)
+    note = (
+        f"within {100 * NEAR:.0f} percentage point of the best on {(gap <= NEAR + TIE).sum()} of "
+        f"{len(gap)} tasks; linear regression best or tied on {ties:.0f}"
+    )
+    return *won, 7 / 9, both(judge(*won[1:], 7 / 9), judge(*near[1:], 1.0)), note
+
+
+def _c2(scores, table):
+    own = bootstrap(100 * gain_of_own_signal(table))
+    means = task_means(scores[list(SIGNALS)])
+    best = [
+        " = ".join(STRATEGIES[n].title for n in means.columns[row >= row.max() - TIE])
+        for _, row in means.iterrows()
+    ]
+    note = "highest on test, chance included: " + "; ".join(
+        f"{task}: {name}" for task, name in zip(means.index, best, strict=True)
+    )
+    return *own, 0.0, _judge_above(own), note
+
+
+def _c3(results):
+    scores = distillation_scores(results).set_index(UNIT)
+    by_condition = {name: part["test_selected"] for name, part in scores.groupby("condition")}
+    taught = by_condition["distilled"]
+    originals = scores.loc[scores["condition"] == "distilled", "original"]
+    pair = pd.DataFrame({"taught": taught, "original": originals})
+    above = bootstrap(pair, _share_above, tasks=False)
+    pair["pruned"] = by_condition["pruned"]
+    shrunk = bootstrap(pair, _share_shrunk, tasks=False)
+    extra = bootstrap(taught - by_condition["same-steps"])
+    frame = distilled(results)
+    longer = frame[frame["condition"] == "original-same-steps"].set_index(UNIT)["test_accuracy"]
+    longer = pd.DataFrame({"taught": taught, "original": longer})
+    fair = bootstrap(longer, _share_above, tasks=False)
+    note = (
+        f"the drop shrinks on {shrunk[0]:.0%} of the others; highest accuracy minus that of the "
+        f"same steps without a teacher: {_points(extra)} percentage points; above an original "
+        f"that had the same steps too: {interval_text(*fair, 2)}"
+    )
+    return *above, 6 / 9, both(judge(*above[1:], 6 / 9), judge(*shrunk[1:], 1.0)), note
+
+
+def _c4(results):
+    folds = size_ratios(distilled(results).rename(columns={"test_accuracy": "accuracy"}))
+    folds = folds[folds["condition"] == "distilled"]
+    deepest = folds[folds["removed"] == folds["removed"].max()]
+    fold = bootstrap(deepest.set_index(UNIT)["parameters_ratio"])
+    readings = ratio_readings(results)
+    near = readings[(readings["distilled_percent"] - RATIO).abs() <= 5]
+    where = sorted({f"{int(r.removed)} removed by {r.denominator}" for r in near.itertuples()})
+    note = f"as per cent, within 5 of {RATIO}: " + ("; ".join(where) if where else "no reading")
+    return *fold, RATIO, "cannot be tested", note + "; the paper gives no definition"
+
+
+def _c5(frame):
+    kept = ends_and_accuracy(frame).groupby(UNIT).apply(partial_correlations)
+    ends = {end: bootstrap(kept[end]) for end in kept}
+    note = "; ".join(f"{end} layer {interval_text(*one, 2)}" for end, one in ends.items())
+    return *min(ends.values()), 0.0, both(*map(_judge_above, ends.values())), note
+
+
+def _c6(scores):
+    pair = scores[["random-forest", "linear-regression"]]
+    ahead = bootstrap(pair, _share_above, tasks=False)
+    difference = pair["random-forest"] - pair["linear-regression"]
+    means = task_means(difference)
+    note = f"behind on {(means < -TIE).sum()} of {len(means)}; mean difference "
+    note += f"{_points(bootstrap(difference))} percentage points"
+    return *ahead, 0.5, _judge_above(ahead, 0.5), note
+
+
+def _points(interval):
+    return interval_text(*(100 * number for number in interval), 2, signed=True)
+
+
 def scoreboard(results):
-    """Hold every claim against the records.
+    """Compare every claim with the records.
 
     Parameters
     ----------
@@ -313,96 +376,33 @@ def scoreboard(results):
     -------
     DataFrame
         Index claim; ``paper`` (the statement), ``standing``, ``measure``, ``ours`` (the
-        number), ``low`` and ``high`` (95% bootstrap interval),
-        ``needed`` (what the number would have to reach), ``verdict``, ``note``.
+        number), ``low`` and ``high`` (95% bootstrap interval), ``count`` (such as "2 of 9", for
+        claims that count datasets), ``needed`` (what the number would have to reach),
+        ``verdict``, ``note``.
     """
     frame = curves(results)
     frame = frame[~frame["group"].isin(["control", "search"])]
     table = protocols(frame)
-    scores = wide(table, "paper")
-    fourteen = scores[PAPER_STRATEGIES]
-    rows = {}
-
-    forest = PAPER_STRATEGIES.index("random-forest")
-    won = bootstrap(fourteen, _share_won(forest), tasks=False)
-    near = bootstrap(fourteen, _share_near(forest), tasks=False)
-    means = task_means(fourteen)
-    gap = means.max(axis=1) - means["random-forest"]
-    linear = _share_won(PAPER_STRATEGIES.index("linear-regression"))(means.to_numpy())
-    note = (
-        f"within {100 * NEAR:.0f} point of the best on {(gap <= NEAR + TIE).sum()} of {len(gap)} "
-        f"tasks; linear regression best or tied on {linear * len(gap):.0f}"
-    )
-    verdict = both(judge(*won[1:], 7 / 9), judge(*near[1:], 1.0))
-    rows["C1"] = (*won, 7 / 9, verdict, note)
-
-    own = bootstrap(100 * gain_of_own_signal(table))
-    means = task_means(scores[list(SIGNALS)])
-    best = [
-        " = ".join(STRATEGIES[n].title for n in means.columns[row >= row.max() - TIE])
-        for _, row in means.iterrows()
-    ]
-    note = "highest on test, chance among it: " + "; ".join(
-        f"{task}: {name}" for task, name in zip(means.index, best, strict=True)
-    )
-    rows["C2"] = (*own, 0.0, _judge_above(own), note)
-
-    frames = distilled(results)
-    arms = distillation_scores(results).set_index(UNIT)
-    taught = arms[arms["condition"] == "distilled"]
-    pair = pd.DataFrame({"taught": taught["paper"], "original": taught["original"]})
-    above = bootstrap(pair, _share_above, tasks=False)
-    pair["pruned"] = arms.loc[arms["condition"] == "pruned", "paper"]
-    shrunk = bootstrap(pair, _share_shrunk, tasks=False)
-    control = arms.loc[arms["condition"] == "same-steps", "paper"]
-    extra = bootstrap(taught["paper"] - control)
-    longer = frames[frames["condition"] == "original-same-steps"].set_index(UNIT)["test_accuracy"]
-    longer = pd.DataFrame({"taught": taught["paper"], "original": longer})
-    fair, low, high = bootstrap(longer, _share_above, tasks=False)
-    note = (
-        f"the drop shrinks on {shrunk[0]:.0%} of the others; highest accuracy less that of the "
-        f"same steps without a teacher: {100 * extra[0]:+.2f} points "
-        f"[{100 * extra[1]:+.2f}, {100 * extra[2]:+.2f}]; above an original that had the same "
-        f"steps too: {fair:.2f} [{low:.2f}, {high:.2f}]"
-    )
-    verdict = both(judge(*above[1:], 6 / 9), judge(*shrunk[1:], 1.0))
-    rows["C3"] = (*above, 6 / 9, verdict, note)
-
-    folds = size_ratios(frames.rename(columns={"test_accuracy": "accuracy"}))
-    folds = folds[folds["condition"] == "distilled"]
-    deepest = folds[folds["removed"] == folds["removed"].max()]
-    fold = bootstrap(deepest.set_index(UNIT)["parameters_ratio"])
-    readings = ratio_readings(results)
-    near = readings[(readings["distilled_percent"] - RATIO).abs() <= 5]
-    where = sorted({f"{int(r.removed)} removed by {r.denominator}" for r in near.itertuples()})
-    note = f"as per cent, within 5 of {RATIO}: " + ("; ".join(where) if where else "no reading")
-    rows["C4"] = (*fold, RATIO, "cannot be tested", note + "; the paper gives no definition")
-
-    kept = ends_and_accuracy(frame).groupby(UNIT).apply(partial_correlations)
-    ends = {end: bootstrap(kept[end]) for end in kept}
-    weaker = min(ends.values())
-    note = "; ".join(
-        f"{end} layer {number:.2f} [{low:.2f}, {high:.2f}]"
-        for end, (number, low, high) in ends.items()
-    )
-    rows["C5"] = (*weaker, 0.0, both(*map(_judge_above, ends.values())), note)
-
-    pair = scores[["random-forest", "linear-regression"]]
-    ahead = bootstrap(pair, _share_above, tasks=False)
-    difference = pair["random-forest"] - pair["linear-regression"]
-    mean, low, high = (100 * number for number in bootstrap(difference))
-    means = task_means(difference)
-    note = f"behind on {(means < -TIE).sum()} of {len(means)}"
-    note += f"; mean difference {mean:+.2f} points [{low:+.2f}, {high:+.2f}]"
-    rows["C6"] = (*ahead, 0.5, _judge_above(ahead, 0.5), note)
-
+    scores = wide(table, "test_selected")
+    rows = {
+        "C1": _c1(scores),
+        "C2": _c2(scores, table),
+        "C3": _c3(results),
+        "C4": _c4(results),
+        "C5": _c5(frame),
+        "C6": _c6(scores),
+    }
     if results.tasks["seed"].nunique() == 1:
         for claim in COUNTING:
             *numbers, _, note = rows[claim]
             rows[claim] = (*numbers, "undecided", f"{note}; one seed gives no interval")
-
     columns = ["ours", "low", "high", "needed", "verdict", "note"]
     numbers = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    tasks = results.tasks["task"].nunique()
+    counts = [
+        f"{tasks * row[0]:.0f} of {tasks}" if c in COUNTING else "" for c, row in rows.items()
+    ]
+    numbers.insert(3, "count", counts)
     words = pd.DataFrame(
         {key: (c.statement, c.standing, c.measure) for key, c in CLAIMS.items()},
         index=["paper", "standing", "measure"],

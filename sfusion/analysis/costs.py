@@ -1,83 +1,17 @@
-"""Fusion under scrutiny: how far greedy choices are from the best set of layers, and their cost."""
+"""Costs: what a strategy costs and gains, and what each removed layer costs in accuracy."""
 
 import pandas as pd
 
-from sfusion.analysis.statistics import BEST_SINGLE, measured
-from sfusion.analysis.tables import UNIT, bootstrap
+from sfusion.analysis.statistics import BEST_SINGLE, bootstrap, measured
+from sfusion.analysis.tables import UNIT, curves, distilled, protocols, wide
 from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, lookup
 from sfusion.signals import MEASURES, SIGNALS
 
-
-def _gone(path):
-    return tuple(sorted(int(layer) for layer in path.split("-") if layer))
-
-
-def sets(results):
-    """Tabulate the accuracy of every set of removed layers that was trained from the top down.
-
-    Parameters
-    ----------
-    results : Results
-
-    Returns
-    -------
-    DataFrame
-        A row a task, seed and set: ``removed``, ``gone`` (a sorted tuple of layers) and the
-        accuracies; of the tasks on which every set was trained.
-    """
-    nodes = results.nodes[results.nodes["removed"] > 0].copy()
-    nodes["gone"] = nodes["path"].map(_gone)
-    canonical = nodes["path"] == ["-".join(map(str, reversed(gone))) for gone in nodes["gone"]]
-    columns = [*UNIT, "removed", "gone", "validation_accuracy", "test_accuracy"]
-    tasks = results.manifest["profile"].get("subsets", ())
-    return nodes.loc[canonical & nodes["task"].isin(tasks), columns].reset_index(drop=True)
-
-
-def regret(results, frame):
-    """Hold the set that each strategy leaves against the best set of that size.
-
-    The best set of a task is the one of highest mean validation accuracy over the seeds; all
-    sets are read on test, each trained along its own path from the top down, so that sets are
-    compared and not the orders in which strategies reached them. A regret below 0 is chance.
-
-    Parameters
-    ----------
-    results : Results
-    frame : DataFrame
-        From :func:`sfusion.analysis.tables.curves`.
-
-    Returns
-    -------
-    DataFrame
-        A row a task, seed, strategy and number of removed layers: ``name``, ``set_accuracy``,
-        ``best_accuracy``, ``regret`` (their difference, shares of test accuracy) and ``place``,
-        the share of the other sets of that size that validation ranks below (1 for the best).
-    """
-    table = sets(results)
-    columns = [*UNIT, "strategy", "name", "removed"]
-    if table.empty:
-        return pd.DataFrame(columns=[*columns, "set_accuracy", "best_accuracy", "regret", "place"])
-    means = table.groupby(["task", "removed", "gone"], as_index=False)["validation_accuracy"].mean()
-    groups = means.groupby(["task", "removed"])["validation_accuracy"]
-    means["place"] = (groups.rank(method="average") - 1) / (groups.transform("size") - 1)
-    best = means.loc[groups.idxmax(), ["task", "removed", "gone"]]
-    best = best.merge(table, on=["task", "removed", "gone"])
-    best = best.rename(columns={"test_accuracy": "best_accuracy"})
-    walked = frame.loc[frame["removed"] > 0, [*columns, "path"]].copy()
-    walked["gone"] = walked["path"].map(_gone)
-    keys = [*UNIT, "removed", "gone"]
-    walked = walked.merge(table[[*keys, "test_accuracy"]], on=keys)
-    walked = walked.rename(columns={"test_accuracy": "set_accuracy"})
-    walked = walked.merge(best[[*UNIT, "removed", "best_accuracy"]], on=[*UNIT, "removed"])
-    walked = walked.merge(
-        means[["task", "removed", "gone", "place"]], on=["task", "removed", "gone"]
-    )
-    walked["regret"] = walked["best_accuracy"] - walked["set_accuracy"]
-    return walked[[*columns, "set_accuracy", "best_accuracy", "regret", "place"]]
+NEW_DATASET = "random-forest-transfer"  # what a new dataset gets: a forest that has not seen it
 
 
 def _costs(results):
-    """Give FLOPs and seconds of a recovery, a probe and a look at validation, by layers left."""
+    """Return FLOPs and seconds of a recovery, a probe and an evaluation, by layers left."""
     profile = results.manifest["profile"]
     nodes = results.nodes
     pruned = nodes[nodes["removed"] > 0]
@@ -87,35 +21,39 @@ def _costs(results):
     seen = looked / (looked + tested)  # both are in the record
     # A backward pass costs two forward passes. Medians of the times, for the first node of a
     # worker pays for loading, and one whose parent's weights were dropped for its parents.
-    return {
+    costs = {
         ("flops", "recovery"): 3 * flops * profile["recovery"]["samples"],
         ("flops", "probe"): 3 * flops * probe,
-        ("flops", "look"): flops * looked,
+        ("flops", "evaluation"): flops * looked,
         ("seconds", "recovery"): pruned.groupby("layers")["training"].median(),
         ("seconds", "probe"): nodes.groupby("layers")["extraction"].median(),
-        ("seconds", "look"): nodes.groupby("layers")["evaluation"].median() * seen,
+        ("seconds", "evaluation"): nodes.groupby("layers")["evaluation"].median() * seen,
     }
+    for kind in ("flops", "seconds"):
+        costs[kind, "label"] = costs[kind, "recovery"] + costs[kind, "evaluation"]
+    return costs
 
 
-def _walked(results, depth, which):
+def _tried(results, depth, which):
     """List the layer counts of the models that strategies trained, and of pruned parents."""
     taken = results.trajectories["strategy"].map(lambda label: which(lookup(label)))
-    visits = results.trajectories[taken & (results.trajectories["removed"] > 0)]
-    children = visits[[*UNIT, "path"]].drop_duplicates()
+    rows = results.trajectories[taken & (results.trajectories["removed"] > 0)]
+    children = rows[[*UNIT, "path"]].drop_duplicates()
     parents = children.assign(path=children["path"].str.rpartition("-")[0]).drop_duplicates()
     parents = parents[parents["path"] != ""]
     return [(depth - 1 - paths["path"].str.count("-")).tolist() for paths in (children, parents)]
 
 
-def ledger(results, frame):
-    """Count what each strategy costs on the way down to one layer, and what that buys.
+def compute_costs(results, frame):
+    """Compute what each strategy costs on its pruning path to one layer, and what that gains.
 
     Counted is what a user would run who wants this strategy alone, from a fine-tuned model on.
     A signal costs the one pass that gives all twelve, at every model with a choice left; a
-    fusion learned in the dataset costs, on top of its own way, the walks that gave its labels,
-    and the pass at their models where it reads signals; one learned elsewhere brings its labels
-    along; the oracle trains every child; finding the best single signal takes the walks of all
-    twelve. A label, and a child of the oracle, is a recovery and a look at the validation split.
+    fusion learned in the dataset costs, on top of its own path, the trajectories that gave its
+    labels, and the pass at their models where it reads signals; one learned elsewhere brings its
+    labels along; greedy search trains every child; finding the best single signal takes the paths
+    of all twelve. A label, and a child of the search, is a recovery and one evaluation on the
+    validation split.
 
     Parameters
     ----------
@@ -128,43 +66,45 @@ def ledger(results, frame):
     DataFrame
         Index ``strategy`` (names, ``best-single`` last). ``training``, ``signals``,
         ``labels``: TFLOPs, closed form; ``seconds``: the same as measured, of one processor core
-        or of the card; ``fit``: seconds of fitting the fusion; ``times``: all TFLOPs over those of
-        top-first; ``gain`` with ``low`` and ``high``: mean test accuracy over the depths less that
-        of top-first, in points, with its 95% bootstrap interval.
+        or of the GPU; ``fit``: seconds of fitting the fusion; ``times``: all TFLOPs over those of
+        top-first; ``gain`` with ``low`` and ``high``: mean accuracy over depths minus that of
+        top-first, in percentage points, with its 95% bootstrap interval.
     """
     cost, depth = _costs(results), int(results.nodes["layers"].max())
     units = len(results.tasks)
-    area = 100 * measured(frame)["area"].unstack("name")
-    area = area[[name for name in (*STRATEGIES, BEST_SINGLE) if name in area]]
+    means = 100 * measured(frame)["mean_accuracy"].unstack("name")
+    means = means[[name for name in (*STRATEGIES, BEST_SINGLE) if name in means]]
     fits = results.manifest.get("fit_seconds", {})
     down, probed = list(range(1, depth)), list(range(2, depth + 1))
     rows = {}
-    for name in area:
+    for name in means:
         strategy = STRATEGIES.get(name)
         trained, seen, labelled, asked = down, [], [], []  # of all units: labelled and asked
         if name == BEST_SINGLE:
-            trained, seen = [], [depth]  # its way is among those of the twelve
-            labelled, asked = _walked(results, depth, lambda one: one.name in SIGNALS)
+            trained, seen = [], [depth]  # its path is among those of the twelve
+            labelled, asked = _tried(results, depth, lambda one: one.name in SIGNALS)
         elif name == "greedy-oracle":
-            trained = []  # its way is among the children: every one of every model on it
+            trained = []  # its path is among the children: every one of every model on it
             labelled = [left - 1 for left in probed for _ in range(left)] * units
         else:
             if name in MEASURES or (strategy.learned_from and strategy.reads != "position"):
                 seen = probed
             if strategy.learned_from == IN_DATASET:
-                labelled, parents = _walked(results, depth, lambda one: one.first_walk)
+                labelled, parents = _tried(results, depth, lambda one: one.teaches_fusions)
                 asked = parents if seen else []
         flops, seconds = (
             {
                 "training": sum(cost[kind, "recovery"][n] for n in trained),
                 "signals": sum(cost[kind, "probe"][n] for n in seen)
                 + sum(cost[kind, "probe"][n] for n in asked) / units,
-                "labels": sum(cost[kind, "recovery"][n] + cost[kind, "look"][n] for n in labelled)
+                "labels": sum(
+                    cost[kind, "recovery"][n] + cost[kind, "evaluation"][n] for n in labelled
+                )
                 / units,
             }
             for kind in ("flops", "seconds")
         )
-        gain, low, high = bootstrap(area[name] - area["top-first"])
+        gain, low, high = bootstrap(means[name] - means["top-first"])
         rows[name] = {
             **{part: number / 1e12 for part, number in flops.items()},
             "seconds": sum(seconds.values()),
@@ -175,3 +115,121 @@ def ledger(results, frame):
             "high": high,
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
+
+
+def _contrast(differences):
+    """Average over tasks and seeds, in percentage points, with the 95% bootstrap interval."""
+    mean, low, high = bootstrap(100 * differences)
+    return {"points": mean, "low": low, "high": high}
+
+
+def cost_of_depth(results, strategy=NEW_DATASET):
+    """Tabulate what a strategy's removals cost, layer by layer.
+
+    Parameters
+    ----------
+    results : Results
+    strategy : str
+
+    Returns
+    -------
+    DataFrame
+        Index ``layers left``; ``parameters`` and ``flops``, shares of the original's; ``points``,
+        percentage points of test accuracy against the original, ``low`` and ``high``: mean over
+        tasks and seeds.
+    """
+    frame = curves(results)
+    frame = frame[frame["name"] == strategy].set_index(UNIT)
+    original = frame[frame["removed"] == 0]
+    rows = {}
+    for _, part in frame[frame["removed"] > 0].groupby("removed"):
+        against = original.reindex(part.index)
+        rows[int(part["layers"].iloc[0])] = {
+            "parameters": (part["parameters"] / against["parameters"]).mean(),
+            "flops": (part["flops"] / against["flops"]).mean(),
+            **_contrast(part["test_accuracy"] - against["test_accuracy"]),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layers left")
+
+
+def strategies_ranked(results, against="random"):
+    """Rank the strategies by mean accuracy over depths, against one of them.
+
+    Parameters
+    ----------
+    results : Results
+    against : str
+        A strategy; it is left out. Differences are paired by task and seed.
+
+    Returns
+    -------
+    DataFrame
+        Index ``strategy``, best first; ``points``, ``low`` and ``high``.
+    """
+    means = wide(protocols(curves(results)), "mean_accuracy")
+    names = [name for name in means if name != against and STRATEGIES[name].group != "control"]
+    rows = {name: _contrast(means[name] - means[against]) for name in names}
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
+    return table.sort_values("points", ascending=False, kind="stable")
+
+
+def gain_of_distillation(results):
+    """Tabulate what the teacher adds at each depth, with the control.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    DataFrame
+        Index ``layers left``; columns ``against pruned`` and ``against same steps``, each with
+        ``points``, ``low`` and ``high``.
+    """
+    frame = distilled(results)
+    frame = frame[(frame["removed"] > 0) & (frame["condition"] != "original-same-steps")]
+    rows = {}
+    for _, part in frame.groupby("removed"):
+        scores = part.pivot_table(index=UNIT, columns="condition", values="test_accuracy")
+        rows[int(part["layers"].iloc[0])] = {
+            (title, key): value
+            for title, name in (("against pruned", "pruned"), ("against same steps", "same-steps"))
+            for key, value in _contrast(scores["distilled"] - scores[name]).items()
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layers left")
+
+
+def compression_table(report):
+    """Tabulate a compression's report, before and after.
+
+    Parameters
+    ----------
+    report : dict
+        From :func:`sfusion.results.load_report`.
+
+    Returns
+    -------
+    DataFrame
+        Index ``measure``; columns ``original``, ``compressed`` and ``ratio``.
+    """
+    before, after = report["before"], report["after"]
+    rows = {
+        "layers": ("layers",),
+        "parameters (M)": ("parameters", 1e6),
+        "weights (MB)": ("bytes", 1e6),
+        "GFLOPs per text": ("flops", 1e9),
+        "test accuracy (%)": ("accuracy", 0.01),
+        "lower end of its 95% interval (%)": ("low", 0.01),
+        "upper end (%)": ("high", 0.01),
+    }
+    table = {
+        title: [entry[key] / (unit[0] if unit else 1) for entry in (before, after)]
+        for title, (key, *unit) in rows.items()
+    }
+    for batch in before["latency_ms"]:
+        table[f"median ms, {batch.replace('_', ' ')}"] = [
+            entry["latency_ms"][batch]["median"] for entry in (before, after)
+        ]
+    frame = pd.DataFrame.from_dict(table, orient="index", columns=["original", "compressed"])
+    frame["ratio"] = frame["compressed"] / frame["original"]
+    return frame.rename_axis("measure")

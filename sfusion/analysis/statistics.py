@@ -1,8 +1,9 @@
-"""Contrasts fixed before the nine datasets were run: what the fusions are worth, against what.
+"""Statistics: intervals, comparisons fixed in advance, and how well a fusion forecasts.
 
 With nine datasets a table of all pairs of strategies says nothing: the critical difference of
 fifteen methods is seven ranks (Demsar 2006), and Holm's correction over fourteen Wilcoxon tests
-cannot reach .05. So the comparisons are few and named here, and each is an interval.
+cannot reach .05. So the comparisons are few and were named before the nine datasets were run, and
+each is an interval.
 """
 
 from dataclasses import dataclass
@@ -10,22 +11,21 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.stats import wilcoxon
+from sklearn.base import clone
+from sklearn.inspection import permutation_importance
+from sklearn.metrics import r2_score
+from sklearn.model_selection import GroupKFold, cross_val_predict
 
-from sfusion.analysis.tables import (
-    UNIT,
-    best_single,
-    bootstrap,
-    curves,
-    distilled,
-    protocols,
-    task_means,
-)
+from sfusion import SfusionError
+from sfusion.analysis.tables import UNIT, best_single, curves, distilled, protocols, task_means
+from sfusion.pruning.fusion import FUSION_MODELS, LABEL
+from sfusion.signals import SIGNALS
 
 BEST_SINGLE = "best-single"
 MEASURES = {
     # name: what it is called in print
-    "area": "mean over the depths",
-    "honest": "depth chosen on validation",
+    "mean_accuracy": "mean accuracy over depths",
+    "validation_selected": "depth chosen on validation",
 }
 FIXED_DEPTHS = (1, 2, 3, 4, 5)  # 2 to 4 were fixed in advance, 1 and 5 added to show the trend
 TIE = 1e-9  # shares of whole samples: anything larger is a real difference
@@ -33,7 +33,7 @@ TIE = 1e-9  # shares of whole samples: anything larger is a real difference
 
 @dataclass(frozen=True)
 class Contrast:
-    """One comparison: ``first`` less ``second``, strategies or arms of the distillation."""
+    """One comparison: ``first`` minus ``second``, strategies or conditions of the distillation."""
 
     title: str
     first: str
@@ -44,11 +44,11 @@ CONTRASTS = {
     "single": Contrast("Random forest − best single signal", "random-forest", BEST_SINGLE),
     "random": Contrast("Random forest − random order", "random-forest", "random"),
     "top": Contrast("Random forest − top layers first", "random-forest", "top-first"),
-    "oracle": Contrast("Random forest − greedy oracle", "random-forest", "greedy-oracle"),
+    "oracle": Contrast("Random forest − greedy search", "random-forest", "greedy-oracle"),
     "teacher": Contrast("Distilled − same steps without teacher", "distilled", "same-steps"),
 }
 # Asked of the fusion after those: does it transfer, and does it know more than the position?
-SCRUTINY = {
+CONTROLS = {
     "transfer": Contrast(
         "Forest of other datasets − own forest", "random-forest-transfer", "random-forest"
     ),
@@ -62,10 +62,10 @@ SCRUTINY = {
         "random-forest-position-transfer",
     ),
     "shuffled": Contrast(
-        "Own forest − shuffled signals", "random-forest", "random-forest-shuffled"
+        "Own forest − signals permuted across layers", "random-forest", "random-forest-shuffled"
     ),
     "shuffled-transfer": Contrast(
-        "Forest of other datasets − shuffled signals",
+        "Forest of other datasets − signals permuted across layers",
         "random-forest-transfer",
         "random-forest-shuffled-transfer",
     ),
@@ -74,6 +74,58 @@ SCRUTINY = {
     "angle": Contrast("Random forest − angular distance", "random-forest", "angular-distance"),
     "linear": Contrast("Random forest − linear regression", "random-forest", "linear-regression"),
 }
+
+
+def bootstrap(frame, statistic=np.mean, *, tasks=True, resamples=2000, level=0.95, seed=0):
+    """Compute an interval of a statistic over tasks and seeds.
+
+    Seeds are drawn with replacement within each task (stratified bootstrap of Agarwal et al.
+    2021, arXiv:2108.13264), and the tasks with replacement too; percentile interval. Written here,
+    for scipy's bootstrap knows no nested units.
+
+    Parameters
+    ----------
+    frame : Series or DataFrame
+        Index (task, seed).
+    statistic : callable
+        Takes the means over seeds, an array of shape (tasks,) or (tasks, columns), and gives a
+        number; by default their mean, so that every task counts alike.
+    tasks : bool
+        Whether tasks are drawn as well: yes for what is said of tasks in general, no for a count
+        over the very tasks at hand.
+    resamples : int
+    level : float
+    seed : int
+        Of the generator.
+
+    Returns
+    -------
+    tuple of float
+        The statistic itself, and the ends of the interval.
+    """
+    rng = np.random.default_rng(seed)
+    parts = [part.to_numpy() for _, part in frame.groupby(level="task")]
+    means = [
+        part[rng.integers(len(part), size=(resamples, len(part)))].mean(axis=1) for part in parts
+    ]
+    drawn = np.stack(means, axis=1)
+    if tasks:
+        chosen = rng.integers(len(parts), size=(resamples, len(parts)))
+        drawn = drawn[np.arange(resamples)[:, None], chosen]
+    tails = (1 - level) / 2
+    if statistic is np.mean:  # by far the most frequent: all resamples at once
+        found = drawn.reshape(resamples, -1).mean(axis=1)
+    else:
+        found = [statistic(values) for values in drawn]
+    low, high = np.quantile(found, [tails, 1 - tails])
+    return float(statistic(task_means(frame).to_numpy())), float(low), float(high)
+
+
+def interval_text(mean, low, high, digits=1, signed=False):
+    """Write a number with its interval, such as ``+5.9 [+3.2, +8.7]``, with true minus signs."""
+    sign = "+" if signed else ""
+    mean, low, high = (f"{number:{sign}z.{digits}f}" for number in (mean, low, high))
+    return f"{mean} [{low}, {high}]".replace("-", "−")
 
 
 def measured(frame):
@@ -87,9 +139,9 @@ def measured(frame):
     Returns
     -------
     DataFrame
-        Index (task, seed, name), random draws averaged; columns ``area``, ``honest`` and, for
-        each of ``FIXED_DEPTHS`` there is, ``removed_<n>``: test accuracies as shares. The name
-        ``best-single`` is the signal that validation prefers, see
+        Index (task, seed, name), random draws averaged; columns ``mean_accuracy``,
+        ``validation_selected`` and, for each of ``FIXED_DEPTHS`` there is, ``removed_<n>``: test
+        accuracies as shares. The name ``best-single`` is the signal that validation prefers, see
         :func:`sfusion.analysis.tables.best_single`.
     """
     chosen = best_single(frame).assign(name=BEST_SINGLE, strategy=BEST_SINGLE)
@@ -104,8 +156,8 @@ def _scores(frame):
     return scores.join(fixed.add_prefix("removed_"))
 
 
-def _arms(results):
-    """Score the arms of the distillation as strategies are scored."""
+def _conditions(results):
+    """Score the conditions of the distillation as strategies are scored."""
     frame = distilled(results)
     return _scores(
         frame.assign(strategy=frame["condition"], name=frame["condition"], group="condition")
@@ -150,7 +202,7 @@ def compare_pair(first, second):
 
 
 def contrasts(results, which=None, measures=None):
-    """Work out every contrast under every measure.
+    """Compute every contrast under every measure.
 
     Parameters
     ----------
@@ -163,10 +215,10 @@ def contrasts(results, which=None, measures=None):
     Returns
     -------
     DataFrame
-        A row a contrast and measure: ``contrast`` (its title), ``measure``, and the columns of
+        A row per contrast and measure: ``contrast`` (its title), ``measure``, and the columns of
         :func:`compare_pair`. Contrasts whose strategies were not run are left out.
     """
-    scores = pd.concat([measured(curves(results)), _arms(results)])
+    scores = pd.concat([measured(curves(results)), _conditions(results)])
     scores = scores if measures is None else scores[measures]
     present = set(scores.index.get_level_values("name"))
     rows = []
@@ -189,19 +241,148 @@ def contrasts(results, which=None, measures=None):
 
 
 def across(studies, which=None):
-    """Ask the same contrasts of several studies.
+    """Compute the same contrasts for several studies.
 
     Parameters
     ----------
     studies : dict of str to Results
-        By what they are called in print; see :meth:`sfusion.records.results.Results.matching`.
+        By their names in print; see :meth:`sfusion.records.results.Results.matching`.
     which : dict of str to Contrast, optional
         By default ``CONTRASTS``.
 
     Returns
     -------
     DataFrame
-        Column ``study``, and those of :func:`contrasts`; the mean over the depths alone.
+        Column ``study``, and those of :func:`contrasts`; the mean over depths alone.
     """
-    tables = {name: contrasts(results, which, ["area"]) for name, results in studies.items()}
+    tables = {
+        name: contrasts(results, which, ["mean_accuracy"]) for name, results in studies.items()
+    }
     return pd.concat(tables, names=["study", None]).reset_index("study").reset_index(drop=True)
+
+
+HELD_OUT = {
+    # what is held out together: the columns that tell it
+    "parent": ["task", "path"],  # of all seeds, whose models are much alike
+    "task": ["task"],
+}
+
+
+def _folds(table, model, held_out="parent"):
+    """Order rows by content and group them, so that siblings never leak."""
+    ordered = table.sort_values([*SIGNALS, LABEL], ignore_index=True)
+    groups = ordered.groupby(HELD_OUT[held_out]).ngroup()
+    if groups.nunique() < 2:
+        raise SfusionError(f"holding out needs removals from at least two {held_out}s")
+    return ordered, groups, GroupKFold(n_splits=min(5, groups.nunique()))
+
+
+def held_out_predictions(table, model, held_out="parent", within=()):
+    """Predict every removal from a fusion that saw neither it nor its siblings.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`training_table`.
+    model : str
+        A name in ``FUSION_MODELS``.
+    held_out : {"parent", "task"}
+        What is predicted by a fusion that has not seen it: the removals from one model, of all
+        seeds, or all of a task.
+    within : list of str
+        Columns that part the table first: each part is learned and predicted alone.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``parent`` (number of the group of siblings), ``observed`` and ``predicted``
+        change of accuracy, as shares.
+    """
+    if within:
+        alone = [held_out_predictions(rows, model, held_out) for _, rows in table.groupby(within)]
+        found = pd.concat(alone, keys=range(len(alone)), names=["part", None]).reset_index("part")
+        found["parent"] = found.groupby(["part", "parent"]).ngroup()
+        return found.drop(columns="part").reset_index(drop=True)
+    ordered, groups, folds = _folds(table, model, held_out)
+    features, label = ordered[list(SIGNALS)], ordered[LABEL]
+    predicted = cross_val_predict(FUSION_MODELS[model], features, label, groups=groups, cv=folds)
+    parent = ordered.groupby(["task", "seed", "path"]).ngroup()
+    return pd.DataFrame({"parent": parent, "observed": label, "predicted": predicted})
+
+
+def quality(predictions):
+    """Score held-out predictions.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From :func:`held_out_predictions`.
+
+    Returns
+    -------
+    dict
+        ``r2``: cross-validated share of the label's variance explained (negative: worse than
+        the mean). ``rank_correlation``: Spearman correlation of predicted and observed change.
+        Those hold much that tells parents apart. Between siblings (same parent), which is what a
+        ranking needs: ``within_r2``, the same share of what is left when each parent's mean is
+        taken off; ``pairs_ordered``, share of pairs with different labels that are ordered
+        rightly, .5 is chance. ``rows``, ``siblings``: counts of rows, and of those with a sibling.
+    """
+    groups = predictions.groupby("parent")
+    family = predictions[groups["observed"].transform("size") > 1]
+    centred = family - family.groupby("parent")[["observed", "predicted"]].transform("mean")
+    error = ((centred["observed"] - centred["predicted"]) ** 2).sum()
+    pairs = predictions.merge(predictions, on="parent", suffixes=("_a", "_b"))
+    pairs = pairs[pairs["observed_a"] > pairs["observed_b"]]
+    right = (pairs["predicted_a"] > pairs["predicted_b"]).astype(float)
+    right[pairs["predicted_a"] == pairs["predicted_b"]] = 0.5
+    return {
+        "r2": float(r2_score(predictions["observed"], predictions["predicted"])),
+        "rank_correlation": float(
+            predictions["observed"].corr(predictions["predicted"], method="spearman")
+        ),
+        "within_r2": float(1 - error / (centred["observed"] ** 2).sum()) if len(family) else np.nan,
+        "pairs_ordered": float(right.mean()),
+        "rows": len(predictions),
+        "siblings": len(family),
+    }
+
+
+def importances(table, model, repeats=3):
+    """Permutation importance of each signal (Breiman 2001), on rows held out of the fit.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`training_table`.
+    model : str
+        A name in ``FUSION_MODELS``.
+    repeats : int
+        Shuffles a signal, in each of the folds of :func:`held_out_predictions`.
+
+    Returns
+    -------
+    DataFrame
+        Index signal; ``importance`` and ``spread``: mean and standard deviation, over folds and
+        shuffles, of the rise in mean squared error over the label's variance. Correlated
+        signals share their importance.
+    """
+    ordered, groups, folds = _folds(table, model)
+    features, label = ordered[list(SIGNALS)], ordered[LABEL]
+    losses = []
+    for train, held_out in folds.split(features, label, groups):
+        fitted = clone(FUSION_MODELS[model]).fit(features.iloc[train], label.iloc[train])
+        result = permutation_importance(
+            fitted,
+            features.iloc[held_out],
+            label.iloc[held_out],
+            scoring="neg_mean_squared_error",
+            n_repeats=repeats,
+            random_state=0,
+        )
+        losses.append(result.importances / label.var(ddof=0))
+    losses = np.concatenate(losses, axis=1)
+    return pd.DataFrame(
+        {"importance": losses.mean(1), "spread": losses.std(1)},
+        index=pd.Index(list(SIGNALS), name="signal"),
+    )

@@ -1,21 +1,21 @@
-"""From the frames of a study to the numbers that are reported. Nothing here trains.
+"""From the frames of a study to tidy tables. Nothing here trains.
 
-Two protocols stand side by side. *Paper*: a strategy's score is its highest test accuracy over
-the depths, as far as the paper can be read; choosing on test is optimistic. *Honest*: the depth
-is chosen on validation, and test is read at that depth alone.
+Two protocols stand side by side. *Test-selected*: a strategy's score is its highest test accuracy
+over the depths, the paper's score as far as it can be read; choosing on test is optimistic.
+*Validation-selected*: the depth is chosen on validation, and test is read at that depth alone.
 """
 
 import numpy as np
 import pandas as pd
 
-from sfusion import SfusionError
 from sfusion.pruning.fusion import standardise
-from sfusion.pruning.strategies import STRATEGIES, lookup
-from sfusion.records.profiles import load_profile
-from sfusion.records.results import BUILD, COMMITTED, STAGES, load_results
+from sfusion.pruning.strategies import STRATEGIES, lookup, parse_path, path_name
+from sfusion.records.results import UNIT
 from sfusion.signals import SIGNALS
 
-UNIT = ["task", "seed"]
+SCORES = [
+    *("test_selected", "validation_selected", "validation_accuracy", "optimism", "mean_accuracy")
+]
 SECONDS = ["training", "evaluation", "extraction"]  # differ from run to run
 DENOMINATORS = {
     # column of Results.nodes: what it is called in print
@@ -25,50 +25,8 @@ DENOMINATORS = {
 }
 
 
-def open_results(profile="embedded", mode="replay", upto=STAGES[-1], *, folder=None, quiet=None):
-    """Give the results of a profile: read from the committed records, or computed.
-
-    Parameters
-    ----------
-    profile : str or Path
-        See :func:`sfusion.records.profiles.load_profile`.
-    mode : {"replay", "built", "reproduce"}
-        ``replay`` reads the committed ``results/<profile>``, ``built`` what `make reproduce` left
-        in ``build/<profile>/results``: neither trains. ``reproduce`` computes what
-        ``build/<profile>`` does not hold yet.
-    upto : str
-        Last stage to compute, of ``STAGES``; a replay gives all.
-    folder : Path, optional
-        In place of the mode's own folder.
-    quiet : bool, optional
-        See :func:`sfusion.records.parallel.progress`.
-
-    Returns
-    -------
-    Results
-        After ``signals`` and ``sweep``, the frames of later stages lack rows.
-
-    Raises
-    ------
-    SfusionError
-        For an unknown profile, mode or stage, and whatever the stages meet.
-    """
-    checked = load_profile(profile)
-    if upto not in STAGES:
-        raise SfusionError(f"stage {upto!r} is not known: use one of {', '.join(STAGES)}")
-    if mode == "replay":
-        return load_results(folder or COMMITTED / checked.name)
-    if mode == "built":
-        return load_results(folder or BUILD / checked.name / "results")
-    if mode == "reproduce":
-        from sfusion.study import compute  # here, because a replay needs no training code
-
-        return compute(checked, folder or BUILD / checked.name, upto=upto, quiet=quiet)
-    raise SfusionError(f"mode {mode!r} is not known: use replay, built or reproduce")
-
-
 def curves(results):
-    """Join every strategy's way down with what was found at its nodes.
+    """Join every strategy's pruning path with what was found at its nodes.
 
     Parameters
     ----------
@@ -77,7 +35,7 @@ def curves(results):
     Returns
     -------
     DataFrame
-        A row a task, seed, strategy (random draws apart) and number of removed layers; adds
+        A row per task, seed, strategy (random draws apart) and number of removed layers; adds
         ``group``, ``name`` (random draws together), the accuracies (shares) and the sizes.
     """
     nodes = results.nodes.drop(columns=SECONDS)
@@ -88,39 +46,8 @@ def curves(results):
     return frame
 
 
-def sweep(profile="embedded", strategies=None, *, folder=None, quiet=None):
-    """Walk strategies down to one layer and tabulate accuracy against depth.
-
-    Parameters
-    ----------
-    profile : str or Path
-        See :func:`sfusion.records.profiles.load_profile`.
-    strategies : iterable of str, optional
-        Names in ``STRATEGIES``; by default those of the first walk.
-    folder : Path, optional
-        Where records are kept; by default ``build/<profile>``.
-    quiet : bool, optional
-        See :func:`sfusion.records.parallel.progress`.
-
-    Returns
-    -------
-    DataFrame
-        See :func:`curves`.
-    """
-    from sfusion.study import compute  # here, because a replay needs no training code
-
-    checked = load_profile(profile)
-    if strategies is None:
-        strategies = [name for name, s in STRATEGIES.items() if s.first_walk]
-    strategies = list(strategies)  # read twice
-    learned = any(STRATEGIES[name].learned_from for name in strategies if name in STRATEGIES)
-    upto = "fusion" if learned else "sweep"
-    folder = folder or BUILD / checked.name
-    return curves(compute(checked, folder, upto=upto, strategies=strategies, quiet=quiet))
-
-
-def first_walks(results):
-    """Keep the models that strategies without a fusion trained: what fusions may learn from.
+def fusion_nodes(results):
+    """Keep the nodes that fusions may learn from: those of strategies that learn nothing.
 
     Parameters
     ----------
@@ -131,7 +58,7 @@ def first_walks(results):
     DataFrame
         Rows of ``results.nodes``.
     """
-    plain = results.trajectories["strategy"].map(lambda label: lookup(label).first_walk)
+    plain = results.trajectories["strategy"].map(lambda label: lookup(label).teaches_fusions)
     keys = [*UNIT, "path"]
     return results.nodes.merge(results.trajectories.loc[plain, keys].drop_duplicates(), on=keys)
 
@@ -147,41 +74,23 @@ def protocols(frame):
     Returns
     -------
     DataFrame
-        A row a task, seed and strategy: ``paper`` (highest test accuracy over one removal and
-        more), ``honest`` (test accuracy where validation is highest, of ties the smaller
-        model), ``validation`` (that highest validation accuracy), ``removed`` and ``path`` at
-        the honest depth, ``optimism`` (paper less honest), ``area`` (mean test accuracy over
-        the depths), and ``name``, ``group``.
+        A row per task, seed and strategy: ``test_selected`` (highest test accuracy over one
+        removal and more), ``validation_selected`` (test accuracy where validation is highest, of
+        ties the smaller model), ``validation_accuracy`` (that highest validation accuracy),
+        ``removed`` and ``path`` at that depth, ``optimism`` (test-selected minus
+        validation-selected), ``mean_accuracy`` (mean test accuracy over the depths), and
+        ``name``, ``group``.
     """
     pruned = frame[frame["removed"] > 0]
     keys = [*UNIT, "strategy"]
     ranked = pruned.sort_values([*keys, "validation_accuracy", "removed"])
-    honest = ranked.groupby(keys, as_index=False).last()
-    tested = pruned.groupby(keys)["test_accuracy"].agg(paper="max", area="mean").reset_index()
-    table = honest.rename(
-        columns={"test_accuracy": "honest", "validation_accuracy": "validation"}
-    ).merge(tested, on=keys)
-    table["optimism"] = table["paper"] - table["honest"]
-    columns = ["name", "group", "paper", "honest", "validation", "optimism", "area"]
+    chosen = ranked.groupby(keys, as_index=False).last()
+    tested = pruned.groupby(keys)["test_accuracy"].agg(test_selected="max", mean_accuracy="mean")
+    table = chosen.rename(columns={"test_accuracy": "validation_selected"})
+    table = table.merge(tested.reset_index(), on=keys)
+    table["optimism"] = table["test_selected"] - table["validation_selected"]
+    columns = ["name", "group", *SCORES]
     return table[[*keys, *columns, "removed", "path"]]
-
-
-def by_name(table, columns):
-    """Average the draws of the random baseline, so that each unit has one row a strategy.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From :func:`protocols`.
-    columns : list of str
-        What to average.
-
-    Returns
-    -------
-    DataFrame
-        A row a task, seed and strategy: ``name``, ``group`` and the columns.
-    """
-    return table.groupby([*UNIT, "name", "group"], as_index=False)[columns].mean()
 
 
 def wide(table, column):
@@ -196,10 +105,10 @@ def wide(table, column):
     Returns
     -------
     DataFrame
-        Index (task, seed), a column a strategy in the order of ``STRATEGIES``; the random
+        Index (task, seed), a column per strategy in the order of ``STRATEGIES``; the random
         baseline is the mean of its draws.
     """
-    frame = by_name(table, [column]).pivot(index=UNIT, columns="name", values=column)
+    frame = table.pivot_table(index=UNIT, columns="name", values=column)
     return frame[[name for name in STRATEGIES if name in frame]]
 
 
@@ -217,50 +126,6 @@ def task_means(frame):
         Index task.
     """
     return frame.groupby(level="task").mean()
-
-
-def bootstrap(frame, statistic=np.mean, *, tasks=True, resamples=2000, level=0.95, seed=0):
-    """Interval of a statistic over tasks and seeds.
-
-    Seeds are drawn with replacement within each task (stratified bootstrap of Agarwal et al.
-    2021, arXiv:2108.13264), and the tasks with replacement too; percentile interval.
-
-    Parameters
-    ----------
-    frame : Series or DataFrame
-        Index (task, seed).
-    statistic : callable
-        Takes the means over seeds, an array of shape (tasks,) or (tasks, columns), and gives a
-        number; by default their mean, so that every task counts alike.
-    tasks : bool
-        Whether tasks are drawn as well: yes for what is said of tasks in general, no for a count
-        over the very tasks at hand.
-    resamples : int
-    level : float
-    seed : int
-        Of the generator.
-
-    Returns
-    -------
-    tuple of float
-        The statistic itself, and the ends of the interval.
-    """
-    rng = np.random.default_rng(seed)
-    parts = [part.to_numpy() for _, part in frame.groupby(level="task")]
-    means = [
-        part[rng.integers(len(part), size=(resamples, len(part)))].mean(axis=1) for part in parts
-    ]
-    drawn = np.stack(means, axis=1)
-    if tasks:
-        chosen = rng.integers(len(parts), size=(resamples, len(parts)))
-        drawn = drawn[np.arange(resamples)[:, None], chosen]
-    tails = (1 - level) / 2
-    if statistic is np.mean:  # by far the most frequent: all resamples at once
-        found = drawn.reshape(resamples, -1).mean(axis=1)
-    else:
-        found = [statistic(values) for values in drawn]
-    low, high = np.quantile(found, [tails, 1 - tails])
-    return float(statistic(task_means(frame).to_numpy())), float(low), float(high)
 
 
 def unit_correlations(results):
@@ -322,7 +187,7 @@ def effective_signals(correlations):
 
 
 def effective_by_chance(signals, layers, draws=1000, seed=0):
-    """Say what :func:`effective_signals` gives on average for unrelated orders of the layers.
+    """Compute :func:`effective_signals` on average for unrelated orders of the layers.
 
     Parameters
     ----------
@@ -360,7 +225,7 @@ def standardised_signals(results):
 
 
 def removal_orders(frame):
-    """When each strategy removes each layer.
+    """List when each strategy removes each layer.
 
     Parameters
     ----------
@@ -376,7 +241,7 @@ def removal_orders(frame):
     last = frame.loc[frame.groupby([*UNIT, "strategy"])["removed"].idxmax()]
     rows = []
     for row in last.itertuples():
-        order = [int(layer) for layer in row.path.split("-")]
+        order = list(parse_path(row.path))
         order += [layer for layer in range(row.removed + row.layers) if layer not in order]
         rows += [
             (row.task, row.seed, row.strategy, row.name, layer, step)
@@ -412,7 +277,7 @@ def size_ratios(frame):
 
 
 def distilled(results):
-    """Put the arms of the distillation beside the models they started from.
+    """Join the conditions of the distillation with the models they started from.
 
     Parameters
     ----------
@@ -421,17 +286,17 @@ def distilled(results):
     Returns
     -------
     DataFrame
-        A row a task, seed, number of removed layers and ``arm``: ``pruned`` (before), and those
-        of :data:`sfusion.pruning.distillation.ARMS`; the accuracies, the sizes, and ``original``: the
-        unpruned model's test accuracy.
+        A row per task, seed, number of removed layers and ``condition``: ``pruned`` (before), and
+        those of :data:`sfusion.pruning.tree.CONDITIONS`; the accuracies, the sizes, and
+        ``original``: the unpruned model's test accuracy.
     """
     sizes = ["layers", *DENOMINATORS]
     nodes = results.nodes[
         [*UNIT, "path", "removed", "validation_accuracy", "test_accuracy", *sizes]
     ]
-    arms = results.distillation
-    taught = arms.merge(nodes[[*UNIT, "path", *sizes]], on=[*UNIT, "path"])
-    before = nodes.merge(arms[[*UNIT, "path"]].drop_duplicates(), on=[*UNIT, "path"])
+    steps = results.distillation
+    taught = steps.merge(nodes[[*UNIT, "path", *sizes]], on=[*UNIT, "path"])
+    before = nodes.merge(steps[[*UNIT, "path"]].drop_duplicates(), on=[*UNIT, "path"])
     before = before.assign(condition=np.where(before["removed"] == 0, "original", "pruned"))
     frame = pd.concat([before, taught], ignore_index=True)
     originals = nodes.loc[nodes["removed"] == 0, [*UNIT, "test_accuracy"]]
@@ -444,12 +309,12 @@ def best_single(frame):
     Parameters
     ----------
     frame : DataFrame
-        From :func:`sfusion.analysis.tables.curves`.
+        From :func:`curves`.
 
     Returns
     -------
     DataFrame
-        The rows of one signal a task and seed: the one of the highest mean validation accuracy
+        The rows of one signal per task and seed: the one of the highest mean validation accuracy
         over the depths, of ties the first in ``SIGNALS``.
     """
     singles = frame[frame["name"].isin(SIGNALS)]
@@ -457,3 +322,92 @@ def best_single(frame):
     means = kept.pivot_table(index=UNIT, columns="name", values="validation_accuracy")
     chosen = means[[name for name in SIGNALS if name in means]].idxmax(axis=1).rename("name")
     return singles.merge(chosen.reset_index(), on=[*UNIT, "name"])
+
+
+def distillation_scores(results):
+    """Score the conditions of the distillation under both protocols.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    DataFrame
+        A row per task, seed and condition: ``test_selected`` (highest test accuracy over the
+        depths), ``validation_selected`` (at the depth chosen on validation), ``original``.
+    """
+    frame = distilled(results)
+    frame = frame[frame["removed"] > 0].sort_values(["validation_accuracy", "removed"])
+    groups = frame.groupby([*UNIT, "condition"])
+    return pd.DataFrame(
+        {
+            "test_selected": groups["test_accuracy"].max(),
+            "validation_selected": groups["test_accuracy"].last(),
+            "original": groups["original"].first(),
+        }
+    ).reset_index()
+
+
+def subsets(results):
+    """Tabulate the accuracy of every set of removed layers that was trained from the top down.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    DataFrame
+        A row per task, seed and set: ``removed``, ``gone`` (a sorted tuple of layers) and the
+        accuracies; of the tasks on which every set was trained.
+    """
+    nodes = results.nodes[results.nodes["removed"] > 0].copy()
+    nodes["gone"] = nodes["path"].map(lambda path: tuple(sorted(parse_path(path))))
+    canonical = nodes["path"] == [path_name(reversed(gone)) for gone in nodes["gone"]]
+    columns = [*UNIT, "removed", "gone", "validation_accuracy", "test_accuracy"]
+    tasks = results.manifest["profile"].get("subsets", ())
+    return nodes.loc[canonical & nodes["task"].isin(tasks), columns].reset_index(drop=True)
+
+
+def regret(results, frame):
+    """Compare the set that each strategy leaves with the best set of that size.
+
+    The best set of a task is the one of highest mean validation accuracy over the seeds; all
+    sets are read on test, each trained along its own path from the top down, so that sets are
+    compared and not the orders in which strategies reached them. A regret below 0 is chance.
+
+    Parameters
+    ----------
+    results : Results
+    frame : DataFrame
+        From :func:`curves`.
+
+    Returns
+    -------
+    DataFrame
+        A row per task, seed, strategy and number of removed layers: ``name``, ``set_accuracy``,
+        ``best_accuracy``, ``regret`` (their difference, shares of test accuracy) and ``place``,
+        the share of the other sets of that size that validation ranks below (1 for the best).
+    """
+    table = subsets(results)
+    columns = [*UNIT, "strategy", "name", "removed"]
+    if table.empty:
+        return pd.DataFrame(columns=[*columns, "set_accuracy", "best_accuracy", "regret", "place"])
+    means = table.groupby(["task", "removed", "gone"], as_index=False)["validation_accuracy"].mean()
+    groups = means.groupby(["task", "removed"])["validation_accuracy"]
+    means["place"] = (groups.rank(method="average") - 1) / (groups.transform("size") - 1)
+    best = means.loc[groups.idxmax(), ["task", "removed", "gone"]]
+    best = best.merge(table, on=["task", "removed", "gone"])
+    best = best.rename(columns={"test_accuracy": "best_accuracy"})
+    reached = frame.loc[frame["removed"] > 0, [*columns, "path"]].copy()
+    reached["gone"] = reached["path"].map(lambda path: tuple(sorted(parse_path(path))))
+    keys = [*UNIT, "removed", "gone"]
+    reached = reached.merge(table[[*keys, "test_accuracy"]], on=keys)
+    reached = reached.rename(columns={"test_accuracy": "set_accuracy"})
+    reached = reached.merge(best[[*UNIT, "removed", "best_accuracy"]], on=[*UNIT, "removed"])
+    reached = reached.merge(
+        means[["task", "removed", "gone", "place"]], on=["task", "removed", "gone"]
+    )
+    reached["regret"] = reached["best_accuracy"] - reached["set_accuracy"]
+    return reached[[*columns, "set_accuracy", "best_accuracy", "regret", "place"]]
