@@ -21,7 +21,7 @@ DENOMINATORS = {
     # column of Results.nodes: what it is called in print
     "parameters": "all parameters",
     "encoder_parameters": "encoder parameters",
-    "flops": "FLOPs a sequence",
+    "flops": "FLOPs per sequence",
 }
 
 

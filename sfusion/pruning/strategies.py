@@ -93,7 +93,7 @@ def _by_fusion(model, learned_from, reads="signals"):
     control = {
         "signals": "",
         "position": ", position alone",
-        "shuffled": ", signals permuted across layers",
+        "shuffled": ", permuted signals",
     }
     transfer = learned_from == TRANSFER
     title = {"linear-regression": "Linear regression", "random-forest": "Random forest"}[model]

@@ -1,0 +1,898 @@
+"""Figures: each is a pure function of a tidy frame, ``frame -> Figure``, drawn with seaborn.
+
+Three drawings serve all of them: rows of intervals, curves over the layers removed, and heat maps.
+A colour stands for a group of strategies; at most seven lines of a panel are in full colour, the
+rest is grey. Accuracies are shares in the frames, per cent and percentage points in the figures.
+"""
+
+import functools
+import io
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib import style
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+
+from sfusion import SfusionError
+from sfusion.analysis.claims import RATIO
+from sfusion.analysis.statistics import BEST_SINGLE, MEASURES, bootstrap, interval_text
+from sfusion.analysis.tables import UNIT, best_single, wide
+from sfusion.pruning.strategies import STRATEGIES
+from sfusion.records.store import write_atomically
+from sfusion.signals import SIGNALS
+
+STYLE = ["default", str(Path(__file__).with_name("sfusion.mplstyle"))]
+COLUMN, PAGE = 3.4, 7.0  # inches
+# A colour per group, from a palette that the colour-blind can distinguish.
+_GROUPS = (
+    *("activation", "mutual information", "gradient", "weight", "attention", "fusion", "control"),
+    *("random", "redundancy", "search", "position"),
+)
+_PALETTE = [sns.color_palette("colorblind").as_hex()[n] for n in (1, 9, 2, 4, 0, 3, 5, 7, 6, 8)]
+COLOURS = dict(zip(_GROUPS, [*_PALETTE, "#000000"], strict=True))
+# The lines in full colour: what a reader compares; everything else is grey.
+HIGHLIGHTED = {
+    name: {"color": COLOURS[group], "marker": marker}
+    for name, group, marker in (
+        ("random-forest", "fusion", "o"),
+        ("random-forest-position", "control", "s"),
+        ("greedy-oracle", "gradient", "^"),
+        ("angular-distance", "redundancy", "D"),
+        (BEST_SINGLE, "attention", "v"),
+        ("top-first", "position", "X"),
+        ("random", "random", ""),
+    )
+}
+CONDITIONS = {
+    name: {"label": label, "color": COLOURS[group], "marker": marker, "linestyle": line}
+    for name, label, group, marker, line in (
+        ("pruned", "Pruned, before the extra steps", "random", "^", ":"),
+        ("same-steps", "Same steps, no teacher", "position", "s", "--"),
+        ("distilled", "Distilled", "fusion", "o", "-"),
+    )
+}
+VERDICTS = {
+    "supported": "#009E73",
+    "partly": "#8C6D00",
+    "not supported": "#D55E00",
+    "undecided": "#0072B2",
+    "cannot be tested": "#666666",
+}
+LINE = {"color": "black", "linewidth": 0.6, "zorder": 0.5}
+ORIGINAL = {"color": "black", "linestyle": (0, (4, 2)), "linewidth": 0.9}
+BASELINE = {"color": "black", "linestyle": (0, (1, 1.5)), "linewidth": 0.9}
+SPOT = {"color": "0.6", "s": 4, "linewidth": 0, "zorder": 1.5}
+BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", "#8CCBEF"])
+
+
+class PlainFigure(Figure):
+    """A figure that notebooks show whatever the backend, and that no registry holds on to."""
+
+    def _repr_png_(self):
+        return _render(self, "png")
+
+
+def _render(figure, form):
+    """Draw a figure into PNG or PDF bytes, the same for the same figure."""
+    # Dates and versions would make the same figure differ from run to run.
+    drop = {"png": ["Software"], "pdf": ["CreationDate", "Creator", "Producer"]}[form]
+    stream = io.BytesIO()
+    with style.context(STYLE):
+        figure.savefig(stream, format=form, metadata=dict.fromkeys(drop))
+    return stream.getvalue()
+
+
+def styled(draw):
+    """Draw a figure in the package's style, and refuse an empty frame."""
+
+    @functools.wraps(draw)
+    def wrapper(frame, *args, **kwargs):
+        if frame.empty:
+            raise SfusionError(
+                f"{draw.__name__} has nothing to draw: the frame is empty; run the study that "
+                "fills it"
+            )
+        with style.context(STYLE):
+            figure = draw(frame, *args, **kwargs)
+            figure.draw_without_rendering()  # ticks are made late and would miss the style
+            figure.set_layout_engine("none")  # each further pass would move things a little
+        return figure
+
+    return wrapper
+
+
+def save_figure(name, figure, frame, folder):
+    """Write a figure and the frame it was drawn from: ``<name>.png``, ``.pdf`` and ``.csv``.
+
+    Parameters
+    ----------
+    name : str
+        File name without ending.
+    figure : Figure
+    frame : DataFrame
+        Written with six significant digits, and with its index where that is informative.
+    folder : Path
+        Created when missing.
+
+    Returns
+    -------
+    Path
+        The PNG.
+
+    Raises
+    ------
+    SfusionError
+        When the folder cannot be written.
+    """
+    folder = Path(folder)
+    index = frame.index.name is not None or not pd.api.types.is_integer_dtype(frame.index)
+    table = frame.to_csv(index=index, float_format="%.6g", lineterminator="\n")
+    write_atomically(folder / f"{name}.csv", table.encode())
+    for form in ("pdf", "png"):
+        write_atomically(folder / f"{name}.{form}", _render(figure, form))
+    return folder / f"{name}.png"
+
+
+# --- three drawings
+
+
+def _title(name):
+    return "Best single signal" if name == BEST_SINGLE else STRATEGIES[name].title
+
+
+def _colour(name):
+    return HIGHLIGHTED[name]["color"] if name in HIGHLIGHTED else COLOURS[STRATEGIES[name].group]
+
+
+def _ordered(names):
+    present = set(names)
+    return [name for name in (*STRATEGIES, BEST_SINGLE) if name in present]
+
+
+def _intervals(axes, rows, table, colour, *, scale=1.0, shift=0.0, **look):
+    """Draw rows of intervals, columns ``value``, ``low`` and ``high``.
+
+    seaborn's functions compute their own error bars and take none that are computed already.
+    """
+    at = np.arange(len(rows)) + shift
+    low, high = scale * table["low"], scale * table["high"]
+    colours = colour if isinstance(colour, list) else [colour] * len(rows)
+    axes.hlines(at, low, high, color=colours, linewidth=1.0)
+    face = look.pop("face", None)
+    axes.scatter(
+        scale * table["value"], at, s=16, zorder=3, linewidth=0.9,
+        facecolor=face or colours, edgecolor=colours, **look,
+    )  # fmt: skip
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+
+
+def _bootstrapped(parts):
+    """Tabulate ``value``, ``low`` and ``high`` of several (task, seed) Series, by name."""
+    rows = {name: bootstrap(part.dropna()) for name, part in parts.items()}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["value", "low", "high"])
+
+
+def _spots(axes, frame, rows, shift=0.24):
+    """Draw a grey dot per task, ``frame`` with a column per row and (task, seed) as index."""
+    means = frame.groupby(level="task").mean()
+    spots = means.melt(var_name="row", value_name="value")
+    spots["row"] = spots["row"].map({name: at + shift for at, name in enumerate(rows)})
+    sns.scatterplot(spots, x="value", y="row", ax=axes, legend=False, **SPOT)
+    axes.set_ylabel("")
+
+
+def _strategy_rows(scores, xlabel):
+    """Draw a row per strategy: mean over tasks with its interval, a dot per task."""
+    names = _ordered(scores)
+    figure = PlainFigure(figsize=(5.2, 0.17 * len(names) + 0.8))
+    axes = figure.subplots()
+    axes.axvline(0, **LINE)
+    table = _bootstrapped({name: scores[name] for name in names})
+    _spots(axes, scores[names], names)
+    _intervals(axes, list(map(_title, names)), table, [_colour(name) for name in names])
+    _separate(axes, names)
+    axes.set_xlabel(f"{xlabel}\nmean over tasks, 95% bootstrap interval; dots: tasks")
+    return figure
+
+
+def _separate(axes, names, **line):
+    """Draw lines between the groups of strategies."""
+    groups = [STRATEGIES[name].group if name in STRATEGIES else None for name in names]
+    for place in range(1, len(names)):
+        if groups[place] != groups[place - 1]:
+            axes.axhline(place - 0.5, **({"color": "0.85", "linewidth": 0.6} | line))
+
+
+def _heat(axes, values, texts=None, **look):
+    """Draw a heat map, its row names coloured by group; ``texts`` are written into the cells."""
+    annot = False if texts is None else np.asarray(texts)
+    sns.heatmap(values, ax=axes, annot=annot, fmt="", annot_kws={"fontsize": 6}, **look)
+    axes.set(xlabel="", ylabel="")
+    axes.tick_params(length=0)
+    axes.set_yticks(np.arange(len(values)) + 0.5, list(map(_title, values.index)), rotation=0)
+    for label, name in zip(axes.get_yticklabels(), values.index, strict=True):
+        label.set_color(COLOURS[STRATEGIES[name].group])
+
+
+def _panels(tasks, height, extra=0.0, sharey=False):
+    """Lay out a panel per task; ``height`` of a row of them and ``extra`` in inches."""
+    columns = {1: 1, 2: 2, 4: 2}.get(len(tasks), 3)
+    rows = -(-len(tasks) // columns)
+    figure = PlainFigure(figsize=(PAGE, height * rows + extra))
+    grid = figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False)
+    for spare in grid.flat[len(tasks) :]:
+        spare.remove()
+    for task, axes in zip(tasks, grid.flat, strict=False):
+        axes.set_title(task)
+    return figure, list(grid.flat[: len(tasks)])
+
+
+def _legend(figure, handles, columns, title=None):
+    where = {"loc": "outside lower center", "ncols": columns, "title": title}
+    figure.legend(handles, [handle.get_label() for handle in handles], **where)
+
+
+def _depth_axis(axes, removed, ylabel, first=True):
+    removed = sorted(set(removed))
+    axes.set_xticks(removed[:: 2 if len(removed) > 12 else 1])
+    axes.set_xlabel("layers removed")
+    axes.set_ylabel(ylabel if first else "")
+
+
+def _curves(axes, frame):
+    """Draw accuracy over the layers removed: highlighted strategies, the rest grey."""
+    for name in _ordered(frame["name"]):
+        part, look = frame[frame["name"] == name], HIGHLIGHTED.get(name)
+        band = ("pi", 80) if name == "random" else None
+        look = look or {"color": "0.75", "linewidth": 0.6, "zorder": 1}
+        sns.lineplot(
+            part, x="removed", y="accuracy", ax=axes, errorbar=band,
+            err_kws={"alpha": 0.25, "linewidth": 0, "zorder": 0},
+            **({"markersize": 4, "markeredgewidth": 0} | look),
+        )  # fmt: skip
+
+
+# --- the figures
+
+
+@styled
+def signal_profile(frame):
+    """Draw the signals over the layers of the unpruned models, a panel per task.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`sfusion.analysis.tables.standardised_signals`: means over seeds.
+
+    Returns
+    -------
+    Figure
+    """
+    tasks, names = sorted(set(frame["task"])), _ordered(frame["signal"])
+    limit = frame["value"].abs().max() or 1.0
+    figure, panels = _panels(tasks, 1.8, 0.3)
+    for place, (task, axes) in enumerate(zip(tasks, panels, strict=True)):
+        table = frame[frame["task"] == task].pivot(index="signal", columns="layer", values="value")
+        _heat(axes, table.loc[names], cmap="RdBu_r", vmin=-limit, vmax=limit, cbar=False)
+        if place % 3:
+            axes.set_yticks([])
+    figure.supxlabel("layer", fontsize=7)
+    label = "standard deviations from the model's mean"
+    figure.colorbar(panels[0].collections[0], ax=panels, label=label, aspect=40)
+    return figure
+
+
+@styled
+def signal_correlation(matrix):
+    """Draw how similarly the signals rank the layers.
+
+    Parameters
+    ----------
+    matrix : DataFrame
+        From :func:`sfusion.analysis.tables.signal_correlations`: means over tasks and seeds.
+
+    Returns
+    -------
+    Figure
+    """
+    names = _ordered(matrix.index)
+    values = matrix.loc[names, names]
+    texts = values.map(lambda v: "–" if np.isnan(v) else f"{v:z.2f}".replace("-", "−"))
+    figure = PlainFigure(figsize=(5.6, 4.2))
+    axes = figure.subplots()
+    label = {"label": "Spearman correlation of the orders of removal", "aspect": 40}
+    _heat(axes, values, texts, cmap="RdBu_r", vmin=-1, vmax=1, cbar_kws=label)
+    axes.set_xticks(np.arange(len(names)) + 0.5, list(map(_title, names)), rotation=40, ha="right")
+    return figure
+
+
+@styled
+def accuracy_by_depth(frame, tasks=None, *, by_task=False):
+    """Draw test accuracy over the layers removed.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`sfusion.analysis.tables.curves`, or some of its strategies.
+    tasks : DataFrame, optional
+        ``Results.tasks``: adds the TF-IDF baseline.
+    by_task : bool
+        A panel per task instead of one with the mean over tasks.
+
+    Returns
+    -------
+    Figure
+        Means over seeds; the grey band holds the middle 80% of the random orders.
+    """
+    shown = frame
+    if set(SIGNALS) & set(frame["name"]):
+        single = best_single(frame).assign(name=BEST_SINGLE, strategy=BEST_SINGLE)
+        shown = pd.concat([frame, single])
+    shown = shown.assign(accuracy=100 * shown["test_accuracy"])
+    baseline = None if tasks is None else 100 * tasks.groupby("task")["tfidf_accuracy"].mean()
+    if not by_task:
+        keys = ["name", "strategy", "seed", "removed"]
+        shown = shown.groupby(keys, as_index=False)["accuracy"].mean().assign(task="mean")
+        baseline = None if baseline is None else pd.Series({"mean": baseline.mean()})
+    names = sorted(set(shown["task"]))
+    figure, panels = _panels(names, 1.75 if by_task else 2.9, 0.75)
+    for place, (task, axes) in enumerate(zip(names, panels, strict=True)):
+        part = shown[shown["task"] == task]
+        axes.axhline(part.loc[part["removed"] == 0, "accuracy"].mean(), **ORIGINAL)
+        if baseline is not None:
+            axes.axhline(baseline[task], **BASELINE)
+        _curves(axes, part)
+        _depth_axis(axes, part["removed"], "test accuracy (%)", place % 3 == 0)
+    if not by_task:
+        panels[0].set_title(f"mean over {frame['task'].nunique()} tasks")
+    handles = [Line2D([], [], label="Original model", **ORIGINAL)]
+    if baseline is not None:
+        handles.append(Line2D([], [], label="TF-IDF baseline", **BASELINE))
+    present = [name for name in HIGHLIGHTED if name in set(shown["name"])]
+    handles += [Line2D([], [], label=_title(n), markersize=4, **HIGHLIGHTED[n]) for n in present]
+    handles.append(Line2D([], [], label="Other strategies", color="0.75", linewidth=0.6))
+    _legend(figure, handles, 5, "means over seeds; band: middle 80% of random orders")
+    return figure
+
+
+@styled
+def removal_order(orders):
+    """Draw at which step each strategy removes each layer, averaged over tasks.
+
+    Parameters
+    ----------
+    orders : DataFrame
+        From :func:`sfusion.analysis.tables.removal_orders`.
+
+    Returns
+    -------
+    Figure
+    """
+    names, depth = _ordered(orders["name"]), int(orders["step"].max())
+    means = orders.groupby(["task", "name", "layer"])["step"].mean().groupby(["name", "layer"])
+    steps = means.mean().unstack("layer").loc[names]
+    figure = PlainFigure(figsize=(2.6 + 0.3 * max(depth, 8), 0.16 * len(names) + 0.6))
+    axes = figure.subplots()
+    label = {"label": f"mean step of removal (1 first, {depth} kept)", "aspect": 40}
+    _heat(axes, steps, steps.map("{:.1f}".format), cmap="viridis", cbar_kws=label)
+    _separate(axes, names, color="none")
+    axes.set_xlabel("layer")
+    return figure
+
+
+@styled
+def maximum_accuracy(table, column="test_selected"):
+    """Draw every strategy's score on every task, and its lead over random orders.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`sfusion.analysis.tables.protocols`.
+    column : {"test_selected", "validation_selected"}
+        Highest test accuracy over the depths, or that at the depth chosen on validation.
+
+    Returns
+    -------
+    Figure
+        Numbers are means over seeds; colours run from the worst to the best strategy of each
+        task. Right: the mean lead over the random orders of the same task and seed, with its 95%
+        bootstrap interval over both.
+
+    Raises
+    ------
+    SfusionError
+        When the random baseline is missing.
+    """
+    scores = 100 * wide(table, column)
+    if "random" not in scores:
+        raise SfusionError("maximum_accuracy compares with the random baseline: add its rows")
+    means = scores.groupby(level="task").mean().T
+    spread = (means.max() - means.min()).replace(0, 1.0)
+    figure = PlainFigure(figsize=(PAGE, 0.19 * len(means) + 0.9))
+    left, right = figure.subplots(1, 2, width_ratios=[2.2, 1])
+    relative = (means - means.min()) / spread
+    label = {
+        "label": "worst to best strategy of the task",
+        "location": "top",
+        "ticks": [],
+        "aspect": 60,
+    }
+    _heat(left, relative, means.map("{:.1f}".format), cmap=BLUES, vmin=0, vmax=1, cbar_kws=label)
+    best = (means >= means.max() - 1e-7).to_numpy().ravel()
+    for text, bold in zip(left.texts, best, strict=True):
+        text.set_weight("bold" if bold else "normal")
+    left.set_xticks(np.arange(len(means.columns)) + 0.5, means.columns, rotation=30, ha="right")
+    names = {"test_selected": "maximum test accuracy (%)"}
+    left.set_xlabel(names.get(column, "test accuracy (%) at the depth chosen on validation"))
+    lead = _bootstrapped({name: scores[name] - scores["random"] for name in means.index})
+    right.axvline(0, **LINE)
+    _intervals(right, [""] * len(lead), lead, [_colour(name) for name in means.index])
+    _separate(right, list(means.index))
+    right.set_xlabel("minus random order\n(pp, 95% interval)")
+    return figure
+
+
+@styled
+def fusion_fit(predictions):
+    """Draw predicted against observed changes of accuracy, a panel per fusion.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        Columns ``fusion`` (title), ``observed`` and ``predicted`` (shares), a row per removal
+        that was tried; predictions from folds that did not hold it.
+
+    Returns
+    -------
+    Figure
+        With the share of the variance explained, R².
+    """
+    fusions = list(dict.fromkeys(predictions["fusion"]))
+    figure = PlainFigure(figsize=(COLUMN * max(1, len(fusions) / 2) + 0.4, 2.2))
+    panels = figure.subplots(1, len(fusions), sharex=True, sharey=True, squeeze=False)[0]
+    points = predictions.assign(
+        observed=100 * predictions["observed"], predicted=100 * predictions["predicted"]
+    )
+    for fusion, axes in zip(fusions, panels, strict=True):
+        part = points[points["fusion"] == fusion]
+        error = ((part["observed"] - part["predicted"]) ** 2).sum()
+        total = ((part["observed"] - part["observed"].mean()) ** 2).sum()
+        axes.axline((0, 0), slope=1, **LINE)
+        look = {"s": 5, "alpha": 0.4, "linewidth": 0, "color": COLOURS["fusion"]}
+        sns.scatterplot(part, x="predicted", y="observed", ax=axes, **look)
+        fit = f"R² {1 - error / total:.2f}, n = {len(part)}".replace("-", "−")
+        axes.set_title(f"{fusion}\n{fit}")
+        axes.set(xlabel="predicted change (pp)", ylabel="observed change (pp)")
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+    return figure
+
+
+@styled
+def fusion_coefficients(coefficients):
+    """Draw the coefficients of the linear fusion.
+
+    Parameters
+    ----------
+    coefficients : DataFrame
+        Columns ``signal``, ``task`` and ``coefficient`` (share of accuracy per standard deviation
+        of the signal).
+
+    Returns
+    -------
+    Figure
+        A grey dot per fit, and their median; beyond 5 percentage points the scale is logarithmic,
+        for collinear signals make single coefficients very large.
+    """
+    names = _ordered(coefficients["signal"])
+    figure = PlainFigure(figsize=(COLUMN + 0.6, 0.17 * len(names) + 0.8))
+    axes = figure.subplots()
+    axes.axvline(0, **LINE)
+    frame = 100 * coefficients.pivot(index="task", columns="signal", values="coefficient")
+    _spots(axes, frame, names, shift=0)
+    median = frame[names].median().rename("value").to_frame()
+    table = median.assign(low=median["value"], high=median["value"])
+    _intervals(axes, list(map(_title, names)), table, [_colour(name) for name in names])
+    axes.set_xscale("symlog", linthresh=5)
+    axes.xaxis.set_major_locator(FixedLocator([-100, -20, -5, 0, 5, 20, 100]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("percentage points of accuracy per standard deviation\n(dots: tasks; median)")
+    return figure
+
+
+@styled
+def fusion_importance(importances):
+    """Draw the permutation importance of the signals, for each fusion.
+
+    Parameters
+    ----------
+    importances : DataFrame
+        Columns ``signal``, ``fusion`` (title), ``importance`` and ``spread``, as from
+        :func:`sfusion.analysis.statistics.importances`.
+
+    Returns
+    -------
+    Figure
+    """
+    names, fusions = _ordered(importances["signal"]), list(dict.fromkeys(importances["fusion"]))
+    figure = PlainFigure(figsize=(COLUMN + 0.6, 0.21 * len(names) + 0.9))
+    axes = figure.subplots()
+    axes.axvline(0, **LINE)
+    looks = [{"face": "white", "marker": "s"}, {"marker": "o"}]
+    for fusion, shift, look in zip(fusions, (-0.15, 0.15), looks, strict=False):
+        part = importances[importances["fusion"] == fusion].set_index("signal").loc[names]
+        value, spread = part["importance"], part["spread"]
+        table = pd.DataFrame({"value": value, "low": value - spread, "high": value + spread})
+        rows = list(map(_title, names))
+        _intervals(axes, rows, table, COLOURS["fusion"], shift=shift, label=fusion, **look)
+    axes.set_xlabel("rise in squared error when permuted, share of the variance\n(± 1 s.d.)")
+    _legend(figure, axes.get_legend_handles_labels()[0], 2)
+    return figure
+
+
+@styled
+def distillation_by_depth(frame):
+    """Draw the conditions of the distillation by depth, a panel per task.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`sfusion.analysis.tables.distilled`.
+
+    Returns
+    -------
+    Figure
+        Means over seeds; the horizontal lines are the original, as it was and after the same
+        extra steps.
+    """
+    tasks = sorted(set(frame["task"]))
+    figure, panels = _panels(tasks, 1.6, 0.6)
+    longer = frame["condition"] == "original-same-steps"
+    shown = frame[frame["condition"].isin(CONDITIONS)]
+    for place, (task, axes) in enumerate(zip(tasks, panels, strict=True)):
+        own = frame["task"] == task
+        axes.axhline(100 * frame.loc[own, "original"].mean(), **ORIGINAL)
+        axes.axhline(100 * frame.loc[own & longer, "test_accuracy"].mean(), **BASELINE)
+        part = shown[shown["task"] == task]
+        part = part.assign(accuracy=100 * part["test_accuracy"])
+        for condition, look in CONDITIONS.items():
+            rows = part[part["condition"] == condition]
+            look = look | {"markersize": 4, "markeredgewidth": 0, "legend": False}
+            sns.lineplot(rows, x="removed", y="accuracy", ax=axes, errorbar=None, **look)
+        _depth_axis(axes, shown["removed"], "test accuracy (%)", place % 3 == 0)
+    handles = [
+        Line2D([], [], label="Original model", **ORIGINAL),
+        Line2D([], [], label="Original model, same steps", **BASELINE),
+    ]
+    handles += [Line2D([], [], markersize=4, **look) for look in CONDITIONS.values()]
+    _legend(figure, handles, 3, "means over seeds")
+    return figure
+
+
+@styled
+def distillation_gain(frame):
+    """Draw what the teacher adds to the same steps without one.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`sfusion.analysis.tables.distilled`.
+
+    Returns
+    -------
+    Figure
+        Mean over tasks with its 95% bootstrap interval over tasks and seeds; a dot per task.
+    """
+    pair = frame[frame["condition"].isin(["distilled", "same-steps"])]
+    pair = pair.pivot(index=[*UNIT, "removed"], columns="condition", values="test_accuracy")
+    gain = 100 * (pair["distilled"] - pair["same-steps"]).unstack("removed")
+    figure = PlainFigure(figsize=(COLUMN + 0.4, 0.24 * gain.shape[1] + 0.8))
+    axes = figure.subplots()
+    axes.axvline(0, **LINE)
+    _spots(axes, gain, list(gain))
+    _intervals(axes, [f"{n} removed" for n in gain], _bootstrapped(gain), COLOURS["fusion"])
+    axes.set_xlabel("distilled minus same steps, no teacher\n(percentage points, 95% interval)")
+    return figure
+
+
+@styled
+def accuracy_to_size(frame):
+    """Draw the share of the original's accuracy against the share of its parameters.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`sfusion.analysis.tables.curves`.
+
+    Returns
+    -------
+    Figure
+        Means over tasks with their 95% bootstrap intervals over tasks and seeds.
+    """
+    shown = ["random-forest", BEST_SINGLE, "random", "top-first"]
+    single = best_single(frame).assign(name=BEST_SINGLE)
+    frame = pd.concat([frame, single])
+    figure = PlainFigure(figsize=(COLUMN + 1.2, 2.7))
+    axes = figure.subplots()
+    axes.axhline(100, **ORIGINAL)
+    sizes = ["test_accuracy", "parameters"]
+    originals = frame[frame["removed"] == 0].groupby(UNIT)[sizes].first()
+    for shift, name in zip((-0.45, -0.15, 0.15, 0.45), shown, strict=True):
+        rows = frame[(frame["name"] == name) & (frame["removed"] > 0)]
+        means = rows.groupby([*UNIT, "removed"])[sizes].mean()
+        share = 100 * means / originals.reindex(means.index.droplevel("removed")).to_numpy()
+        parts = {n: part.droplevel("removed") for n, part in share.groupby("removed")}
+        table = _bootstrapped({n: part["test_accuracy"] for n, part in parts.items()})
+        places = np.array([part["parameters"].mean() for part in parts.values()]) + shift
+        look = HIGHLIGHTED[name] | {"markersize": 4, "label": _title(name)}
+        arms = np.maximum([table["value"] - table["low"], table["high"] - table["value"]], 0)
+        axes.errorbar(places, table["value"], yerr=arms, elinewidth=0.7, **look)
+    axes.invert_xaxis()
+    axes.set_xlabel("parameters, % of the original's")
+    axes.set_ylabel("test accuracy, % of the original's")
+    _legend(figure, axes.get_legend_handles_labels()[0], 2, "mean over tasks, 95% interval")
+    return figure
+
+
+@styled
+def ratio_by_denominator(readings):
+    """Draw the accuracy-to-size ratio by denominator, and what distillation adds to it.
+
+    Parameters
+    ----------
+    readings : DataFrame
+        From :func:`sfusion.analysis.claims.ratio_readings`: means over tasks and seeds.
+
+    Returns
+    -------
+    Figure
+        Left the fold change from the original to the distilled model; right what distillation
+        adds to the pruned model's own ratio, the same for every denominator, for both have the
+        same size. The paper's number appears as a per cent only: as a fold change it is out of
+        reach of these models.
+    """
+    figure = PlainFigure(figsize=(PAGE, 2.5))
+    left, right = figure.subplots(1, 2, width_ratios=[1.4, 1])
+    look = {"markersize": 4, "markeredgewidth": 0}
+    sns.lineplot(
+        readings, x="removed", y="distilled", hue="denominator", style="denominator",
+        markers=True, palette="colorblind", ax=left, **look,
+    )  # fmt: skip
+    one = readings[readings["denominator"] == readings["denominator"].iloc[0]]
+    sns.lineplot(
+        one, x="removed", y="over_pruned_percent", marker="o", color=COLOURS["fusion"],
+        ax=right, **look,
+    )  # fmt: skip
+    left.axhline(1 + RATIO / 100, label=f"{RATIO} read as per cent", **BASELINE)
+    left.axhline(1, **LINE)
+    right.axhline(0, **LINE)
+    left.set_yscale("log", base=2)
+    left.yaxis.set_major_locator(FixedLocator([0.5, 0.7, 1, 1.2, 1.5, 2, 3, 4, 6, 8, 12]))
+    left.yaxis.set_minor_locator(NullLocator())
+    left.yaxis.set_major_formatter("{x:g}")
+    _depth_axis(left, readings["removed"], "accuracy over size,\nfold change to distilled")
+    _depth_axis(right, readings["removed"], "ratio gained by distillation\nover the pruned (%)")
+    left.legend(loc="upper left")
+    return figure
+
+
+@styled
+def protocol_gap(table):
+    """Draw by how much choosing the depth on test flatters each strategy.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`sfusion.analysis.tables.protocols`.
+
+    Returns
+    -------
+    Figure
+    """
+    scores = 100 * wide(table, "optimism")
+    return _strategy_rows(scores, "test-selected minus validation-selected accuracy (pp)")
+
+
+@styled
+def regret(frame):
+    """Draw how far the sets that strategies leave are from the best sets of their size.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`sfusion.analysis.tables.regret`.
+
+    Returns
+    -------
+    Figure
+    """
+    scores = 100 * frame.pivot_table(index=UNIT, columns="name", values="regret")
+    return _strategy_rows(scores, "regret to the best set (pp of test accuracy)")
+
+
+@styled
+def scoreboard(frame):
+    """Draw each claim's number and interval beside what the claim asks for.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`sfusion.analysis.claims.scoreboard`.
+
+    Returns
+    -------
+    Figure
+        A row per claim, each on its own scale, with 95% bootstrap intervals. A claim that cannot
+        be tested has no threshold, since that has no unit.
+    """
+    figure = PlainFigure(figsize=(PAGE, 0.74 * len(frame) + 0.3))
+    grid = figure.subplots(len(frame), 3, width_ratios=[2.3, 2.3, 1.2], squeeze=False)
+    for row, (words, axes, verdict) in zip(frame.itertuples(), grid, strict=True):
+        colour, values = VERDICTS[row.verdict], [row.ours, row.low, row.high]
+        words.text(0, 1, row.Index, weight="bold", va="top")
+        words.text(0.1, 1, textwrap.fill(row.paper, 46), va="top", fontsize=6.5)
+        threshold = f"threshold {row.needed:.2f}"
+        if row.verdict == "cannot be tested":
+            threshold = f"claimed {row.needed:.4g}, no unit given"
+        else:
+            axes.axvline(row.needed, **(LINE | {"linewidth": 1.1}))
+            values.append(row.needed)
+        table = pd.DataFrame({"value": [row.ours], "low": [row.low], "high": [row.high]})
+        _intervals(axes, [""], table, colour)
+        margin = 0.12 * (max(values) - min(values)) or 0.1
+        share = "share of" in row.measure
+        axes.set_xlim(*((-0.03, 1.03) if share else (min(values) - margin, max(values) + margin)))
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set_xlabel(textwrap.fill(row.measure, 56), fontsize=6.5)
+        ours = f"{row.count}: " if isinstance(row.count, str) and row.count else ""
+        ours += interval_text(row.ours, row.low, row.high, 2)
+        verdict.text(0, 1, row.verdict, color=colour, weight="bold", va="top")
+        verdict.text(0, 0.5, f"{ours}\n{threshold}", va="top", fontsize=6.5)
+        words.set_axis_off()
+        verdict.set_axis_off()
+    handles = [
+        Line2D([], [], label="threshold of the claim", **(LINE | {"linewidth": 1.1})),
+        Line2D([], [], color="0.4", marker="o", label="ours, 95% bootstrap interval"),
+    ]
+    _legend(figure, handles, 2)
+    return figure
+
+
+@styled
+def contrasts(table, by="measure"):
+    """Draw every contrast as an interval, and the probability of improvement.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`sfusion.analysis.statistics.contrasts` or
+        :func:`sfusion.analysis.statistics.across`.
+    by : {"measure", "study"}
+        What is compared within a row: two measures or two studies.
+
+    Returns
+    -------
+    Figure
+        Left the difference in percentage points of test accuracy, right the probability that the
+        first is better on a task and seed drawn at random; 95% bootstrap intervals over both.
+    """
+    titles = list(dict.fromkeys(table["contrast"]))
+    pair = MEASURES if by == "measure" else {name: name for name in table[by].unique()}
+    figure = PlainFigure(figsize=(PAGE, 0.36 * len(titles) + 1.0))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.6, 1])
+    left.axvline(0, **LINE)
+    right.axvline(0.5, **LINE)
+    looks = [{"marker": "o"}, {"marker": "s", "face": "white"}]
+    columns = {"value": "difference", "low": "low", "high": "high"}
+    odds = {"value": "improvement", "low": "improvement_low", "high": "improvement_high"}
+    for shift, (name, label), look in zip((-0.15, 0.15), pair.items(), looks, strict=True):
+        part = table[table[by] == name].set_index("contrast").reindex(titles)
+        for axes, scale, names in ((left, 100, columns), (right, 1, odds)):
+            rows = part[list(names.values())].set_axis(list(names), axis=1)
+            options = {"scale": scale, "shift": shift, "label": label}
+            _intervals(axes, titles, rows, COLOURS["fusion"], **options, **dict(look))
+    right.set_xlim(-0.03, 1.03)
+    left.set_xlabel("difference in test accuracy (percentage points)")
+    right.set_xlabel("probability of improvement")
+    which = "test accuracy" if by == "measure" else "mean accuracy over depths"
+    title = f"{which}, 95% bootstrap interval over tasks and seeds"
+    _legend(figure, left.get_legend_handles_labels()[0], 2, title)
+    return figure
+
+
+@styled
+def overhead(table):
+    """Draw the gain of each strategy against its compute cost.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`sfusion.analysis.costs.compute_costs`.
+
+    Returns
+    -------
+    Figure
+        Across, all FLOPs as a multiple of those of dropping the top layers; up, mean accuracy
+        over depths minus that of dropping the top layers, with its 95% bootstrap interval.
+    """
+    figure = PlainFigure(figsize=(PAGE, 3.4))
+    axes = figure.subplots()
+    axes.axhline(0, **LINE)
+    named = ["random-forest-transfer", "linear-regression", *HIGHLIGHTED]
+    for name, row in table.iterrows():
+        look = {"color": _colour(name)} if name in named else {"color": "0.75"}
+        axes.vlines(row["times"], row["low"], row["high"], linewidth=0.8, **look)
+        axes.scatter(row["times"], row["gain"], s=14, zorder=3, linewidth=0, **look)
+    shown = table[table.index.isin(named)].sort_values("gain")
+    step, placed = 0.05 * (table["high"].max() - table["low"].min()), []
+    for name, row in shown.iterrows():
+        x, y = row["times"], row["gain"]
+        while any(abs(np.log(x / a)) < 0.7 and abs(y - b) < step for a, b in placed):
+            y += step / 4
+        placed.append((x, y))
+        axes.text(1.05 * x, y, _title(name), color=_colour(name), va="center")
+    axes.set_xscale("log")
+    ticks = [n for n in (1, 1.2, 1.5, 2, 3, 4, 6, 8, 12, 16, 24) if n <= 1.5 * table["times"].max()]
+    axes.set_xlim(0.93, 1.6 * table["times"].max())
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.set_xlabel("compute cost: FLOPs as a multiple of dropping the top layers")
+    axes.set_ylabel("mean accuracy over depths minus that of\ndropping the top layers (pp, 95%)")
+    return figure
+
+
+@styled
+def compression_curve(curve):
+    """Draw validation accuracy against parameters, the written model marked.
+
+    Parameters
+    ----------
+    curve : DataFrame
+        ``CompressionResult.curve``: a row per model, columns ``layers``, ``distilled``,
+        ``chosen``, ``parameters``, ``validation_accuracy``, ``low``, ``high``.
+
+    Returns
+    -------
+    Figure
+        Whiskers are 95% intervals (Wilson); numbers above count layers.
+    """
+    figure = PlainFigure(figsize=(1.4 * COLUMN, 3.0))
+    axes = figure.subplots()
+    handles = [
+        axes.axhline(100 * curve["validation_accuracy"].iloc[0], label="Original", **ORIGINAL)
+    ]
+    # Aside, or the whiskers of the same depth would lie on one another.
+    aside = 0.012 * (curve["parameters"].max() - curve["parameters"].min())
+    millions = (curve["parameters"] - aside * curve["distilled"]) / 1e6
+    for distilled, label, look in (
+        (False, "Fine-tuned", {"color": "0.4", "marker": "o"}),
+        (True, "Distilled", {"color": COLOURS["fusion"], "marker": "D", "linestyle": ""}),
+    ):
+        rows = curve[curve["distilled"] == distilled]
+        if len(rows):
+            values = 100 * rows["validation_accuracy"]
+            arms = [values - 100 * rows["low"], 100 * rows["high"] - values]
+            look = look | {"capsize": 2, "linewidth": 1, "label": label}
+            handles.append(axes.errorbar(millions[rows.index], values, arms, **look))
+    top = axes.get_xaxis_transform()
+    for _, row in curve[~curve["distilled"]].iterrows():
+        place = row["parameters"] / 1e6
+        axes.text(place, 1.01, str(row["layers"]), transform=top, ha="center", fontsize=7)
+    written = curve["chosen"]
+    look = {"markersize": 11, "markerfacecolor": "none", "color": "black", "linestyle": ""}
+    values = 100 * curve.loc[written, "validation_accuracy"]
+    handles += axes.plot(millions[written], values, marker="o", label="Written", **look)
+    axes.set_xlabel("parameters (millions)")
+    axes.set_ylabel("validation accuracy (%)")
+    _legend(figure, handles, len(handles), "numbers above: layers")
+    return figure
