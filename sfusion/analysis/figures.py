@@ -18,6 +18,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from sklearn.metrics import r2_score
 
 from sfusion import SfusionError
 from sfusion.analysis.claims import RATIO
@@ -25,7 +26,6 @@ from sfusion.analysis.statistics import BEST_SINGLE, MEASURES, bootstrap, interv
 from sfusion.analysis.tables import UNIT, best_single, wide
 from sfusion.pruning.strategies import STRATEGIES
 from sfusion.records.store import write_atomically
-from sfusion.signals import SIGNALS
 
 STYLE = ["default", str(Path(__file__).with_name("sfusion.mplstyle"))]
 COLUMN, PAGE = 3.4, 7.0  # inches
@@ -57,17 +57,15 @@ CONDITIONS = {
         ("distilled", "Distilled", "fusion", "o", "-"),
     )
 }
-VERDICTS = {
-    "supported": "#009E73",
-    "partly": "#8C6D00",
-    "not supported": "#D55E00",
-    "undecided": "#0072B2",
-    "cannot be tested": "#666666",
-}
+_VERDICTS = ("supported", "partly", "not supported", "undecided", "cannot be tested")
+_SHADES = ("#009E73", "#8C6D00", "#D55E00", "#0072B2", "#666666")
+VERDICTS = dict(zip(_VERDICTS, _SHADES, strict=True))
 LINE = {"color": "black", "linewidth": 0.6, "zorder": 0.5}
-ORIGINAL = {"color": "black", "linestyle": (0, (4, 2)), "linewidth": 0.9}
-BASELINE = {"color": "black", "linestyle": (0, (1, 1.5)), "linewidth": 0.9}
+_DASHED = {"color": "black", "linewidth": 0.9}
+ORIGINAL = {"label": "Original model", "linestyle": (0, (4, 2)), **_DASHED}
+BASELINE = {"label": "TF-IDF baseline", "linestyle": (0, (1, 1.5)), **_DASHED}
 SPOT = {"color": "0.6", "s": 4, "linewidth": 0, "zorder": 1.5}
+BAND = {"alpha": 0.25, "linewidth": 0, "zorder": 0}
 BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", "#8CCBEF"])
 
 
@@ -94,10 +92,7 @@ def styled(draw):
     @functools.wraps(draw)
     def wrapper(frame, *args, **kwargs):
         if frame.empty:
-            raise SfusionError(
-                f"{draw.__name__} has nothing to draw: the frame is empty; run the study that "
-                "fills it"
-            )
+            raise SfusionError(f"{draw.__name__}: the frame is empty; run the study that fills it")
         with style.context(STYLE):
             figure = draw(frame, *args, **kwargs)
             figure.draw_without_rendering()  # ticks are made late and would miss the style
@@ -151,8 +146,7 @@ def _colour(name):
 
 
 def _ordered(names):
-    present = set(names)
-    return [name for name in (*STRATEGIES, BEST_SINGLE) if name in present]
+    return [name for name in (*STRATEGIES, BEST_SINGLE) if name in set(names)]
 
 
 def _intervals(axes, rows, table, colour, *, scale=1.0, shift=0.0, **look):
@@ -174,6 +168,21 @@ def _intervals(axes, rows, table, colour, *, scale=1.0, shift=0.0, **look):
     axes.tick_params(axis="y", length=0)
 
 
+def _row_axes(count, xlabel, *, width=COLUMN + 0.6, height=0.17, zero=0.0, **line):
+    figure = PlainFigure(figsize=(width, height * count + 0.8))
+    axes = figure.subplots()
+    axes.axvline(zero, **LINE | line)
+    axes.set_xlabel(xlabel)
+    return figure, axes
+
+
+def _ticks(axis, ticks):
+    """Set the ticks of a scale that is not linear."""
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter("{x:g}")
+
+
 def _bootstrapped(parts):
     """Tabulate ``value``, ``low`` and ``high`` of several (task, seed) Series, by name."""
     rows = {name: bootstrap(part.dropna()) for name, part in parts.items()}
@@ -183,38 +192,28 @@ def _bootstrapped(parts):
 def _spots(axes, frame, rows, shift=0.24):
     """Draw a grey dot per task, ``frame`` with a column per row and (task, seed) as index."""
     means = frame.groupby(level="task").mean()
-    spots = means.melt(var_name="row", value_name="value")
-    spots["row"] = spots["row"].map({name: at + shift for at, name in enumerate(rows)})
-    sns.scatterplot(spots, x="value", y="row", ax=axes, legend=False, **SPOT)
-    axes.set_ylabel("")
+    for at, name in enumerate(rows):
+        axes.scatter(means[name], [at + shift] * len(means), **SPOT)
 
 
 def _strategy_rows(scores, xlabel):
     """Draw a row per strategy: mean over tasks with its interval, a dot per task."""
     names = _ordered(scores)
-    figure = PlainFigure(figsize=(5.2, 0.17 * len(names) + 0.8))
-    axes = figure.subplots()
-    axes.axvline(0, **LINE)
+    note = "mean over tasks, 95% bootstrap interval; dots: tasks"
+    figure, axes = _row_axes(len(names), f"{xlabel}\n{note}", width=5.2)
     table = _bootstrapped({name: scores[name] for name in names})
     _spots(axes, scores[names], names)
     _intervals(axes, list(map(_title, names)), table, [_colour(name) for name in names])
-    _separate(axes, names)
-    axes.set_xlabel(f"{xlabel}\nmean over tasks, 95% bootstrap interval; dots: tasks")
-    return figure
-
-
-def _separate(axes, names, **line):
-    """Draw lines between the groups of strategies."""
-    groups = [STRATEGIES[name].group if name in STRATEGIES else None for name in names]
+    groups = [STRATEGIES[name].group for name in names]
     for place in range(1, len(names)):
         if groups[place] != groups[place - 1]:
-            axes.axhline(place - 0.5, **({"color": "0.85", "linewidth": 0.6} | line))
+            axes.axhline(place - 0.5, color="0.85", linewidth=0.6)
+    return figure
 
 
 def _heat(axes, values, texts=None, **look):
     """Draw a heat map, its row names coloured by group; ``texts`` are written into the cells."""
-    annot = False if texts is None else np.asarray(texts)
-    sns.heatmap(values, ax=axes, annot=annot, fmt="", annot_kws={"fontsize": 6}, **look)
+    sns.heatmap(values, ax=axes, annot=texts, fmt="", annot_kws={"fontsize": 6}, **look)
     axes.set(xlabel="", ylabel="")
     axes.tick_params(length=0)
     axes.set_yticks(np.arange(len(values)) + 0.5, list(map(_title, values.index)), rotation=0)
@@ -222,12 +221,12 @@ def _heat(axes, values, texts=None, **look):
         label.set_color(COLOURS[STRATEGIES[name].group])
 
 
-def _panels(tasks, height, extra=0.0, sharey=False):
+def _panels(tasks, height, extra):
     """Lay out a panel per task; ``height`` of a row of them and ``extra`` in inches."""
     columns = {1: 1, 2: 2, 4: 2}.get(len(tasks), 3)
     rows = -(-len(tasks) // columns)
     figure = PlainFigure(figsize=(PAGE, height * rows + extra))
-    grid = figure.subplots(rows, columns, sharex=True, sharey=sharey, squeeze=False)
+    grid = figure.subplots(rows, columns, sharex=True, squeeze=False)
     for spare in grid.flat[len(tasks) :]:
         spare.remove()
     for task, axes in zip(tasks, grid.flat, strict=False):
@@ -241,26 +240,35 @@ def _legend(figure, handles, columns, title=None):
 
 
 def _depth_axis(axes, removed, ylabel, first=True):
-    removed = sorted(set(removed))
-    axes.set_xticks(removed[:: 2 if len(removed) > 12 else 1])
+    axes.set_xticks(sorted(set(removed)))
     axes.set_xlabel("layers removed")
     axes.set_ylabel(ylabel if first else "")
 
 
-def _curves(axes, frame):
+def _curves(axes, frame, x="removed"):
     """Draw accuracy over the layers removed: highlighted strategies, the rest grey."""
     for name in _ordered(frame["name"]):
         part, look = frame[frame["name"] == name], HIGHLIGHTED.get(name)
-        band = ("pi", 80) if name == "random" else None
+        band = ("pi", 80) if name == "random" and x == "removed" else None
         look = look or {"color": "0.75", "linewidth": 0.6, "zorder": 1}
-        sns.lineplot(
-            part, x="removed", y="accuracy", ax=axes, errorbar=band,
-            err_kws={"alpha": 0.25, "linewidth": 0, "zorder": 0},
-            **({"markersize": 4, "markeredgewidth": 0} | look),
-        )  # fmt: skip
+        look = {"markersize": 4, "markeredgewidth": 0, "errorbar": band} | look
+        sns.lineplot(part, x=x, y="accuracy", ax=axes, err_kws=BAND, **look)
 
 
 # --- the figures
+
+
+def _with_best_single(frame):
+    single = best_single(frame).assign(name=BEST_SINGLE, strategy=BEST_SINGLE)
+    return pd.concat([frame, single], ignore_index=True)
+
+
+def _curve_legend(figure, frame, columns, title, handles):
+    """List the highlighted strategies that a frame has."""
+    present = [name for name in HIGHLIGHTED if name in set(frame["name"])]
+    handles += [Line2D([], [], label=_title(n), markersize=4, **HIGHLIGHTED[n]) for n in present]
+    handles.append(Line2D([], [], label="Other strategies", color="0.75", linewidth=0.6))
+    _legend(figure, handles, columns, title)
 
 
 @styled
@@ -315,15 +323,15 @@ def signal_correlation(matrix):
 
 
 @styled
-def accuracy_by_depth(frame, tasks=None, *, by_task=False):
+def accuracy_by_depth(frame, tasks, *, by_task=False):
     """Draw test accuracy over the layers removed.
 
     Parameters
     ----------
     frame : DataFrame
         From :func:`sfusion.analysis.tables.curves`, or some of its strategies.
-    tasks : DataFrame, optional
-        ``Results.tasks``: adds the TF-IDF baseline.
+    tasks : DataFrame
+        ``Results.tasks``, for the TF-IDF baseline.
     by_task : bool
         A panel per task instead of one with the mean over tasks.
 
@@ -332,34 +340,24 @@ def accuracy_by_depth(frame, tasks=None, *, by_task=False):
     Figure
         Means over seeds; the grey band holds the middle 80% of the random orders.
     """
-    shown = frame
-    if set(SIGNALS) & set(frame["name"]):
-        single = best_single(frame).assign(name=BEST_SINGLE, strategy=BEST_SINGLE)
-        shown = pd.concat([frame, single])
-    shown = shown.assign(accuracy=100 * shown["test_accuracy"])
-    baseline = None if tasks is None else 100 * tasks.groupby("task")["tfidf_accuracy"].mean()
+    shown = _with_best_single(frame).assign(accuracy=lambda f: 100 * f["test_accuracy"])
+    baseline = 100 * tasks.groupby("task")["tfidf_accuracy"].mean()
     if not by_task:
         keys = ["name", "strategy", "seed", "removed"]
-        shown = shown.groupby(keys, as_index=False)["accuracy"].mean().assign(task="mean")
-        baseline = None if baseline is None else pd.Series({"mean": baseline.mean()})
+        title = f"mean over {frame['task'].nunique()} tasks"
+        shown = shown.groupby(keys, as_index=False)["accuracy"].mean().assign(task=title)
+        baseline = pd.Series({title: baseline.mean()})
     names = sorted(set(shown["task"]))
     figure, panels = _panels(names, 1.75 if by_task else 2.9, 0.75)
     for place, (task, axes) in enumerate(zip(names, panels, strict=True)):
         part = shown[shown["task"] == task]
         axes.axhline(part.loc[part["removed"] == 0, "accuracy"].mean(), **ORIGINAL)
-        if baseline is not None:
-            axes.axhline(baseline[task], **BASELINE)
+        axes.axhline(baseline[task], **BASELINE)
         _curves(axes, part)
         _depth_axis(axes, part["removed"], "test accuracy (%)", place % 3 == 0)
-    if not by_task:
-        panels[0].set_title(f"mean over {frame['task'].nunique()} tasks")
-    handles = [Line2D([], [], label="Original model", **ORIGINAL)]
-    if baseline is not None:
-        handles.append(Line2D([], [], label="TF-IDF baseline", **BASELINE))
-    present = [name for name in HIGHLIGHTED if name in set(shown["name"])]
-    handles += [Line2D([], [], label=_title(n), markersize=4, **HIGHLIGHTED[n]) for n in present]
-    handles.append(Line2D([], [], label="Other strategies", color="0.75", linewidth=0.6))
-    _legend(figure, handles, 5, "means over seeds; band: middle 80% of random orders")
+    handles = [Line2D([], [], **look) for look in (ORIGINAL, BASELINE)]
+    note = "means over seeds; band: middle 80% of random orders"
+    _curve_legend(figure, shown, 5, note, handles)
     return figure
 
 
@@ -383,35 +381,32 @@ def removal_order(orders):
     axes = figure.subplots()
     label = {"label": f"mean step of removal (1 first, {depth} kept)", "aspect": 40}
     _heat(axes, steps, steps.map("{:.1f}".format), cmap="viridis", cbar_kws=label)
-    _separate(axes, names, color="none")
     axes.set_xlabel("layer")
     return figure
 
 
 @styled
-def maximum_accuracy(table, column="test_selected"):
+def maximum_accuracy(table):
     """Draw every strategy's score on every task, and its lead over random orders.
 
     Parameters
     ----------
     table : DataFrame
         From :func:`sfusion.analysis.tables.protocols`.
-    column : {"test_selected", "validation_selected"}
-        Highest test accuracy over the depths, or that at the depth chosen on validation.
 
     Returns
     -------
     Figure
-        Numbers are means over seeds; colours run from the worst to the best strategy of each
-        task. Right: the mean lead over the random orders of the same task and seed, with its 95%
-        bootstrap interval over both.
+        Highest test accuracy over the depths. Numbers are means over seeds; colours run from the
+        worst to the best strategy of each task. Right: the mean lead over the random orders of
+        the same task and seed, with its 95% bootstrap interval over both.
 
     Raises
     ------
     SfusionError
         When the random baseline is missing.
     """
-    scores = 100 * wide(table, column)
+    scores = 100 * wide(table, "test_selected")
     if "random" not in scores:
         raise SfusionError("maximum_accuracy compares with the random baseline: add its rows")
     means = scores.groupby(level="task").mean().T
@@ -419,23 +414,13 @@ def maximum_accuracy(table, column="test_selected"):
     figure = PlainFigure(figsize=(PAGE, 0.19 * len(means) + 0.9))
     left, right = figure.subplots(1, 2, width_ratios=[2.2, 1])
     relative = (means - means.min()) / spread
-    label = {
-        "label": "worst to best strategy of the task",
-        "location": "top",
-        "ticks": [],
-        "aspect": 60,
-    }
+    label = dict(label="worst to best strategy", location="top", ticks=[], aspect=60)
     _heat(left, relative, means.map("{:.1f}".format), cmap=BLUES, vmin=0, vmax=1, cbar_kws=label)
-    best = (means >= means.max() - 1e-7).to_numpy().ravel()
-    for text, bold in zip(left.texts, best, strict=True):
-        text.set_weight("bold" if bold else "normal")
     left.set_xticks(np.arange(len(means.columns)) + 0.5, means.columns, rotation=30, ha="right")
-    names = {"test_selected": "maximum test accuracy (%)"}
-    left.set_xlabel(names.get(column, "test accuracy (%) at the depth chosen on validation"))
+    left.set_xlabel("maximum test accuracy (%)")
     lead = _bootstrapped({name: scores[name] - scores["random"] for name in means.index})
     right.axvline(0, **LINE)
     _intervals(right, [""] * len(lead), lead, [_colour(name) for name in means.index])
-    _separate(right, list(means.index))
     right.set_xlabel("minus random order\n(pp, 95% interval)")
     return figure
 
@@ -458,20 +443,15 @@ def fusion_fit(predictions):
     fusions = list(dict.fromkeys(predictions["fusion"]))
     figure = PlainFigure(figsize=(COLUMN * max(1, len(fusions) / 2) + 0.4, 2.2))
     panels = figure.subplots(1, len(fusions), sharex=True, sharey=True, squeeze=False)[0]
-    points = predictions.assign(
-        observed=100 * predictions["observed"], predicted=100 * predictions["predicted"]
-    )
+    points = predictions.assign(**100 * predictions[["observed", "predicted"]])
     for fusion, axes in zip(fusions, panels, strict=True):
         part = points[points["fusion"] == fusion]
-        error = ((part["observed"] - part["predicted"]) ** 2).sum()
-        total = ((part["observed"] - part["observed"].mean()) ** 2).sum()
         axes.axline((0, 0), slope=1, **LINE)
         look = {"s": 5, "alpha": 0.4, "linewidth": 0, "color": COLOURS["fusion"]}
         sns.scatterplot(part, x="predicted", y="observed", ax=axes, **look)
-        fit = f"R² {1 - error / total:.2f}, n = {len(part)}".replace("-", "−")
-        axes.set_title(f"{fusion}\n{fit}")
+        fit = f"R² {r2_score(part['observed'], part['predicted']):.2f}".replace("-", "−")
+        axes.set_title(f"{fusion}\n{fit}, n = {len(part)}")
         axes.set(xlabel="predicted change (pp)", ylabel="observed change (pp)")
-        axes.xaxis.set_major_locator(MaxNLocator(4))
     return figure
 
 
@@ -492,19 +472,15 @@ def fusion_coefficients(coefficients):
         for collinear signals make single coefficients very large.
     """
     names = _ordered(coefficients["signal"])
-    figure = PlainFigure(figsize=(COLUMN + 0.6, 0.17 * len(names) + 0.8))
-    axes = figure.subplots()
-    axes.axvline(0, **LINE)
+    xlabel = "percentage points of accuracy per standard deviation\n(dots: tasks; median)"
+    figure, axes = _row_axes(len(names), xlabel)
     frame = 100 * coefficients.pivot(index="task", columns="signal", values="coefficient")
     _spots(axes, frame, names, shift=0)
     median = frame[names].median().rename("value").to_frame()
     table = median.assign(low=median["value"], high=median["value"])
     _intervals(axes, list(map(_title, names)), table, [_colour(name) for name in names])
     axes.set_xscale("symlog", linthresh=5)
-    axes.xaxis.set_major_locator(FixedLocator([-100, -20, -5, 0, 5, 20, 100]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.set_xlabel("percentage points of accuracy per standard deviation\n(dots: tasks; median)")
+    _ticks(axes.xaxis, [-100, -20, -5, 0, 5, 20, 100])
     return figure
 
 
@@ -523,9 +499,8 @@ def fusion_importance(importances):
     Figure
     """
     names, fusions = _ordered(importances["signal"]), list(dict.fromkeys(importances["fusion"]))
-    figure = PlainFigure(figsize=(COLUMN + 0.6, 0.21 * len(names) + 0.9))
-    axes = figure.subplots()
-    axes.axvline(0, **LINE)
+    xlabel = "rise in squared error when permuted, share of the variance\n(± 1 s.d.)"
+    figure, axes = _row_axes(len(names), xlabel, height=0.22)
     looks = [{"face": "white", "marker": "s"}, {"marker": "o"}]
     for fusion, shift, look in zip(fusions, (-0.15, 0.15), looks, strict=False):
         part = importances[importances["fusion"] == fusion].set_index("signal").loc[names]
@@ -533,7 +508,6 @@ def fusion_importance(importances):
         table = pd.DataFrame({"value": value, "low": value - spread, "high": value + spread})
         rows = list(map(_title, names))
         _intervals(axes, rows, table, COLOURS["fusion"], shift=shift, label=fusion, **look)
-    axes.set_xlabel("rise in squared error when permuted, share of the variance\n(± 1 s.d.)")
     _legend(figure, axes.get_legend_handles_labels()[0], 2)
     return figure
 
@@ -564,15 +538,12 @@ def distillation_by_depth(frame):
         part = shown[shown["task"] == task]
         part = part.assign(accuracy=100 * part["test_accuracy"])
         for condition, look in CONDITIONS.items():
-            rows = part[part["condition"] == condition]
-            look = look | {"markersize": 4, "markeredgewidth": 0, "legend": False}
-            sns.lineplot(rows, x="removed", y="accuracy", ax=axes, errorbar=None, **look)
+            rows = part[part["condition"] == condition].groupby("removed")["accuracy"].mean()
+            axes.plot(rows, markersize=4, **look)
         _depth_axis(axes, shown["removed"], "test accuracy (%)", place % 3 == 0)
-    handles = [
-        Line2D([], [], label="Original model", **ORIGINAL),
-        Line2D([], [], label="Original model, same steps", **BASELINE),
-    ]
-    handles += [Line2D([], [], markersize=4, **look) for look in CONDITIONS.values()]
+    longer = BASELINE | {"label": "Original model, same steps"}
+    looks = [ORIGINAL, longer, *({"markersize": 4} | look for look in CONDITIONS.values())]
+    handles = [Line2D([], [], **look) for look in looks]
     _legend(figure, handles, 3, "means over seeds")
     return figure
 
@@ -594,12 +565,10 @@ def distillation_gain(frame):
     pair = frame[frame["condition"].isin(["distilled", "same-steps"])]
     pair = pair.pivot(index=[*UNIT, "removed"], columns="condition", values="test_accuracy")
     gain = 100 * (pair["distilled"] - pair["same-steps"]).unstack("removed")
-    figure = PlainFigure(figsize=(COLUMN + 0.4, 0.24 * gain.shape[1] + 0.8))
-    axes = figure.subplots()
-    axes.axvline(0, **LINE)
+    xlabel = "distilled minus same steps, no teacher\n(percentage points, 95% interval)"
+    figure, axes = _row_axes(gain.shape[1], xlabel, height=0.24)
     _spots(axes, gain, list(gain))
     _intervals(axes, [f"{n} removed" for n in gain], _bootstrapped(gain), COLOURS["fusion"])
-    axes.set_xlabel("distilled minus same steps, no teacher\n(percentage points, 95% interval)")
     return figure
 
 
@@ -615,30 +584,22 @@ def accuracy_to_size(frame):
     Returns
     -------
     Figure
-        Means over tasks with their 95% bootstrap intervals over tasks and seeds.
+        Means over tasks and seeds.
     """
-    shown = ["random-forest", BEST_SINGLE, "random", "top-first"]
-    single = best_single(frame).assign(name=BEST_SINGLE)
-    frame = pd.concat([frame, single])
-    figure = PlainFigure(figsize=(COLUMN + 1.2, 2.7))
+    columns = ["test_accuracy", "parameters"]
+    originals = frame[frame["removed"] == 0].groupby(UNIT)[columns].first()
+    shown = _with_best_single(frame).join(originals, on=UNIT, rsuffix="_original")
+    shown["accuracy"] = 100 * shown["test_accuracy"] / shown["test_accuracy_original"]
+    shown["size"] = 100 * shown["parameters"] / shown["parameters_original"]
+    shown = shown.groupby(["name", "removed"], as_index=False)[["accuracy", "size"]].mean()
+    figure = PlainFigure(figsize=(COLUMN + 1.6, 2.8))
     axes = figure.subplots()
     axes.axhline(100, **ORIGINAL)
-    sizes = ["test_accuracy", "parameters"]
-    originals = frame[frame["removed"] == 0].groupby(UNIT)[sizes].first()
-    for shift, name in zip((-0.45, -0.15, 0.15, 0.45), shown, strict=True):
-        rows = frame[(frame["name"] == name) & (frame["removed"] > 0)]
-        means = rows.groupby([*UNIT, "removed"])[sizes].mean()
-        share = 100 * means / originals.reindex(means.index.droplevel("removed")).to_numpy()
-        parts = {n: part.droplevel("removed") for n, part in share.groupby("removed")}
-        table = _bootstrapped({n: part["test_accuracy"] for n, part in parts.items()})
-        places = np.array([part["parameters"].mean() for part in parts.values()]) + shift
-        look = HIGHLIGHTED[name] | {"markersize": 4, "label": _title(name)}
-        arms = np.maximum([table["value"] - table["low"], table["high"] - table["value"]], 0)
-        axes.errorbar(places, table["value"], yerr=arms, elinewidth=0.7, **look)
+    _curves(axes, shown, "size")
     axes.invert_xaxis()
     axes.set_xlabel("parameters, % of the original's")
     axes.set_ylabel("test accuracy, % of the original's")
-    _legend(figure, axes.get_legend_handles_labels()[0], 2, "mean over tasks, 95% interval")
+    _curve_legend(figure, shown, 3, "means over tasks and seeds", [])
     return figure
 
 
@@ -661,23 +622,16 @@ def ratio_by_denominator(readings):
     """
     figure = PlainFigure(figsize=(PAGE, 2.5))
     left, right = figure.subplots(1, 2, width_ratios=[1.4, 1])
-    look = {"markersize": 4, "markeredgewidth": 0}
-    sns.lineplot(
-        readings, x="removed", y="distilled", hue="denominator", style="denominator",
-        markers=True, palette="colorblind", ax=left, **look,
-    )  # fmt: skip
+    look = {"hue": "denominator", "style": "denominator", "markers": True, "palette": "colorblind"}
+    sns.lineplot(readings, x="removed", y="distilled", ax=left, **look)
     one = readings[readings["denominator"] == readings["denominator"].iloc[0]]
-    sns.lineplot(
-        one, x="removed", y="over_pruned_percent", marker="o", color=COLOURS["fusion"],
-        ax=right, **look,
-    )  # fmt: skip
-    left.axhline(1 + RATIO / 100, label=f"{RATIO} read as per cent", **BASELINE)
+    look = {"marker": "o", "color": COLOURS["fusion"]}
+    sns.lineplot(one, x="removed", y="over_pruned_percent", ax=right, **look)
+    left.axhline(1 + RATIO / 100, **BASELINE | {"label": f"{RATIO} read as per cent"})
     left.axhline(1, **LINE)
     right.axhline(0, **LINE)
     left.set_yscale("log", base=2)
-    left.yaxis.set_major_locator(FixedLocator([0.5, 0.7, 1, 1.2, 1.5, 2, 3, 4, 6, 8, 12]))
-    left.yaxis.set_minor_locator(NullLocator())
-    left.yaxis.set_major_formatter("{x:g}")
+    _ticks(left.yaxis, [0.5, 0.7, 1, 1.2, 1.5, 2, 3, 4, 6, 8, 12])
     _depth_axis(left, readings["removed"], "accuracy over size,\nfold change to distilled")
     _depth_axis(right, readings["removed"], "ratio gained by distillation\nover the pruned (%)")
     left.legend(loc="upper left")
@@ -735,6 +689,7 @@ def scoreboard(frame):
     """
     figure = PlainFigure(figsize=(PAGE, 0.74 * len(frame) + 0.3))
     grid = figure.subplots(len(frame), 3, width_ratios=[2.3, 2.3, 1.2], squeeze=False)
+    wide_line = LINE | {"linewidth": 1.1}
     for row, (words, axes, verdict) in zip(frame.itertuples(), grid, strict=True):
         colour, values = VERDICTS[row.verdict], [row.ours, row.low, row.high]
         words.text(0, 1, row.Index, weight="bold", va="top")
@@ -743,27 +698,21 @@ def scoreboard(frame):
         if row.verdict == "cannot be tested":
             threshold = f"claimed {row.needed:.4g}, no unit given"
         else:
-            axes.axvline(row.needed, **(LINE | {"linewidth": 1.1}))
+            axes.axvline(row.needed, **wide_line)
             values.append(row.needed)
         table = pd.DataFrame({"value": [row.ours], "low": [row.low], "high": [row.high]})
         _intervals(axes, [""], table, colour)
         margin = 0.12 * (max(values) - min(values)) or 0.1
-        share = "share of" in row.measure
-        axes.set_xlim(*((-0.03, 1.03) if share else (min(values) - margin, max(values) + margin)))
+        axes.set_xlim(min(values) - margin, max(values) + margin)
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(textwrap.fill(row.measure, 56), fontsize=6.5)
-        ours = f"{row.count}: " if isinstance(row.count, str) and row.count else ""
-        ours += interval_text(row.ours, row.low, row.high, 2)
+        ours = f"{row.count}: " * bool(row.count) + interval_text(*values[:3], 2)
         verdict.text(0, 1, row.verdict, color=colour, weight="bold", va="top")
         verdict.text(0, 0.5, f"{ours}\n{threshold}", va="top", fontsize=6.5)
-        words.set_axis_off()
-        verdict.set_axis_off()
-    handles = [
-        Line2D([], [], label="threshold of the claim", **(LINE | {"linewidth": 1.1})),
-        Line2D([], [], color="0.4", marker="o", label="ours, 95% bootstrap interval"),
-    ]
-    _legend(figure, handles, 2)
+        words.set_axis_off(), verdict.set_axis_off()
+    ours = Line2D([], [], color="0.4", marker="o", label="ours, 95% bootstrap interval")
+    _legend(figure, [Line2D([], [], label="threshold of the claim", **wide_line), ours], 2)
     return figure
 
 
@@ -828,10 +777,9 @@ def overhead(table):
     axes = figure.subplots()
     axes.axhline(0, **LINE)
     named = ["random-forest-transfer", "linear-regression", *HIGHLIGHTED]
-    for name, row in table.iterrows():
-        look = {"color": _colour(name)} if name in named else {"color": "0.75"}
-        axes.vlines(row["times"], row["low"], row["high"], linewidth=0.8, **look)
-        axes.scatter(row["times"], row["gain"], s=14, zorder=3, linewidth=0, **look)
+    colours = [_colour(name) if name in named else "0.75" for name in table.index]
+    axes.vlines(table["times"], table["low"], table["high"], colours, linewidth=0.8)
+    axes.scatter(table["times"], table["gain"], s=14, zorder=3, linewidth=0, c=colours)
     shown = table[table.index.isin(named)].sort_values("gain")
     step, placed = 0.05 * (table["high"].max() - table["low"].min()), []
     for name, row in shown.iterrows():
@@ -841,11 +789,8 @@ def overhead(table):
         placed.append((x, y))
         axes.text(1.05 * x, y, _title(name), color=_colour(name), va="center")
     axes.set_xscale("log")
-    ticks = [n for n in (1, 1.2, 1.5, 2, 3, 4, 6, 8, 12, 16, 24) if n <= 1.5 * table["times"].max()]
+    _ticks(axes.xaxis, [1, 1.2, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 48])
     axes.set_xlim(0.93, 1.6 * table["times"].max())
-    axes.xaxis.set_major_locator(FixedLocator(ticks))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("compute cost: FLOPs as a multiple of dropping the top layers")
     axes.set_ylabel("mean accuracy over depths minus that of\ndropping the top layers (pp, 95%)")
     return figure
@@ -853,7 +798,7 @@ def overhead(table):
 
 @styled
 def compression_curve(curve):
-    """Draw validation accuracy against parameters, the written model marked.
+    """Draw the validation accuracy of every model on the pruning path.
 
     Parameters
     ----------
@@ -864,35 +809,16 @@ def compression_curve(curve):
     Returns
     -------
     Figure
-        Whiskers are 95% intervals (Wilson); numbers above count layers.
+        A row per model with its 95% interval (Wilson); dashed: the original.
     """
-    figure = PlainFigure(figsize=(1.4 * COLUMN, 3.0))
-    axes = figure.subplots()
-    handles = [
-        axes.axhline(100 * curve["validation_accuracy"].iloc[0], label="Original", **ORIGINAL)
+    rows = [
+        f"{row.layers} layers, {row.parameters / 1e6:.1f} M{', distilled' * row.distilled}"
+        + " (written)" * row.chosen
+        for row in curve.itertuples()
     ]
-    # Aside, or the whiskers of the same depth would lie on one another.
-    aside = 0.012 * (curve["parameters"].max() - curve["parameters"].min())
-    millions = (curve["parameters"] - aside * curve["distilled"]) / 1e6
-    for distilled, label, look in (
-        (False, "Fine-tuned", {"color": "0.4", "marker": "o"}),
-        (True, "Distilled", {"color": COLOURS["fusion"], "marker": "D", "linestyle": ""}),
-    ):
-        rows = curve[curve["distilled"] == distilled]
-        if len(rows):
-            values = 100 * rows["validation_accuracy"]
-            arms = [values - 100 * rows["low"], 100 * rows["high"] - values]
-            look = look | {"capsize": 2, "linewidth": 1, "label": label}
-            handles.append(axes.errorbar(millions[rows.index], values, arms, **look))
-    top = axes.get_xaxis_transform()
-    for _, row in curve[~curve["distilled"]].iterrows():
-        place = row["parameters"] / 1e6
-        axes.text(place, 1.01, str(row["layers"]), transform=top, ha="center", fontsize=7)
-    written = curve["chosen"]
-    look = {"markersize": 11, "markerfacecolor": "none", "color": "black", "linestyle": ""}
-    values = 100 * curve.loc[written, "validation_accuracy"]
-    handles += axes.plot(millions[written], values, marker="o", label="Written", **look)
-    axes.set_xlabel("parameters (millions)")
-    axes.set_ylabel("validation accuracy (%)")
-    _legend(figure, handles, len(handles), "numbers above: layers")
+    table = curve.rename(columns={"validation_accuracy": "value"})
+    look = {"height": 0.22, "zero": 100 * table["value"].iloc[0], **ORIGINAL}
+    figure, axes = _row_axes(len(rows), "validation accuracy (%, 95% interval)", **look)
+    colours = [COLOURS["fusion"] if taught else "#666666" for taught in curve["distilled"]]
+    _intervals(axes, rows, table, colours, scale=100)
     return figure
