@@ -41,7 +41,7 @@ nbval: env ## check the notebooks' stored outputs only
 	$(PYTEST) --nbval notebooks
 
 notebooks: env ## store fresh outputs in the notebooks, after a change that alters them
-	$(PY) -m jupyter nbconvert --to notebook --execute --inplace notebooks/*.ipynb
+	$(PY) -m jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
 bench: env ## measure the speed ratios, into build/bench.json [QUICK=1]
 	$(PY) benchmarks/bench.py $(if $(QUICK),--quick)

@@ -5,42 +5,38 @@ import sys
 import warnings
 from pathlib import Path
 
-from sfusion import SfusionError
-from sfusion import notebooks as artefacts
-from sfusion.analysis.tables import open_results
-from sfusion.notebooks import NOTEBOOKS
+from sfusion import SfusionError, notebooks
 from sfusion.pruning.strategies import DEFAULT_STRATEGY
 from sfusion.records.parallel import pool, progress
 from sfusion.records.profiles import ROOT, Sizes, load_profile
-from sfusion.records.results import BUILD, COMMITTED, load_results
+from sfusion.records.results import BUILD, COMMITTED, compare, load_results
 
 PROBE = Sizes.model_fields["probe"].default  # the signals compare all pairs of texts
 
 
 def _folders(profile, mode):
-    """Say where notebooks, figures and tables go: the shown profile's replay is committed."""
-    if mode == "replay" and profile.name == artefacts.SHOWN:
+    """Choose where notebooks, figures and tables go: the shown profile's replay is committed."""
+    if mode == "replay" and profile.name == notebooks.SHOWN:
         return BUILD / "replay", ROOT / "figures", COMMITTED / profile.name / "tables"
     folder = BUILD / profile.name / ("" if mode == "built" else "replay")
     return folder / "notebooks", folder / "figures", folder / "tables"
 
 
 def _notebooks(arguments, profile, mode):
-    folder, figures, tables = _folders(profile, mode)
     own = Path(arguments.profile)
     given = str(own.resolve()) if own.suffix == ".yaml" else arguments.profile
-    calls = [(name, given, mode, folder, figures, tables) for name in NOTEBOOKS]
+    calls = [(name, given, mode, *_folders(profile, mode)) for name in notebooks.NOTEBOOKS]
     with pool(1) as run, progress(len(calls), "notebooks") as bar:
-        for _ in run(artefacts.execute, calls):
+        for _ in run(notebooks.execute, calls):
             bar.update()
 
 
 def _reproduce(arguments):
+    from sfusion.study import run_study
+
     profile = load_profile(arguments.profile)
-    folder = BUILD / profile.name
-    # Computed here, for a bar in the terminal; the notebooks find the records done.
-    results = open_results(arguments.profile, "reproduce")
-    results.save(folder / "results")
+    results = run_study(profile, BUILD / profile.name)
+    results.save(BUILD / profile.name / "results")
     _notebooks(arguments, profile, "built")
     if arguments.accept:
         results.save(COMMITTED / profile.name)
@@ -50,23 +46,19 @@ def _reproduce(arguments):
 
 def _replay(arguments):
     profile = load_profile(arguments.profile)
-    results = load_results(COMMITTED / profile.name)
+    load_results(COMMITTED / profile.name)  # all there, before any notebook starts
     _notebooks(arguments, profile, "replay")
-    if profile.name == artefacts.SHOWN:
-        artefacts.refresh(results)
     return 0
 
 
 def _compare(arguments):
-    from sfusion.records.results import compare
-
     profile = load_profile(arguments.profile)
     new = load_results(BUILD / profile.name / "results")
     if not (COMMITTED / profile.name).is_dir():
         print(f"profile {profile.name!r} has no committed results: nothing to compare with")
         return 0
     table = compare(new, load_results(COMMITTED / profile.name))
-    artefacts.save_table("comparison", table, BUILD / profile.name)
+    notebooks.save_table("comparison", table, BUILD / profile.name)
     print(table.to_string(index=False))
     passed = bool(table["passed"].all())
     print("the reproduction agrees" if passed else "the reproduction DIFFERS: see the rows above")
@@ -113,7 +105,7 @@ OWN = ("command", "function")  # of the parser, not of the called function
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose complaint is one line, like every other."""
+    """A parser whose error is one line, like every other."""
 
     def error(self, message):
         raise SfusionError(f"{message}; see {self.prog} --help")
@@ -131,10 +123,10 @@ def _parser():
     for name, function, text in (
         ("reproduce", _reproduce, "compute a profile, run its notebooks, compare"),
         ("replay", _replay, "redraw everything from the committed records; trains nothing"),
-        ("compare", _compare, "hold build/<profile> against results/<profile>"),
+        ("compare", _compare, "compare build/<profile> with results/<profile>"),
     ):
         command = commands.add_parser(name, help=text)
-        shown = artefacts.SHOWN if name == "replay" else artefacts.DEFAULT
+        shown = notebooks.SHOWN if name == "replay" else notebooks.DEFAULT
         command.add_argument("--profile", default=shown)
         command.set_defaults(function=function)
         if name == "reproduce":
@@ -165,18 +157,15 @@ def _parser():
         "--max-drop", type=float, metavar="SHARE",
         help="the smallest model that loses no more validation accuracy, such as 0.01",
     )  # fmt: skip
-    command.add_argument(
-        "--strategy", default=DEFAULT_STRATEGY, help="a name in sf.STRATEGIES (%(default)s)"
-    )
+    command.add_argument("--strategy", default=DEFAULT_STRATEGY, help="default: %(default)s")
     command.add_argument("--distill", action=argparse.BooleanOptionalAction, default=True)
     command.add_argument("--onnx", action="store_true", help="also write model.onnx")
     command.add_argument("--int8", action="store_true", help="also write model.int8.onnx")
     _add_head(command)
     command.add_argument("--max-length", type=int, metavar="TOKENS")
     command.add_argument("--learning-rate", type=float)
-    command.add_argument("--effort", type=float, default=1.0, help="factor of training samples")
     command.add_argument("--threads", type=int, help="by default all cores")
-    command.add_argument("--out", required=True, type=Path, help="directory to make")
+    command.add_argument("--out", required=True, type=Path, help="directory to create")
     command.set_defaults(function=_compress)
     return parser
 

@@ -79,7 +79,7 @@ def test_every_contrast_is_the_mean_difference(results):
         assert (row["ahead"], row["tied"], row["behind"]) == ((3, 0, 0) if won else (0, 0, 3))
         assert row["wilcoxon"] == 0.25  # the least that three tasks can give
     assert set(table.index.get_level_values("measure")) == {
-        *("area", "honest", "removed_1", "removed_2"),
+        *("area", "honest", "removed_1", "removed_2")
     }
 
 

@@ -475,9 +475,7 @@ def hub(tmp_path, monkeypatch):
             path.parent.mkdir(parents=True, exist_ok=True)
             _hub_split(name, split).to_parquet(path)
         return load(
-            str(tmp_path / "hub" / name),
-            data_files=data_files,
-            cache_dir=str(tmp_path / "cache"),
+            str(tmp_path / "hub" / name), data_files=data_files, cache_dir=str(tmp_path / "cache")
         )
 
     monkeypatch.setattr(huggingface_hub, "dataset_info", info)

@@ -202,11 +202,7 @@ def compress(
     base = _base(place, task, seed, threads or cores(), new_head)
     source.to(base["device"])
     work = out.parent / f".{out.name}.sfusion"
-    with (
-        _writing(out, work),
-        fixed_threads(base["threads"]),
-        progress(1, "compress", quiet) as bar,
-    ):
+    with _writing(out, work), fixed_threads(base["threads"]), progress(1, "compress", quiet) as bar:
         tree = PruningTree(
             lambda: source, task, RecordStore(work), stages, base=base, tuned=tuned,
             probe=_probe(task.train, seed), keep_distilled=True, on_work=bar.update,

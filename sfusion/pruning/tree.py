@@ -13,23 +13,11 @@ import numpy as np
 import pandas as pd
 from safetensors.torch import load, save
 
-from sfusion.models.layers import (
-    architecture_of,
-    embedding_parameters,
-    layer_stack,
-    remove_layers,
-)
+from sfusion.models.layers import architecture_of, embedding_parameters, layer_stack, remove_layers
 from sfusion.pruning.strategies import View, choose, lookup, remaining
 from sfusion.signals import MEASURES
 from sfusion.signals.extraction import extract_signals
-from sfusion.training import (
-    accuracy,
-    cast,
-    derive_seed,
-    distill,
-    fine_tune,
-    predict_logits,
-)
+from sfusion.training import accuracy, cast, derive_seed, distill, fine_tune, predict_logits
 
 CONDITIONS = {
     # name: (which model is trained on, whether the original teaches); the others are controls.

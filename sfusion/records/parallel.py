@@ -129,11 +129,7 @@ def _ray(workers):
 def _loky(threads):
     # A worker is renewed where its caches have grown, and says so; nothing is lost by it.
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
-    yield {
-        "inner_max_num_threads": threads,
-        "initializer": _end_with,
-        "initargs": (os.getpid(),),
-    }
+    yield {"inner_max_num_threads": threads, "initializer": _end_with, "initargs": (os.getpid(),)}
 
 
 def dismiss():

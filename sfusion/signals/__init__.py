@@ -116,8 +116,8 @@ class Signal:
 
 
 SIGNALS = {}
-# The measures by which other work ranks layers: how little a layer changes what passes through it. They are
-# baselines beside the paper's twelve; no fusion reads them.
+# The measures by which other work ranks layers: how little a layer changes what passes through
+# it. They are baselines beside the paper's twelve; no fusion reads them.
 REDUNDANCY = {}
 
 _DECLARED = "declared here"

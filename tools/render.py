@@ -1,0 +1,196 @@
+"""Write what is made of the committed results: README, docs/choosing.md, the removals that ship.
+
+usage: python tools/render.py [--check]
+
+``--check`` writes nothing and ends with 1 when a file is stale. Each document is a template in
+``tools/templates/``, filled from the records of the profile that is shown.
+"""
+
+import sys
+from pathlib import Path
+
+import jinja2
+import pandas as pd
+
+import sfusion as sf
+from sfusion.notebooks import DEFAULT, NOTEBOOKS, SHOWN
+from sfusion.pruning.fusion import READS, SHIPPED_ROWS
+from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY
+from sfusion.records.profiles import ROOT
+from sfusion.records.store import write_atomically
+
+TEMPLATES = Path(__file__).with_name("templates")
+DOCUMENTS = {"README.md": "README.md.jinja", "docs/choosing.md": "choosing.md.jinja"}
+
+
+def interval(row, scale=100, digits=1):
+    """Write a difference with its interval from the first three numbers of a row."""
+    return sf.statistics.interval_text(*(scale * float(n) for n in list(row)[:3]), digits, True)
+
+
+def markdown(frame):
+    """Write a frame as a Markdown table, its numbers as they are formatted already."""
+    return frame.to_markdown(index=False, disable_numparse=True)
+
+
+def contrast_rows(results):
+    """Return ``difference``, ``low`` and ``high`` by contrast key and measure."""
+    asked = {**sf.statistics.CONTRASTS, **sf.statistics.CONTROLS}
+    table = sf.statistics.contrasts(results, asked).set_index(["contrast", "measure"])
+    columns = ["difference", "low", "high"]
+    return {key: table.loc[one.title, columns] for key, one in asked.items()}
+
+
+def found(row):
+    """Write a contrast as a finding."""
+    if row["low"] <= 0 <= row["high"]:
+        return f"no difference detected ({interval(row)} pp)"
+    return f"{interval(row)} pp"
+
+
+def scoreboard(board):
+    """Write the scoreboard: a count where a claim counts datasets."""
+    ours = [
+        f"{row['count'] + ': ' if row['count'] else ''}"
+        + sf.statistics.interval_text(row["ours"], row["low"], row["high"], 2)
+        for _, row in board.iterrows()
+    ]
+    sign = [sf.claims.CLAIMS[claim].sign for claim in board.index]
+    needed = [f"{s} {n:.2f}" for s, n in zip(sign, board["needed"], strict=True)]
+    columns = {
+        "": board.index,
+        "the paper says": board["paper"],
+        "ours [95% interval]": ours,
+        "needed": needed,
+        "verdict": board["verdict"],
+    }
+    return markdown(pd.DataFrame(columns))
+
+
+def compression(report):
+    """Write the before and after of a committed compression."""
+    table = sf.costs.compression_table(report)
+    shown = {"layers": 0, "parameters (M)": 1, "test accuracy (%)": 1, "median ms, batch 1": 1}
+    rows = [
+        (name, *(f"{table.loc[name, c]:.{digits}f}" for c in ("original", "compressed")))
+        for name, digits in shown.items()
+    ]
+    return markdown(pd.DataFrame(rows, columns=["", "original", "compressed"]))
+
+
+def choosing(results):
+    """Write the tables of docs/choosing.md."""
+    depth, gains = sf.costs.cost_of_depth(results), sf.costs.gain_of_distillation(results)
+    ranked = sf.costs.strategies_ranked(results)
+    paired = sf.costs.strategies_ranked(results, sf.costs.NEW_DATASET)
+    offered = {name: f"`{name}`" for name in COMPRESSION_STRATEGIES}
+    titles = list(dict.fromkeys(title for title, _ in gains))
+    return {
+        "depth": markdown(
+            pd.DataFrame(
+                {
+                    "layers left": depth.index,
+                    "parameters": depth["parameters"].map("{:.0%}".format),
+                    "FLOPs": depth["flops"].map("{:.0%}".format),
+                    "test accuracy minus the original's (pp)": [
+                        interval(row[["points", "low", "high"]], 1) for _, row in depth.iterrows()
+                    ],
+                }
+            )
+        ),
+        "strategies": markdown(
+            pd.DataFrame(
+                {
+                    "strategy": [sf.STRATEGIES[name].title for name in ranked.index],
+                    "`--strategy`": [offered.get(name, "–") for name in ranked.index],
+                    "minus random orders (pp)": [interval(r, 1) for _, r in ranked.iterrows()],
+                    f"minus `{sf.costs.NEW_DATASET}` (pp)": [
+                        interval(paired.loc[name], 1) if name in paired.index else ""
+                        for name in ranked.index
+                    ],
+                }
+            )
+        ),
+        "distillation": markdown(
+            pd.DataFrame(
+                {
+                    "layers left": gains.index,
+                    **{
+                        f"distilled, {title} (pp)": [
+                            interval(row[title], 1) for _, row in gains.iterrows()
+                        ]
+                        for title in titles
+                    },
+                }
+            )
+        ),
+    }
+
+
+def content(results):
+    """Gather what the templates name."""
+    report, manifest = sf.load_report(), sf.load_results(ROOT / "results" / DEFAULT).manifest
+    costs = sf.costs.compute_costs(results, sf.tables.curves(results))["times"]
+    rows, profile = contrast_rows(results), results.manifest["profile"]
+    deep = contrast_rows(sf.open_results("nine-deep"))
+    means = {key: row.loc["mean_accuracy"] for key, row in rows.items()}
+    return {
+        "tasks": results.tasks["task"].nunique(),
+        "seeds": results.tasks["seed"].nunique(),
+        "profile": profile,
+        "found": {key: found(row) for key, row in means.items()},
+        "number": {key: interval(row) for key, row in means.items()},
+        "by_depth": {
+            name: interval(rows["top"].loc[name])
+            for name in ("removed_1", "removed_3", "removed_5", "validation_selected")
+        },
+        "times": costs.map("{:.1f}".format).to_dict(),
+        "scoreboard": scoreboard(sf.claims.scoreboard(results)),
+        "compression": compression(report),
+        "report": report,
+        "reproduction": manifest,
+        "notebooks": NOTEBOOKS,
+        "default": DEFAULT_STRATEGY,
+        "deep_position": interval(deep["position"].loc["mean_accuracy"]),
+        "tables": choosing(results),
+    }
+
+
+def fusion_rows(results):
+    """Tabulate the removals that fusions learn from, for each way to read the layers."""
+    nodes = sf.tables.fusion_nodes(results)
+    tables = [
+        sf.training_table(nodes, results.signals, reads).assign(reads=reads) for reads in READS
+    ]
+    return pd.concat(tables, ignore_index=True)
+
+
+def main():
+    """Write or check every file; return the exit code."""
+    results = sf.open_results(SHOWN)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    values, made = content(results), {}
+    for name, template in DOCUMENTS.items():
+        made[ROOT / name] = environment.get_template(template).render(values).encode()
+    rows, check = fusion_rows(results), "--check" in sys.argv[1:]
+    stale = [file for file, text in made.items() if not _same(file, text)]
+    if not pd.read_parquet(SHIPPED_ROWS).equals(rows):
+        made[SHIPPED_ROWS] = rows.to_parquet(index=False)
+        stale.append(SHIPPED_ROWS)
+    for file in stale:
+        if not check:
+            write_atomically(file, made[file])
+        print(f"{'stale' if check else 'written'}: {file.relative_to(ROOT)}")
+    return int(check and bool(stale))
+
+
+def _same(file, text):
+    return file.is_file() and file.read_bytes() == text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
