@@ -13,12 +13,18 @@ from pathlib import Path
 import pandas as pd
 from scipy.stats import ttest_1samp
 from sfusion.pruning.nodes import Unit, unit_model, unit_task
-from sfusion.training import fixed_threads
 from summary import table
 
 from sfusion.models.layers import remove_layers
 from sfusion.records.profiles import load_profile
-from sfusion.training import accuracies, default_device, derive_seed, fine_tune, resolve_precision
+from sfusion.training import (
+    accuracies,
+    default_device,
+    derive_seed,
+    fine_tune,
+    fixed_threads,
+    resolve_precision,
+)
 
 VARIANTS = {
     # name: (what changes in the recipe, precision; None: the profile's own)

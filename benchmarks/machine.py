@@ -17,7 +17,6 @@ import pandas as pd
 import torch
 from joblib import Parallel, delayed
 from sfusion.pruning.nodes import Unit, unit_model, unit_task
-from sfusion.training import fixed_threads
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -29,7 +28,7 @@ from sfusion.pruning.searches import compute_node
 from sfusion.records.profiles import load_profile
 from sfusion.records.store import RecordStore
 from sfusion.signals.extraction import extract_signals
-from sfusion.training import default_device, fine_tune, lower, resolve_precision
+from sfusion.training import default_device, fine_tune, fixed_threads, lower, resolve_precision
 
 REPEATS = 5
 MATRIX = (1024, 384, 1536)  # 32 sequences of 32 tokens through the model's feed-forward map

@@ -16,7 +16,6 @@ from machine import setting
 from plain_signals import PASSES
 from scipy.stats import t as student
 from sfusion.pruning.nodes import Unit, unit_model, unit_task
-from sfusion.training import fixed_threads
 from sfusion.pruning.walk import walk
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertConfig, BertModel
 
@@ -28,7 +27,7 @@ from sfusion.records.store import RecordStore
 from sfusion.signals import SIGNALS
 from sfusion.signals.extraction import extract_signals
 from sfusion.study import compute
-from sfusion.training import accuracies, fine_tune
+from sfusion.training import accuracies, fine_tune, fixed_threads
 
 LABELS = [*SIGNALS, "random-0"]
 # Samples: a third of the embedded profile's, so that the plain script ends in minutes.

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfusion import SIGNALS, STRATEGIES, SfusionError, sweep
+from sfusion.analysis.statistics import bootstrap
 from sfusion.analysis.tables import (
     DENOMINATORS,
     best_single,
-    bootstrap,
     by_name,
     curves,
     distilled,

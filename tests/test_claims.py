@@ -11,7 +11,6 @@ from sfusion.analysis.claims import (
     PAPER_STRATEGIES,
     _judge_above,
     both,
-    distillation_scores,
     ends_and_accuracy,
     gain_of_own_signal,
     judge,
@@ -19,7 +18,7 @@ from sfusion.analysis.claims import (
     ratio_readings,
     scoreboard,
 )
-from sfusion.analysis.tables import curves, protocols
+from sfusion.analysis.tables import curves, distillation_scores, protocols
 
 TASKS = ("t", "u", "v")
 NAMES = list(SIGNALS)

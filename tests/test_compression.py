@@ -12,15 +12,16 @@ import pytest
 import tiny
 import torch
 from safetensors.torch import load_file
+from sfusion.pruning.descent import Descent
 
 import sfusion as sf
 from sfusion import SfusionError, cli
 from sfusion import notebooks as artefacts
-from sfusion.compression import card, report
-from sfusion.compression.measure import accuracy_interval, paired_change
+from sfusion.compression import report
+from sfusion.compression.compress import recipes
+from sfusion.compression.report import accuracy_interval, card, paired_change
 from sfusion.data import tasks
 from sfusion.models.loading import load_tokenizer
-from sfusion.pruning.descent import Descent, recipes
 from sfusion.pruning.fusion import SHIPPED_ROWS
 from sfusion.records.profiles import ROOT, Recipe
 from sfusion.records.results import COMMITTED

@@ -3,15 +3,10 @@
 import pytest
 import tiny
 import torch
-from sfusion.pruning.distillation import ARMS, distillation_spec
-from sfusion.pruning.nodes import Unit, grow, unit_task
 from torch.nn import functional
 
 from sfusion import SfusionError, distill, fine_tune, remove_layers
-from sfusion.pruning import distillation as module
-from sfusion.pruning.searches import compute_distillation
 from sfusion.records.profiles import Distillation
-from sfusion.records.store import RecordStore
 from sfusion.training import predict_logits
 
 RECIPE = Distillation(samples=90, batch_size=16, learning_rate=3e-3, removals=[1])
@@ -25,16 +20,6 @@ def teacher(make_bert):
 @pytest.fixture
 def student(teacher):
     return remove_layers(teacher, [1, 2])
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    """One tree of a tiny profile, and its record store."""
-    folder = tmp_path_factory.mktemp("distillation")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SFUSION_DATA", str(tiny.data_folder()))
-        profile = tiny.make_profile(tiny.write_model(folder / "model"))
-        yield Unit(profile, "agnews", 0), RecordStore(folder / "store")
 
 
 def _state(model):
@@ -114,76 +99,10 @@ def test_models_of_different_classes_are_one_line(student, make_bert, probe):
     assert "3 and 5 classes" in tiny.one_line(error)
 
 
-def test_the_arms_are_the_taught_model_and_two_controls():
-    assert ARMS == {
-        "distilled": ("pruned", True),
-        "same-steps": ("pruned", False),
-        "original-same-steps": ("original", False),
-    }
-
-
-@pytest.mark.parametrize("arm, path", [("distilled", (2,)), ("same-steps", (2,)),
-                                       ("original-same-steps", ())])  # fmt: skip
-def test_an_arm_starts_from_its_node_and_is_recorded(arm, path, study, monkeypatch):
-    unit, store = study
-    calls = []
-
-    def watched(model, data, recipe, **kwargs):
-        calls.append((predict_logits(model, data), data, recipe, kwargs))
-        return fine_tune(model, data, recipe, **kwargs)
-
-    monkeypatch.setattr(module, "fine_tune", watched)
-    record = compute_distillation(unit, path, arm, store)
-    assert set(record) == {"validation_accuracy", "test_accuracy"}
-    ((start, data, recipe, kwargs),) = calls
-    train = unit_task(unit).train
-    assert data is train
-    assert recipe == unit.profile.distillation
-    assert torch.equal(start, predict_logits(grow(unit, path, store), train))
-    if arm == "distilled":
-        teacher = predict_logits(grow(unit, (), store), train)
-        assert torch.equal(kwargs["teacher_logits"], teacher)
-    else:
-        assert kwargs.get("teacher_logits") is None
-    assert compute_distillation(unit, path, arm, store) == record
-    assert len(calls) == 1
-    assert store.get(distillation_spec(unit, path, arm)) == record
-
-
-def test_arms_see_the_samples_in_the_same_order(study, monkeypatch):
-    unit, store = study
-    seeds = []
-    monkeypatch.setattr(module, "fine_tune", lambda *_, seed, **__: seeds.append(seed))
-    for arm in ARMS:
-        compute_distillation(unit, (1,), arm, store)
-    assert len(seeds) == 3
-    assert len(set(seeds)) == 1
-
-
-def test_a_process_notices_another_teacher(study, tmp_path, monkeypatch):
-    unit, store = study
-    unit = Unit(unit.profile.model_copy(update={"model": str(tmp_path)}), unit.task, unit.seed)
-    taught = []
-    monkeypatch.setattr(module, "fine_tune", lambda *_, teacher_logits, **__: taught.append(
-        teacher_logits))  # fmt: skip
-    for seed in range(2):
-        tiny.write_model(tmp_path, seed=seed)
-        compute_distillation(unit, (), "distilled", store)
-    assert not torch.equal(*taught)
-
-
-@pytest.mark.parametrize("value", [{"temperature": 3.0}, {"hard_weight": 0.1}, {"samples": 8}])
-def test_the_recipe_is_in_the_specification(value, study):
-    unit, _ = study
-    changed = unit.profile.distillation.model_copy(update=value)
-    other = Unit(unit.profile.model_copy(update={"distillation": changed}), unit.task, unit.seed)
-    here, there = (distillation_spec(u, (1,), "distilled") for u in (unit, other))
-    assert {key for key in here if here[key] != there[key]} == {"distillation"}
-
-
-def test_depths_that_are_distilled_do_not_touch_each_others_records(study):
-    unit, _ = study
-    changed = unit.profile.distillation.model_copy(update={"removals": (3,)})
-    other = Unit(unit.profile.model_copy(update={"distillation": changed}), unit.task, unit.seed)
-    assert distillation_spec(other, (1,), "distilled") == distillation_spec(unit, (1,), "distilled")
-    assert len({str(distillation_spec(unit, (1,), arm)) for arm in ARMS}) == 3
+def test_logits_teach_as_their_model_does_and_nothing_is_the_control(student, teacher, probe):
+    one = distill(student, teacher, probe, RECIPE)
+    other = distill(student, predict_logits(teacher, probe), probe, RECIPE)
+    assert torch.equal(one.classifier.weight, other.classifier.weight)
+    control, plain = distill(student, None, probe, RECIPE), remove_layers(student, ())
+    fine_tune(plain, probe, RECIPE, seed=0)
+    assert torch.equal(control.classifier.weight, plain.classifier.weight)

@@ -7,8 +7,7 @@ import torch
 
 import sfusion as sf
 from sfusion import SfusionError
-from sfusion.compression import export
-from sfusion.compression.measure import load_plain
+from sfusion.compression.report import export, load_plain
 from sfusion.models.layers import remove_layers
 from sfusion.models.loading import load_model
 from sfusion.training import predict_logits

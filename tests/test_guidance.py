@@ -8,7 +8,7 @@ import tiny
 from sfusion import SfusionError, load_profile, load_report, load_results
 from sfusion.analysis import guidance
 from sfusion.analysis import tables as analysis
-from sfusion.pruning.descent import BUDGETS
+from sfusion.compression.compress import BUDGETS
 from sfusion.pruning.strategies import DEFAULT_STRATEGY, STRATEGIES
 from sfusion.records.profiles import ROOT
 from sfusion.records.results import COMMITTED

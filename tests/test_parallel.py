@@ -14,10 +14,9 @@ import pytest
 import tiny
 import torch
 from joblib.externals.loky.backend import context
-from sfusion.pruning.nodes import Unit
-from sfusion.pruning.walk import walk
 
 from sfusion import SfusionError
+from sfusion.pruning.searches import Experiment, Search
 from sfusion.records.parallel import backend, dismiss, jobs, pool, progress
 from sfusion.records.profiles import ROOT
 from sfusion.records.store import RecordStore
@@ -34,10 +33,14 @@ def environment(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
+def _search(units, folder):
+    Search(units, RecordStore(folder / "store"), quiet=True).iterate(LABELS)
+
+
 @pytest.fixture(scope="module")
 def units(tmp_path_factory):
     profile = tiny.make_profile(tiny.write_model(tmp_path_factory.mktemp("parallel") / "model"))
-    return [Unit(profile, task, 0) for task in profile.tasks]
+    return [Experiment(profile, task, 0) for task in profile.tasks]
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +50,7 @@ def alone(units, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SFUSION_DATA", str(tiny.data_folder()))
         patch.setenv("SFUSION_JOBS", "1")
-        walk(units, LABELS, RecordStore(folder / "store"), quiet=True)
+        _search(units, folder)
     return tiny.records(folder)
 
 
@@ -169,7 +172,7 @@ def _same(folder, expected):
 @pytest.mark.slow
 def test_two_workers_give_the_bits_of_one(units, alone, tmp_path, monkeypatch):
     monkeypatch.setenv("SFUSION_JOBS", "2")
-    walk(units, LABELS, RecordStore(tmp_path / "store"), quiet=True)
+    _search(units, tmp_path)
     _same(tmp_path, alone)
 
 
@@ -184,7 +187,7 @@ def test_dask_gives_the_same_bits(units, alone, tmp_path, monkeypatch):
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
         with pool(1) as run:
             assert os.getpid() not in set(run(os.getpid, [()] * 4))
-        walk(units, LABELS, RecordStore(tmp_path / "store"), quiet=True)
+        _search(units, tmp_path)
     _same(tmp_path, alone)
 
 
@@ -231,7 +234,7 @@ def test_ray_gives_the_same_bits(units, alone, tmp_path, monkeypatch):
     monkeypatch.setenv("SFUSION_JOBS", "2")  # joblib keeps a single job in its own process
     with pool(1) as run:
         assert os.getpid() not in set(run(os.getpid, [()] * 4))
-    walk(units, LABELS, RecordStore(tmp_path / "store"), quiet=True)
+    _search(units, tmp_path)
     _same(tmp_path, alone)
 
 

@@ -78,7 +78,7 @@ def test_profiles_for_a_fresh_machine_need_no_network(name):
 
 
 def test_every_shipped_task_is_known():
-    from sfusion.data.sources import TASKS
+    from sfusion.data.tasks import TASKS
 
     assert {task for name in SHIPPED for task in load_profile(name).tasks} <= set(TASKS)
 

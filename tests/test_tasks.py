@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfusion import SfusionError
-from sfusion.data import corpora, sources, tasks
+from sfusion.data import corpora, readers, tasks
 from sfusion.data import splits as splitting
 from sfusion.models.loading import load_tokenizer
 
@@ -29,7 +29,7 @@ COLOURS = ["red", "green", "blue"]
 @pytest.fixture(autouse=True)
 def _no_folder(monkeypatch):
     monkeypatch.delenv("SFUSION_DATA", raising=False)
-    sources.read_pool.cache_clear()
+    readers.read_pool.cache_clear()
 
 
 def _texts(split, count, colours=COLOURS):
@@ -91,7 +91,7 @@ def test_embedded_task_is_large_enough_and_no_object_is_in_two_splits(name):
     assert _sizes(task) == [1600, 500, 600]
     assert task.source == f"embedded: {corpora.versions(name)}"
     assert task.label_names == corpora.CORPORA[name].label_names
-    for split in sources.SPLITS:
+    for split in readers.SPLITS:
         assert set(getattr(task, split).labels.tolist()) == set(range(len(task.label_names)))
     found = _sources(name, task)
     assert not found["train"] & found["validation"]
@@ -146,7 +146,7 @@ def test_another_process_draws_the_same():
 def test_encoding():
     task = tasks.load_task("input-or-output", sizes=(30, 10, 20), max_length=16)
     tokenizer = load_tokenizer("minilm-l6")
-    for split in sources.SPLITS:
+    for split in readers.SPLITS:
         part, texts = getattr(task, split), task.texts[split]
         assert part.input_ids.shape == part.attention_mask.shape == (len(part), 16)
         assert part.input_ids.dtype == part.attention_mask.dtype == part.labels.dtype == torch.long
@@ -162,7 +162,7 @@ def test_encoding():
 def test_labels_belong_to_their_texts():
     frame = corpora.build("scipy-subpackage").set_index("text")["label"]
     task = tasks.load_task("scipy-subpackage", sizes=(100, 50, 60))
-    for split in sources.SPLITS:
+    for split in readers.SPLITS:
         named = [task.label_names[number] for number in getattr(task, split).labels]
         assert named == frame.loc[task.texts[split]].tolist()
 
@@ -300,7 +300,7 @@ def test_folder_task(folder):
     assert task.label_names == ("red", "green", "blue")  # as the file declares them
     assert _sizes(task) == [60, 12, 24]
     assert task.source == "folder"
-    for split in sources.SPLITS:
+    for split in readers.SPLITS:
         labels = getattr(task, split).labels.tolist()
         assert [text.split()[1] for text in task.texts[split]] == [COLOURS[i] for i in labels]
 
@@ -349,7 +349,7 @@ def test_repeats_and_test_texts_leave_the_training_part(folder):
 
 def test_fingerprint_covers_every_split_but_no_sampling(folder):
     prints = [_load(folder, sizes=sizes, seed=3).fingerprint for sizes in (None, (30, 9, 6))]
-    for split in sources.SPLITS:
+    for split in readers.SPLITS:
         columns = _texts(split, {"train": 60, "validation": 12, "test": 24}[split])
         columns["text"][3] += " home"
         _write(folder / "boats" / f"{split}.parquet", columns)
@@ -359,7 +359,7 @@ def test_fingerprint_covers_every_split_but_no_sampling(folder):
 
 
 def test_string_labels_are_sorted(folder):
-    for split in sources.SPLITS:
+    for split in readers.SPLITS:
         columns = _texts(split, 24)
         columns["label"] = [COLOURS[number] for number in columns["label"]]
         _write(folder / "boats" / f"{split}.parquet", columns, names=None)
@@ -370,7 +370,7 @@ def test_string_labels_are_sorted(folder):
 
 
 def test_numbers_without_names_are_sorted_by_value(folder):
-    for split in sources.SPLITS:
+    for split in readers.SPLITS:
         columns = _texts(split, 24)
         columns["label"] = [(10, 9, 2)[number] for number in columns["label"]]
         _write(folder / "boats" / f"{split}.parquet", columns, names=None)
@@ -391,9 +391,9 @@ def test_long_texts_and_many_rows_are_cut(folder, monkeypatch):
     columns = _texts("train", 60)
     columns["text"] = [text + " far" * 5000 for text in columns["text"]]
     _write(folder / "boats" / "train.parquet", columns)
-    assert max(len(text) for text in _load(folder).texts["train"]) == sources.TEXT_LIMIT
-    sources.read_pool.cache_clear()
-    monkeypatch.setattr(sources, "ROW_LIMIT", 40)
+    assert max(len(text) for text in _load(folder).texts["train"]) == readers.TEXT_LIMIT
+    readers.read_pool.cache_clear()
+    monkeypatch.setattr(readers, "ROW_LIMIT", 40)
     first, second = _load(folder, seed=0), _load(folder, seed=1)
     assert _sizes(first)[0] + _sizes(first)[1] == 40 + 12
     pools = [set(t.texts["train"] + t.texts["validation"]) for t in (first, second)]
@@ -497,7 +497,7 @@ def test_hub_task(hub, name):
     assert _sizes(task)[2] == 4 * classes
     start = {"dbpedia": "Title t", "amazon": "Title t", "yahoo": "Why?  t"}.get(name, "t")
     assert all(text.replace("validation", "train").startswith(start) for text in texts)
-    for split in sources.SPLITS:
+    for split in readers.SPLITS:
         named = [task.label_names[number] for number in getattr(task, split).labels]
         assert named == [text.partition(" on ")[2] for text in task.texts[split]]
 
@@ -516,13 +516,13 @@ def test_large_hub_split_is_drawn_before_it_is_read(hub, monkeypatch):
         "select_columns",
         lambda self, names: sizes.append(len(self)) or columns(self, names),
     )
-    monkeypatch.setattr(sources, "ROW_LIMIT", 6)
+    monkeypatch.setattr(readers, "ROW_LIMIT", 6)
     tasks.load_task("agnews")
     assert sizes == [6, 6]
 
 
 def test_hub_column_that_has_gone(hub, monkeypatch):
-    spec = sources.TaskSpec("agnews", "fancyzhx/ag_news", ("headline",))
+    spec = readers.TaskSpec("agnews", "fancyzhx/ag_news", ("headline",))
     monkeypatch.setitem(tasks.TASKS, "agnews", spec)
     _fails(f"fancyzhx/ag_news@{SHA} has no column 'headline': it has label", "agnews")
 
@@ -584,7 +584,7 @@ def test_missing_column(folder, column):
     )
 
 
-@pytest.mark.parametrize("split", sources.SPLITS)
+@pytest.mark.parametrize("split", readers.SPLITS)
 def test_empty_file(folder, split):
     _write(folder / "boats" / f"{split}.parquet", {"text": [], "label": []}, names=None)
     _fails(f"the {split} split is empty", "boats", source="folder", folder=folder)
@@ -592,7 +592,7 @@ def test_empty_file(folder, split):
 
 def test_file_that_is_no_parquet(folder):
     (folder / "boats" / "train.parquet").write_text("text,label\na,1\n")
-    _fails("train.parquet is no readable Parquet file: ", "boats", source="folder", folder=folder)
+    _fails("train.parquet is not a readable Parquet file: ", "boats", source="folder", folder=folder)
 
 
 def test_one_class_is_too_few(folder):

@@ -18,10 +18,10 @@ from sfusion.models.layers import embedding_parameters
 from sfusion.records.profiles import Distillation, Recipe
 from sfusion.training import (
     _sample_order,
-    accuracies,
+    accuracy,
+    cast,
     derive_seed,
     distillation_loss,
-    lower,
     predict_logits,
     resolve_precision,
 )
@@ -157,8 +157,8 @@ def test_bf16_keeps_updates_that_bfloat16_itself_would_round_away(model, probe):
 
 
 def test_lower_copies_to_bf16_and_leaves_fp32_alone(model):
-    assert lower(model, "fp32") is model
-    copied = lower(model, "bf16")
+    assert cast(model, "fp32") is model
+    copied = cast(model, "bf16")
     assert {p.dtype for p in copied.parameters()} == {torch.bfloat16}
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
@@ -252,18 +252,13 @@ def test_teacher_logits_go_with_their_samples(model, probe):
     assert taught > 0.9
 
 
-def test_accuracies_are_shares_of_right_answers(model, make_probe):
-    class Both:
-        validation, test = make_probe(n=31, seed=1), make_probe(n=17, seed=2)
-
-    found = accuracies(model, Both)
-    for split in ("validation", "test"):
-        data, right = getattr(Both, split), 0
-        for row in range(len(data)):
-            with torch.no_grad():
-                answer = model(data.input_ids[[row]], data.attention_mask[[row]]).logits
-            right += int(answer.argmax()) == int(data.labels[row])
-        assert found[f"{split}_accuracy"] == right / len(data)
+def test_accuracy_is_the_share_of_right_answers(model, make_probe):
+    data, right = make_probe(n=31, seed=1), 0
+    for row in range(len(data)):
+        with torch.no_grad():
+            answer = model(data.input_ids[[row]], data.attention_mask[[row]]).logits
+        right += int(answer.argmax()) == int(data.labels[row])
+    assert accuracy(model, data) == right / len(data)
 
 
 def test_predictions_do_not_depend_on_the_padding_beside_them(model, probe):

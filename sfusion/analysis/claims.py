@@ -17,18 +17,8 @@ import numpy as np
 import pandas as pd
 
 from sfusion.analysis.statistics import TIE, bootstrap, interval_text
-from sfusion.analysis.tables import (
-    DENOMINATORS,
-    UNIT,
-    curves,
-    distillation_scores,
-    distilled,
-    protocols,
-    removal_orders,
-    size_ratios,
-    task_means,
-    wide,
-)
+from sfusion.analysis.tables import DENOMINATORS, curves, distillation_scores, distilled, protocols, removal_orders, size_ratios, task_means, wide
+from sfusion.records.results import UNIT
 from sfusion.pruning.strategies import IN_DATASET, STRATEGIES
 from sfusion.signals import SIGNALS
 

@@ -3,7 +3,8 @@
 import pandas as pd
 
 from sfusion.analysis.statistics import BEST_SINGLE, bootstrap, measured
-from sfusion.analysis.tables import UNIT, curves, distilled, protocols, wide
+from sfusion.analysis.tables import curves, distilled, protocols, wide
+from sfusion.records.results import UNIT
 from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, lookup
 from sfusion.signals import MEASURES, SIGNALS
 

@@ -23,7 +23,8 @@ from sklearn.metrics import r2_score
 from sfusion import SfusionError
 from sfusion.analysis.claims import RATIO
 from sfusion.analysis.statistics import BEST_SINGLE, MEASURES, bootstrap, interval_text
-from sfusion.analysis.tables import UNIT, best_single, wide
+from sfusion.analysis.tables import best_single, wide
+from sfusion.records.results import UNIT
 from sfusion.pruning.strategies import STRATEGIES
 from sfusion.records.store import write_atomically
 

@@ -17,7 +17,8 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from sfusion import SfusionError
-from sfusion.analysis.tables import UNIT, best_single, curves, distilled, protocols, task_means
+from sfusion.analysis.tables import best_single, curves, distilled, protocols, task_means
+from sfusion.records.results import UNIT
 from sfusion.pruning.fusion import FUSION_MODELS, LABEL
 from sfusion.signals import SIGNALS
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfusion import SfusionError
-from sfusion.data import files
+from sfusion.data import readers
 
 COLOURS = ["red", "green", "blue"]
 
@@ -38,7 +38,7 @@ def _fails(message, function, *arguments, **keywords):
 def test_columns_go_by_name(tmp_path, suffix):
     frame = _frame(9)
     path = _write(frame.rename(columns={"text": "body", "label": "kind"}), tmp_path / f"d{suffix}")
-    rows = files.read_rows(path, text_column="body", label_column="kind")
+    rows = readers.read_rows(path, text_column="body", label_column="kind")
     assert rows.frame.to_dict("list") == frame.to_dict("list")
 
 
@@ -51,7 +51,7 @@ def test_declared_names_number_the_classes(tmp_path):
     labels = np.tile([0, 1, 2], 3).tolist()
     _declared(labels).to_parquet(tmp_path / "data.parquet")
     for source in (tmp_path / "data.parquet", _declared(labels)):
-        rows = files.read_rows(source)
+        rows = readers.read_rows(source)
         assert rows.names == tuple(COLOURS)
         assert rows.frame["label"].tolist() == [COLOURS[label] for label in labels]
 
@@ -66,7 +66,7 @@ def test_integers_are_labels_and_texts_stay_as_they_are(tmp_path, suffix):
         source = datasets.Dataset.from_pandas(frame)
     else:
         source = _write(frame, tmp_path / f"data{suffix}")
-    rows = files.read_rows(source)
+    rows = readers.read_rows(source)
     assert rows.frame["text"].tolist() == texts
     assert rows.frame["label"].tolist() == ["10", "2"] * 3
 
@@ -82,7 +82,7 @@ def test_integers_are_labels_and_texts_stay_as_they_are(tmp_path, suffix):
     ],
 )
 def test_kinds_of_labels(labels, read):
-    rows = files.read_rows(pd.DataFrame({"text": ["one", "two"], "label": labels}))
+    rows = readers.read_rows(pd.DataFrame({"text": ["one", "two"], "label": labels}))
     assert rows.frame["label"].tolist() == read
 
 
@@ -91,33 +91,33 @@ def test_kinds_of_labels(labels, read):
     [
         ("gone.csv", None, "no file .*gone.csv"),
         ("data.txt", b"text,label\na,b\n", "data.txt: the suffix must be .csv, .jsonl or .parquet"),
-        ("data.csv", b"", "data.csv is no readable file: "),
+        ("data.csv", b"", "data.csv is not a readable file: "),
         ("data.csv", b"text,label\n", "data.csv holds no labelled text"),
         ("data.csv", b"text,other\na,b\n", "data.csv has no column 'label': it has text, other"),
-        ("data.csv", b"text,label\n\xe9t\xe9,b\nc,d\n", "data.csv is no UTF-8 text"),
+        ("data.csv", b"text,label\n\xe9t\xe9,b\nc,d\n", "data.csv is not UTF-8 text"),
         ("data.csv", b"text,label\na,b\n,c\n", "row 2 has no text in column 'text'"),
         ("data.csv", b"text,label\na,b\nc,\n", "row 2 has no label in column 'label'"),
-        ("data.csv", b'text,label\na,b,c\n"d', "data.csv is no readable file: "),
+        ("data.csv", b'text,label\na,b,c\n"d', "data.csv is not a readable file: "),
         ("data.csv", b"text,label\nHello, world,pos\n", "put texts with commas in quotes"),
-        ("data.jsonl", b"{broken", "data.jsonl is no readable file: "),
-        ("data.jsonl", b'{"text": "a", "label": 1}\n5\n', "a line is no object such as"),
-        ("data.jsonl", b"\xff\xfe", "data.jsonl is no "),
+        ("data.jsonl", b"{broken", "data.jsonl is not a readable file: "),
+        ("data.jsonl", b'{"text": "a", "label": 1}\n5\n', "a line is not an object such as"),
+        ("data.jsonl", b"\xff\xfe", "data.jsonl is not "),
         ("data.jsonl", b'{"text": null, "label": 1}', "row 1 has no text"),
         ("data.jsonl", b'{"text": 5, "label": 1}', "row 1 has no text"),
         ("data.jsonl", b'{"text": "a", "label": 0.5}', "row 1 has the label 0.5"),
         ("data.jsonl", b'{"text": "a", "label": [1]}', r"row 1 has the label \[1\]"),
-        ("data.parquet", b"text", "data.parquet is no readable Parquet file: "),
+        ("data.parquet", b"text", "data.parquet is not a readable Parquet file: "),
     ],
 )
 def test_a_bad_file_is_one_line(tmp_path, name, content, message):
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    _fails(message, files.read_rows, tmp_path / name)
+    _fails(message, readers.read_rows, tmp_path / name)
 
 
 def test_a_column_that_looks_like_dates_stays_text(tmp_path):
     frame = pd.DataFrame({"text": ["a", "b"], "date": ["2020-01-01", "2021-01-01"]})
-    rows = files.read_rows(_write(frame, tmp_path / "data.jsonl"), label_column="date")
+    rows = readers.read_rows(_write(frame, tmp_path / "data.jsonl"), label_column="date")
     assert rows.frame["label"].tolist() == ["2020-01-01", "2021-01-01"]
 
 
@@ -125,16 +125,16 @@ def test_numbers_without_a_declared_name_are_turned_down(tmp_path):
     data = _declared([0, 1, 2] * 3)
     data = data.map(lambda row: {"label": -1 if row["label"] == 2 else row["label"]})
     data.to_parquet(tmp_path / "data.parquet")
-    _fails("label -1: there are 3 label names", files.read_rows, tmp_path / "data.parquet")
-    _fails("data of type list", files.read_rows, [("a text", "a label")])
+    _fails("label -1: there are 3 label names", readers.read_rows, tmp_path / "data.parquet")
+    _fails("data of type list", readers.read_rows, [("a text", "a label")])
 
 
 def _rows(frame):
-    return files.Rows(frame.astype(object), (), "train.csv")
+    return readers.Rows(frame.astype(object), (), "train.csv")
 
 
 def _split(train, test=None, seed=0, limit=1000):
-    return files.split_rows(_rows(train), test and _rows(test), seed=seed, limit=limit)
+    return readers.split_rows(_rows(train), test and _rows(test), seed=seed, limit=limit)
 
 
 @settings(deadline=None, max_examples=20)
@@ -158,8 +158,8 @@ def test_no_text_is_in_two_splits_and_every_class_in_each(count, seed, limit):
 def test_a_test_file_is_kept_whole_and_out_of_the_training_texts():
     frame = _frame(60)
     frame["text"] += [f" {i}" for i in range(60)]
-    test = files.Rows(pd.concat([frame[:9], frame[:3]], ignore_index=True), (), "test.csv")
-    split = files.split_rows(_rows(frame), test, seed=0, limit=1000)
+    test = readers.Rows(pd.concat([frame[:9], frame[:3]], ignore_index=True), (), "test.csv")
+    split = readers.split_rows(_rows(frame), test, seed=0, limit=1000)
     assert split["test"].equals(test.frame)
     assert not set(split["test"]["text"]) & {*split["train"]["text"], *split["validation"]["text"]}
     assert len(split["train"]) + len(split["validation"]) == 51
@@ -170,8 +170,8 @@ def test_what_cannot_be_split_is_one_line():
     frame["text"] += [f" {i}" for i in range(30)]
 
     def split(train, test):
-        test = files.Rows(test, (), "test.csv")
-        return files.split_rows(_rows(train), test, seed=0, limit=1000)
+        test = readers.Rows(test, (), "test.csv")
+        return readers.split_rows(_rows(train), test, seed=0, limit=1000)
 
     strange = frame.assign(label=["violet", *frame["label"][1:]])
     _fails("test.csv has the label 'violet', train.csv has not", split, frame, strange)
@@ -192,7 +192,7 @@ OWN = ("negative", "neutral", "positive")
     ],
 )
 def test_labels_take_the_models_numbers(found, labels, numbers):
-    resolved = files.resolve_labels(found, OWN, "train.csv", labels)
+    resolved = readers.resolve_labels(found, OWN, "train.csv", labels)
     assert [resolved[label] for label in found] == numbers
 
 
@@ -207,4 +207,4 @@ def test_labels_take_the_models_numbers(found, labels, numbers):
     ],
 )
 def test_labels_are_never_guessed(found, labels, message):
-    _fails(message, files.resolve_labels, found, OWN, "train.csv", labels)
+    _fails(message, readers.resolve_labels, found, OWN, "train.csv", labels)
