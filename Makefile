@@ -49,6 +49,8 @@ bench: env ## measure the speed ratios, into build/bench.json [QUICK=1]
 lint: env ## check style of code and notebooks
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	.venv/bin/lint-imports --no-cache
+	$(PY) tools/render.py --check
 
 clean: ## remove build/ and the caches; keeps .venv
 	rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info

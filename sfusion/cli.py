@@ -23,6 +23,8 @@ def _folders(profile, mode):
 
 
 def _notebooks(arguments, profile, mode):
+    if not notebooks.NOTEBOOKS:
+        raise SfusionError(f"no notebooks in {ROOT / 'notebooks'}: run from a checkout")
     own = Path(arguments.profile)
     given = str(own.resolve()) if own.suffix == ".yaml" else arguments.profile
     calls = [(name, given, mode, *_folders(profile, mode)) for name in notebooks.NOTEBOOKS]
@@ -73,35 +75,25 @@ def _signals(arguments):
     from sfusion.models.loading import load_tokenizer
     from sfusion.signals.extraction import extract_signals
 
-    rows = read_rows(arguments.data, arguments.text_column, arguments.label_column)
-    model, _, numbers = load_source(
-        arguments.model, rows, _listed(arguments.labels), arguments.new_head, arguments.seed
-    )
-    frame, salt = rows.frame, f"probe {arguments.seed}"
-    frame = frame.iloc[sorted(draw(frame["label"].tolist(), frame["text"].tolist(), PROBE, salt))]
-    tokenizer, texts = load_tokenizer(arguments.model), frame["text"].tolist()
-    max_length = fit_tokens(tokenizer, model.config, texts, arguments.max_length)
+    asked = arguments
+    rows = read_rows(asked.data, asked.text_column, asked.label_column)
+    model, _, numbers = load_source(asked.model, rows, asked.labels, asked.new_head, asked.seed)
+    drawn = draw(rows.frame["label"].tolist(), rows.frame["text"].tolist(), PROBE, f"probe {asked.seed}")
+    frame = rows.frame.iloc[sorted(drawn)]
+    tokenizer, texts = load_tokenizer(asked.model), frame["text"].tolist()
+    max_length = fit_tokens(tokenizer, model.config, texts, asked.max_length)
     data = encode(texts, frame["label"].map(numbers).tolist(), tokenizer, max_length)
     print(extract_signals(model, data).to_csv(float_format="%.6g"), end="")
     return 0
 
 
-def _listed(labels):
-    return None if labels is None else labels.split(",")
-
-
 def _compress(arguments):
     from sfusion.compression.compress import compress
 
-    options = {key: value for key, value in vars(arguments).items() if key not in OWN}
-    options["labels"] = _listed(options["labels"])
-    result = compress(**options)
-    print(result)
-    print(f"written to {result.directory}")
+    own = ("command", "function")  # of the parser, not of the called function
+    result = compress(**{key: value for key, value in vars(arguments).items() if key not in own})
+    print(f"{result}\nwritten to {result.directory}")
     return 0
-
-
-OWN = ("command", "function")  # of the parser, not of the called function
 
 
 class _Parser(argparse.ArgumentParser):
@@ -111,10 +103,16 @@ class _Parser(argparse.ArgumentParser):
         raise SfusionError(f"{message}; see {self.prog} --help")
 
 
-def _add_head(command):
-    command.add_argument("--labels", help="the data's labels in the model's order, with commas")
-    command.add_argument("--new-head", action="store_true", help="in place of the model's own")
-    command.add_argument("--seed", type=int, default=0, help="of a new head, and of what is drawn")
+def _add_model(command, data, text):
+    add = command.add_argument
+    add("--model", required=True, help="name or directory")
+    add(f"--{data}", required=True, help=text)
+    add("--text-column", default="text")
+    add("--label-column", default="label")
+    add("--labels", type=lambda text: text.split(","), help="the data's labels in the model's order, with commas")
+    add("--new-head", action="store_true", help="in place of the model's own")
+    add("--max-length", type=int, metavar="TOKENS", help="by default what the texts need")
+    add("--seed", type=int, default=0, help="of a new head, and of what is drawn")
 
 
 def _parser():
@@ -124,49 +122,31 @@ def _parser():
         ("reproduce", _reproduce, "compute a profile, run its notebooks, compare"),
         ("replay", _replay, "redraw everything from the committed records; trains nothing"),
         ("compare", _compare, "compare build/<profile> with results/<profile>"),
+        ("signals", _signals, "print the twelve signals of a model as CSV"),
+        ("compress", _compress, "make your own classifier smaller"),
     ):
-        command = commands.add_parser(name, help=text)
+        commands.add_parser(name, help=text).set_defaults(function=function)
+    for name in ("reproduce", "replay", "compare"):
         shown = notebooks.SHOWN if name == "replay" else notebooks.DEFAULT
-        command.add_argument("--profile", default=shown)
-        command.set_defaults(function=function)
-        if name == "reproduce":
-            command.add_argument(
-                "--accept", action="store_true", help="commit to the new numbers (maintainers)"
-            )
-    command = commands.add_parser("signals", help="print the twelve signals of a model as CSV")
-    command.add_argument("--model", required=True, help="name or directory")
-    command.add_argument(
-        "--data", required=True, type=Path,
-        help=f"CSV, JSONL or Parquet; of more than {PROBE} texts so many are drawn, classes in "
-        "proportion",
-    )  # fmt: skip
-    command.add_argument("--text-column", default="text")
-    command.add_argument("--label-column", default="label")
-    command.add_argument("--max-length", type=int, default=32)
-    _add_head(command)
-    command.set_defaults(function=_signals)
-    command = commands.add_parser("compress", help="make your own classifier smaller")
-    command.add_argument("--model", required=True, help="name or directory")
-    command.add_argument("--train", required=True, help="CSV, JSONL or Parquet")
-    command.add_argument("--test", help="the same; without it a fifth of the texts is held out")
-    command.add_argument("--text-column", default="text")
-    command.add_argument("--label-column", default="label")
-    target = command.add_mutually_exclusive_group()
+        commands.choices[name].add_argument("--profile", default=shown)
+    text = "commit to the new numbers (maintainers)"
+    commands.choices["reproduce"].add_argument("--accept", action="store_true", help=text)
+    text = f"CSV, JSONL or Parquet; of more than {PROBE} texts so many are drawn, classes in proportion"
+    _add_model(commands.choices["signals"], "data", text)
+    _add_model(commands.choices["compress"], "train", "CSV, JSONL or Parquet")
+    add = commands.choices["compress"].add_argument
+    add("--test", help="the same; without it a fifth of the texts is held out")
+    target = commands.choices["compress"].add_mutually_exclusive_group()
     target.add_argument("--keep", type=int, metavar="N", help="layers to keep")
-    target.add_argument(
-        "--max-drop", type=float, metavar="SHARE",
-        help="the smallest model that loses no more validation accuracy, such as 0.01",
-    )  # fmt: skip
-    command.add_argument("--strategy", default=DEFAULT_STRATEGY, help="default: %(default)s")
-    command.add_argument("--distill", action=argparse.BooleanOptionalAction, default=True)
-    command.add_argument("--onnx", action="store_true", help="also write model.onnx")
-    command.add_argument("--int8", action="store_true", help="also write model.int8.onnx")
-    _add_head(command)
-    command.add_argument("--max-length", type=int, metavar="TOKENS")
-    command.add_argument("--learning-rate", type=float)
-    command.add_argument("--threads", type=int, help="by default all cores")
-    command.add_argument("--out", required=True, type=Path, help="directory to create")
-    command.set_defaults(function=_compress)
+    text = "the smallest model that loses no more validation accuracy, such as 0.01"
+    target.add_argument("--max-drop", type=float, metavar="SHARE", help=text)
+    add("--strategy", default=DEFAULT_STRATEGY, help="default: %(default)s")
+    add("--distill", action=argparse.BooleanOptionalAction, default=True)
+    add("--onnx", action="store_true", help="also write model.onnx")
+    add("--int8", action="store_true", help="also write model.int8.onnx")
+    add("--learning-rate", type=float)
+    add("--threads", type=int, help="by default all cores")
+    add("--out", required=True, type=Path, help="directory to create")
     return parser
 
 

@@ -20,14 +20,7 @@ from sfusion.models.layers import remove_layers, size
 from sfusion.models.loading import load_tokenizer
 from sfusion.pruning.fusion import READS, fit_fusion, training_table
 from sfusion.pruning.searches import Experiment, Search, compute_distillation, open_tree
-from sfusion.pruning.strategies import (
-    IN_DATASET,
-    STRATEGIES,
-    expand,
-    parse_path,
-    path_name,
-    remaining,
-)
+from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, expand, parse_path, path_name, remaining
 from sfusion.pruning.tree import CONDITIONS
 from sfusion.records.parallel import dismiss, jobs, pool, progress
 from sfusion.records.profiles import ROOT, load_profile
@@ -44,9 +37,7 @@ TASKS = [
 ]
 NODES = ["validation_accuracy", "test_accuracy", "training", "evaluation", "extraction"]
 TRAJECTORIES = ["task", "seed", "strategy", "removed", "path"]
-DISTILLATION = [
-    *("task", "seed", "path", "removed", "condition", "validation_accuracy", "test_accuracy")
-]
+DISTILLATION = [*("task", "seed", "path", "removed", "condition", "validation_accuracy", "test_accuracy")]
 
 
 def describe_task(experiment, store):
@@ -71,8 +62,7 @@ def describe_task(experiment, store):
             for split, data in (("train", task.train), ("test", task.test))
         }
         baseline = make_pipeline(
-            TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True),
-            LogisticRegression(max_iter=1000),
+            TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(max_iter=1000)
         )
         with fixed_threads(experiment.profile.threads):
             baseline.fit(texts["train"], task.train.labels.numpy())
@@ -324,9 +314,7 @@ def _known_strategies(names, profile):
     names = list(names)
     for name in names:
         if name not in STRATEGIES:
-            raise SfusionError(
-                f"strategy {name!r} is not known: use one of {', '.join(STRATEGIES)}"
-            )
+            raise SfusionError(f"strategy {name!r} is not known: use one of {', '.join(STRATEGIES)}")
     if len(profile.tasks) < 2:
         # There is no other dataset to learn from.
         names = [n for n in names if STRATEGIES[n].learned_from in (None, IN_DATASET)]

@@ -17,9 +17,19 @@ import numpy as np
 import pandas as pd
 
 from sfusion.analysis.statistics import TIE, bootstrap, interval_text
-from sfusion.analysis.tables import DENOMINATORS, curves, distillation_scores, distilled, protocols, removal_orders, size_ratios, task_means, wide
-from sfusion.records.results import UNIT
+from sfusion.analysis.tables import (
+    DENOMINATORS,
+    curves,
+    distillation_scores,
+    distilled,
+    protocols,
+    removal_orders,
+    size_ratios,
+    task_means,
+    wide,
+)
 from sfusion.pruning.strategies import IN_DATASET, STRATEGIES
+from sfusion.records.results import UNIT
 from sfusion.signals import SIGNALS
 
 PAPER_STRATEGIES = [
@@ -56,8 +66,7 @@ class Claim:
 
 CLAIMS = {
     "C1": Claim(
-        "Random-forest fusion has the highest maximum accuracy on 7 of 9 datasets and is "
-        "near-optimal on the other 2",
+        "Random-forest fusion has the highest maximum accuracy on 7 of 9 datasets and is near-optimal on the other 2",
         "author",
         "share of tasks on which random forest is best of the 14 strategies or tied",
         "≥",
@@ -85,8 +94,7 @@ CLAIMS = {
     "C5": Claim(
         "Good strategies keep the first and the last layer and prune the middle first",
         "summary",
-        "correlation of keeping an end late with mean accuracy, controlling for the other end's "
-        "step; the weaker end",
+        "correlation of keeping an end late with mean accuracy, controlling for the other end's step; the weaker end",
         ">",
     ),
     "C6": Claim(
@@ -179,9 +187,7 @@ def gain_of_own_signal(table):
         other. Both are chosen by the mean over seeds of the highest validation accuracy, so a
         signal that only luck made the best on a task gains nothing here.
     """
-    tested, seen = (
-        wide(table, score)[list(SIGNALS)] for score in ("test_selected", "validation_accuracy")
-    )
+    tested, seen = (wide(table, score)[list(SIGNALS)] for score in ("test_selected", "validation_accuracy"))
     means = task_means(seen)
     one, own = means.mean().idxmax(), means.idxmax(axis=1)
     gains = [row[own[task]] - row[one] for (task, _), row in tested.iterrows()]
@@ -230,9 +236,7 @@ def partial_correlations(paths):
     found = {}
     for end, other in (("first", "last"), ("last", "first")):
         rest = (1 - rank.loc[end, other] ** 2) * (1 - gain[other] ** 2)
-        own = (
-            rank.loc[end, "mean_accuracy"] - rank.loc[end, other] * rank.loc["mean_accuracy", other]
-        )
+        own = rank.loc[end, "mean_accuracy"] - rank.loc[end, other] * rank.loc["mean_accuracy", other]
         found[end] = own / np.sqrt(rest) if rest > TIE else np.nan
     return pd.Series(found)
 
@@ -291,8 +295,7 @@ def _c2(scores, table):
     own = bootstrap(100 * gain_of_own_signal(table))
     means = task_means(scores[list(SIGNALS)])
     best = [
-        " = ".join(STRATEGIES[n].title for n in means.columns[row >= row.max() - TIE])
-        for _, row in means.iterrows()
+        " = ".join(STRATEGIES[n].title for n in means.columns[row >= row.max() - TIE]) for _, row in means.iterrows()
     ]
     note = "highest on test, chance included: " + "; ".join(
         f"{task}: {name}" for task, name in zip(means.index, best, strict=True)
@@ -389,9 +392,7 @@ def scoreboard(results):
     columns = ["ours", "low", "high", "needed", "verdict", "note"]
     numbers = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     tasks = results.tasks["task"].nunique()
-    counts = [
-        f"{tasks * row[0]:.0f} of {tasks}" if c in COUNTING else "" for c, row in rows.items()
-    ]
+    counts = [f"{tasks * row[0]:.0f} of {tasks}" if c in COUNTING else "" for c, row in rows.items()]
     numbers.insert(3, "count", counts)
     words = pd.DataFrame(
         {key: (c.statement, c.standing, c.measure) for key, c in CLAIMS.items()},

@@ -4,8 +4,8 @@ import pandas as pd
 
 from sfusion.analysis.statistics import BEST_SINGLE, bootstrap, measured
 from sfusion.analysis.tables import curves, distilled, protocols, wide
-from sfusion.records.results import UNIT
 from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, lookup
+from sfusion.records.results import UNIT
 from sfusion.signals import MEASURES, SIGNALS
 
 NEW_DATASET = "random-forest-transfer"  # what a new dataset gets: a forest that has not seen it
@@ -98,10 +98,7 @@ def compute_costs(results, frame):
                 "training": sum(cost[kind, "recovery"][n] for n in trained),
                 "signals": sum(cost[kind, "probe"][n] for n in seen)
                 + sum(cost[kind, "probe"][n] for n in asked) / units,
-                "labels": sum(
-                    cost[kind, "recovery"][n] + cost[kind, "evaluation"][n] for n in labelled
-                )
-                / units,
+                "labels": sum(cost[kind, "recovery"][n] + cost[kind, "evaluation"][n] for n in labelled) / units,
             }
             for kind in ("flops", "seconds")
         )

@@ -24,8 +24,8 @@ from sfusion import SfusionError
 from sfusion.analysis.claims import RATIO
 from sfusion.analysis.statistics import BEST_SINGLE, MEASURES, bootstrap, interval_text
 from sfusion.analysis.tables import best_single, wide
-from sfusion.records.results import UNIT
 from sfusion.pruning.strategies import STRATEGIES
+from sfusion.records.results import UNIT
 from sfusion.records.store import write_atomically
 
 STYLE = ["default", str(Path(__file__).with_name("sfusion.mplstyle"))]
@@ -813,8 +813,7 @@ def compression_curve(curve):
         A row per model with its 95% interval (Wilson); dashed: the original.
     """
     rows = [
-        f"{row.layers} layers, {row.parameters / 1e6:.1f} M{', distilled' * row.distilled}"
-        + " (written)" * row.chosen
+        f"{row.layers} layers, {row.parameters / 1e6:.1f} M{', distilled' * row.distilled}" + " (written)" * row.chosen
         for row in curve.itertuples()
     ]
     table = curve.rename(columns={"validation_accuracy": "value"})

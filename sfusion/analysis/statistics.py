@@ -18,8 +18,8 @@ from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from sfusion import SfusionError
 from sfusion.analysis.tables import best_single, curves, distilled, protocols, task_means
-from sfusion.records.results import UNIT
 from sfusion.pruning.fusion import FUSION_MODELS, LABEL
+from sfusion.records.results import UNIT
 from sfusion.signals import SIGNALS
 
 BEST_SINGLE = "best-single"
@@ -50,21 +50,13 @@ CONTRASTS = {
 }
 # Asked of the fusion after those: does it transfer, and does it know more than the position?
 CONTROLS = {
-    "transfer": Contrast(
-        "Forest of other datasets − own forest", "random-forest-transfer", "random-forest"
-    ),
-    "transfer-top": Contrast(
-        "Forest of other datasets − top layers first", "random-forest-transfer", "top-first"
-    ),
+    "transfer": Contrast("Forest of other datasets − own forest", "random-forest-transfer", "random-forest"),
+    "transfer-top": Contrast("Forest of other datasets − top layers first", "random-forest-transfer", "top-first"),
     "position": Contrast("Own forest − position alone", "random-forest", "random-forest-position"),
     "position-transfer": Contrast(
-        "Forest of other datasets − position alone",
-        "random-forest-transfer",
-        "random-forest-position-transfer",
+        "Forest of other datasets − position alone", "random-forest-transfer", "random-forest-position-transfer"
     ),
-    "shuffled": Contrast(
-        "Own forest − signals permuted across layers", "random-forest", "random-forest-shuffled"
-    ),
+    "shuffled": Contrast("Own forest − signals permuted across layers", "random-forest", "random-forest-shuffled"),
     "shuffled-transfer": Contrast(
         "Forest of other datasets − signals permuted across layers",
         "random-forest-transfer",
@@ -106,9 +98,7 @@ def bootstrap(frame, statistic=np.mean, *, tasks=True, resamples=2000, level=0.9
     """
     rng = np.random.default_rng(seed)
     parts = [part.to_numpy() for _, part in frame.groupby(level="task")]
-    means = [
-        part[rng.integers(len(part), size=(resamples, len(part)))].mean(axis=1) for part in parts
-    ]
+    means = [part[rng.integers(len(part), size=(resamples, len(part)))].mean(axis=1) for part in parts]
     drawn = np.stack(means, axis=1)
     if tasks:
         chosen = rng.integers(len(parts), size=(resamples, len(parts)))
@@ -160,9 +150,7 @@ def _scores(frame):
 def _conditions(results):
     """Score the conditions of the distillation as strategies are scored."""
     frame = distilled(results)
-    return _scores(
-        frame.assign(strategy=frame["condition"], name=frame["condition"], group="condition")
-    )
+    return _scores(frame.assign(strategy=frame["condition"], name=frame["condition"], group="condition"))
 
 
 def compare_pair(first, second):
@@ -226,15 +214,9 @@ def contrasts(results, which=None, measures=None):
     for contrast in (CONTRASTS if which is None else which).values():
         if not {contrast.first, contrast.second} <= present:
             continue
-        first, second = (
-            scores.xs(name, level="name") for name in (contrast.first, contrast.second)
-        )
+        first, second = (scores.xs(name, level="name") for name in (contrast.first, contrast.second))
         rows += [
-            {
-                "contrast": contrast.title,
-                "measure": measure,
-                **compare_pair(first[measure], second[measure]),
-            }
+            {"contrast": contrast.title, "measure": measure, **compare_pair(first[measure], second[measure])}
             for measure in scores
             if (first[measure] - second[measure]).notna().any()
         ]
@@ -256,9 +238,7 @@ def across(studies, which=None):
     DataFrame
         Column ``study``, and those of :func:`contrasts`; the mean over depths alone.
     """
-    tables = {
-        name: contrasts(results, which, ["mean_accuracy"]) for name, results in studies.items()
-    }
+    tables = {name: contrasts(results, which, ["mean_accuracy"]) for name, results in studies.items()}
     return pd.concat(tables, names=["study", None]).reset_index("study").reset_index(drop=True)
 
 
@@ -339,9 +319,7 @@ def quality(predictions):
     right[pairs["predicted_a"] == pairs["predicted_b"]] = 0.5
     return {
         "r2": float(r2_score(predictions["observed"], predictions["predicted"])),
-        "rank_correlation": float(
-            predictions["observed"].corr(predictions["predicted"], method="spearman")
-        ),
+        "rank_correlation": float(predictions["observed"].corr(predictions["predicted"], method="spearman")),
         "within_r2": float(1 - error / (centred["observed"] ** 2).sum()) if len(family) else np.nan,
         "pairs_ordered": float(right.mean()),
         "rows": len(predictions),
@@ -384,6 +362,5 @@ def importances(table, model, repeats=3):
         losses.append(result.importances / label.var(ddof=0))
     losses = np.concatenate(losses, axis=1)
     return pd.DataFrame(
-        {"importance": losses.mean(1), "spread": losses.std(1)},
-        index=pd.Index(list(SIGNALS), name="signal"),
+        {"importance": losses.mean(1), "spread": losses.std(1)}, index=pd.Index(list(SIGNALS), name="signal")
     )

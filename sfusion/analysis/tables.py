@@ -13,9 +13,7 @@ from sfusion.pruning.strategies import STRATEGIES, lookup, parse_path, path_name
 from sfusion.records.results import UNIT
 from sfusion.signals import SIGNALS
 
-SCORES = [
-    *("test_selected", "validation_selected", "validation_accuracy", "optimism", "mean_accuracy")
-]
+SCORES = [*("test_selected", "validation_selected", "validation_accuracy", "optimism", "mean_accuracy")]
 SECONDS = ["training", "evaluation", "extraction"]  # differ from run to run
 DENOMINATORS = {
     # column of Results.nodes: what it is called in print
@@ -144,10 +142,7 @@ def unit_correlations(results):
     roots = results.signals[results.signals["path"] == ""]
     turned = pd.Series({slug: s.removed_first == "lowest" for slug, s in SIGNALS.items()})
     signs = turned.map({True: 1.0, False: -1.0})
-    matrices = [
-        (part[list(SIGNALS)] * signs).corr(method="spearman").to_numpy()
-        for _, part in roots.groupby(UNIT)
-    ]
+    matrices = [(part[list(SIGNALS)] * signs).corr(method="spearman").to_numpy() for _, part in roots.groupby(UNIT)]
     return np.stack(matrices)
 
 
@@ -244,8 +239,7 @@ def removal_orders(frame):
         order = list(parse_path(row.path))
         order += [layer for layer in range(row.removed + row.layers) if layer not in order]
         rows += [
-            (row.task, row.seed, row.strategy, row.name, layer, step)
-            for step, layer in enumerate(order, start=1)
+            (row.task, row.seed, row.strategy, row.name, layer, step) for step, layer in enumerate(order, start=1)
         ]
     return pd.DataFrame(rows, columns=[*UNIT, "strategy", "name", "layer", "step"])
 
@@ -267,9 +261,7 @@ def size_ratios(frame):
     """
     originals = frame[frame["removed"] == 0].drop_duplicates(UNIT)
     names = list(DENOMINATORS)
-    joined = frame.merge(
-        originals[[*UNIT, "accuracy", *names]], on=UNIT, suffixes=("", "_original")
-    )
+    joined = frame.merge(originals[[*UNIT, "accuracy", *names]], on=UNIT, suffixes=("", "_original"))
     share = joined["accuracy"] / joined["accuracy_original"]
     for name in names:
         joined[f"{name}_ratio"] = share * joined[f"{name}_original"] / joined[name]
@@ -291,9 +283,7 @@ def distilled(results):
         ``original``: the unpruned model's test accuracy.
     """
     sizes = ["layers", *DENOMINATORS]
-    nodes = results.nodes[
-        [*UNIT, "path", "removed", "validation_accuracy", "test_accuracy", *sizes]
-    ]
+    nodes = results.nodes[[*UNIT, "path", "removed", "validation_accuracy", "test_accuracy", *sizes]]
     steps = results.distillation
     taught = steps.merge(nodes[[*UNIT, "path", *sizes]], on=[*UNIT, "path"])
     before = nodes.merge(steps[[*UNIT, "path"]].drop_duplicates(), on=[*UNIT, "path"])
@@ -406,8 +396,6 @@ def regret(results, frame):
     reached = reached.merge(table[[*keys, "test_accuracy"]], on=keys)
     reached = reached.rename(columns={"test_accuracy": "set_accuracy"})
     reached = reached.merge(best[[*UNIT, "removed", "best_accuracy"]], on=[*UNIT, "removed"])
-    reached = reached.merge(
-        means[["task", "removed", "gone", "place"]], on=["task", "removed", "gone"]
-    )
+    reached = reached.merge(means[["task", "removed", "gone", "place"]], on=["task", "removed", "gone"])
     reached["regret"] = reached["best_accuracy"] - reached["set_accuracy"]
     return reached[[*columns, "set_accuracy", "best_accuracy", "regret", "place"]]

@@ -17,20 +17,9 @@ from sfusion.data.readers import order_labels, read_rows, resolve_labels, split_
 from sfusion.data.splits import draw
 from sfusion.data.tasks import Task, encode
 from sfusion.models.layers import architecture_of, layer_stack, remove_layers, size, token_limit
-from sfusion.models.loading import (
-    fingerprint,
-    load_classifier,
-    load_tokenizer,
-    locate_model,
-    with_new_head,
-)
+from sfusion.models.loading import fingerprint, load_classifier, load_tokenizer, locate_model, with_new_head
 from sfusion.pruning.fusion import shipped_fusion
-from sfusion.pruning.strategies import (
-    COMPRESSION_STRATEGIES,
-    DEFAULT_STRATEGY,
-    STRATEGIES,
-    path_name,
-)
+from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY, STRATEGIES, path_name
 from sfusion.pruning.tree import PruningTree, follow
 from sfusion.records.parallel import cores, progress
 from sfusion.records.profiles import Distillation, Recipe, Sizes
@@ -43,10 +32,10 @@ PROBE = Sizes.model_fields["probe"].default  # training samples that the signals
 # Samples seen: passes over the training set, but at least and at most so many. The learning rate
 # is the study's, for 384 hidden units. All declared here.
 BUDGETS = {
-    # stage: (passes, at least, at most)
-    "original": (4, 2000, 9000),
-    "recovery": (1, 640, 2000),
-    "distillation": (3, 1280, 6000),
+    # stage: (kind of recipe, passes, at least, at most)
+    "original": (Recipe, 4, 2000, 9000),
+    "recovery": (Recipe, 1, 640, 2000),
+    "distillation": (Distillation, 3, 1280, 6000),
 }
 LEARNING_RATE, HIDDEN = 3e-4, 384
 
@@ -93,41 +82,17 @@ def recipes(samples, hidden, learning_rate=None):
         Keys of ``BUDGETS``.
     """
     rate = learning_rate or LEARNING_RATE * min(1.0, HIDDEN / hidden) ** 2
-    seen = {
-        stage: min(max(passes * samples, least), most)
-        for stage, (passes, least, most) in BUDGETS.items()
-    }
     return {
-        "original": Recipe(samples=seen["original"], learning_rate=rate),
-        "recovery": Recipe(samples=seen["recovery"], learning_rate=rate),
-        "distillation": Distillation(
-            samples=seen["distillation"], learning_rate=rate, removals=(1,)
-        ),
+        stage: kind(samples=min(max(passes * samples, least), most), learning_rate=rate)
+        for stage, (kind, passes, least, most) in BUDGETS.items()
     }
 
 
 def compress(
-    model,
-    train,
-    test=None,
-    *,
-    out,
-    text_column="text",
-    label_column="label",
-    keep=None,
-    max_drop=None,
-    strategy=DEFAULT_STRATEGY,
-    distill=True,
-    onnx=False,
-    int8=False,
-    labels=None,
-    new_head=False,
-    max_length=None,
-    learning_rate=None,
-    threads=None,
-    seed=0,
-    quiet=None,
-):
+    model, train, test=None, *, out, text_column="text", label_column="label", keep=None, max_drop=None,
+    strategy=DEFAULT_STRATEGY, distill=True, onnx=False, int8=False, labels=None, new_head=False,
+    max_length=None, learning_rate=None, threads=None, seed=0, quiet=None,
+):  # fmt: skip
     """Make a classifier smaller by removing layers, and report what that cost.
 
     A model that is already fine-tuned on the data's labels is taken as it is, any other is
@@ -198,53 +163,30 @@ def compress(
     if keep is not None and not lowest <= keep < depth:
         raise SfusionError(f"cannot keep {keep} layers: give {lowest} to {depth - 1}")
     task = _task(split, numbers, source.config, load_tokenizer(place), max_length)
-    stages = recipes(len(task.train), source.config.hidden_size, learning_rate)
     base = _base(place, task, seed, threads or cores(), new_head)
     source.to(base["device"])
-    work = out.parent / f".{out.name}.sfusion"
+    work, last = out.parent / f".{out.name}.sfusion", lowest if keep is None else keep
     with _writing(out, work), fixed_threads(base["threads"]), progress(1, "compress", quiet) as bar:
         tree = PruningTree(
-            lambda: source, task, RecordStore(work), stages, base=base, tuned=tuned,
-            probe=_probe(task.train, seed), keep_distilled=True, on_work=bar.update,
+            lambda: source, task, RecordStore(work), recipes(len(task.train), source.config.hidden_size, learning_rate),
+            base=base, tuned=tuned, probe=_probe(task.train, seed), keep_distilled=True, on_work=bar.update,
         )  # fmt: skip
-        bar.reset(total=_work(tree, lowest if keep is None else keep, distill))
+        bar.reset(total=_work(tree, last, distill))
         one = STRATEGIES[strategy]
         fusion = shipped_fusion(one.model, one.reads) if one.learned_from else None
-        path = follow(tree, strategy, lowest if keep is None else keep, fusion)
+        path = follow(tree, strategy, last, fusion)
         bar.set_description("distil" if distill else "choose")
         chosen, taught = choose_depth(tree, path, keep, max_drop, distill)
         curve = tabulate(tree, path, chosen, taught)
         bar.set_description("measure")
         bar.refresh()
-        facts = {
-            "model": {
-                "name": report.public_name(model),
-                "type": source.config.model_type,
-                "licence": report.licence(place),
-                "was_fine_tuned": tuned,
-            },
-            "strategy": strategy,
-            "target": {"keep": keep, "max_drop": max_drop},
-            "layers": {"original": depth, "removed": list(chosen)},
-            "recipes": {k: stage.model_dump(exclude={"removals"}) for k, stage in stages.items()},
-            "data": {
-                "classes": list(task.label_names),
-                "fingerprint": task.fingerprint,
-                "held_out_test": test is None,
-                "max_length": base["max_length"],
-                **{name: len(part) for name, part in split.items()},
-            },
-            "machine": {key: base[key] for key in ("threads", "precision", "device")},
-            "seed": seed,
-        }
-        condition = "distilled" if curve[curve["chosen"]]["distilled"].any() else None
+        asked = {"strategy": strategy, "target": {"keep": keep, "max_drop": max_drop}, "held_out": test is None}
         output = work / "output"
         shutil.rmtree(output, ignore_errors=True)  # of a killed run
         output.mkdir()
         written = report.build(
-            output, tree, {"before": ((), None), "after": (chosen, condition)}, place, curve,
-            facts, onnx=onnx, int8=int8, started=started,
-        )  # fmt: skip
+            output, tree, chosen, curve, model=model, place=place, asked=asked, onnx=onnx, int8=int8, started=started
+        )
         if out.is_dir():
             out.rmdir()
         os.rename(output, out)
@@ -256,29 +198,26 @@ def compress(
 
 def _check_options(out, keep, max_drop, strategy, seed, learning_rate, threads):
     """Refuse before anything is read what can be refused."""
-    if strategy not in COMPRESSION_STRATEGIES:
-        raise SfusionError(
-            f"strategy {strategy!r} is not known: use one of {', '.join(COMPRESSION_STRATEGIES)}"
-        )
-    if keep is not None and max_drop is not None:
-        raise SfusionError("give keep or max_drop, not both")
-    if max_drop is not None and not 0 <= max_drop < 1:
-        raise SfusionError(f"max_drop {max_drop}: give a share such as 0.01, one percentage point")
-    if keep is not None and keep < 1:
-        raise SfusionError(f"cannot keep {keep} layers: keep at least one")
-    if seed < 0:
-        raise SfusionError(f"seed {seed}: give 0 or more")
-    for name, value in (("learning_rate", learning_rate), ("threads", threads)):
-        if value is not None and not 0 < value < float("inf"):
-            raise SfusionError(f"{name} {value}: give a positive number")
-    if out.is_symlink():
-        raise SfusionError(f"{out} is a link: give the directory itself")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise SfusionError(f"{out} exists already and is not empty: give a new directory")
-    if not out.parent.is_dir():
-        raise SfusionError(f"{out.parent} is not a directory; create it first")
-    if not os.access(out.parent, os.W_OK):
-        raise SfusionError(f"{out.parent} cannot be written: choose another directory")
+    known, drop = ", ".join(COMPRESSION_STRATEGIES), max_drop is not None
+    numbers = {"learning_rate": learning_rate, "threads": threads}
+    strange = [n for n, value in numbers.items() if value is not None and not 0 < value < float("inf")]
+    for wrong, message in (
+        (strategy not in COMPRESSION_STRATEGIES, f"strategy {strategy!r} is not known: use one of {known}"),
+        (keep is not None and drop, "give keep or max_drop, not both"),
+        (drop and not 0 <= max_drop < 1, f"max_drop {max_drop}: give a share such as 0.01, one percentage point"),
+        (keep is not None and keep < 1, f"cannot keep {keep} layers: keep at least one"),
+        (seed < 0, f"seed {seed}: give 0 or more"),
+        (strange, f"{strange[0]} {numbers[strange[0]]}: give a positive number" if strange else ""),
+        (out.is_symlink(), f"{out} is a link: give the directory itself"),
+        (
+            out.exists() and (not out.is_dir() or any(out.iterdir())),
+            f"{out} exists already and is not empty: give a new directory",
+        ),
+        (not out.parent.is_dir(), f"{out.parent} is not a directory; create it first"),
+        (not os.access(out.parent, os.W_OK), f"{out.parent} cannot be written: choose another directory"),
+    ):
+        if wrong:
+            raise SfusionError(message)
 
 
 def load_source(name, train, labels=None, new_head=False, seed=0):
@@ -358,9 +297,7 @@ def _task(split, numbers, config, tokenizer, max_length):
     max_length = fit_tokens(tokenizer, config, split["train"]["text"].tolist(), max_length)
     texts = {name: part["text"].tolist() for name, part in split.items()}
     encoded = {
-        name: encode(
-            texts[name], [numbers[label] for label in part["label"]], tokenizer, max_length
-        )
+        name: encode(texts[name], part["label"].map(numbers).tolist(), tokenizer, max_length)
         for name, part in split.items()
     }
     return Task(
@@ -463,19 +400,10 @@ def tabulate(tree, path, chosen, taught):
         better = found.get(True, -1.0) >= found[False]
         for distilled, accuracy in found.items():
             interval = report.accuracy_interval(round(accuracy * samples), samples)
-            rows.append(
-                {
-                    "layers": cost["layers"],
-                    "distilled": distilled,
-                    "chosen": part == chosen and distilled == better,
-                    "path": path_name(part),
-                    "validation_accuracy": accuracy,
-                    "low": interval["low"],
-                    "high": interval["high"],
-                    "parameters": cost["parameters"],
-                    "flops": cost["flops"],
-                }
-            )
+            written = part == chosen and distilled == better
+            row = {"layers": cost["layers"], "distilled": distilled, "chosen": written, "path": path_name(part)}
+            row |= {"validation_accuracy": accuracy, "low": interval["low"], "high": interval["high"]}
+            rows.append(row | {key: cost[key] for key in ("parameters", "flops")})
     return pd.DataFrame(rows)
 
 

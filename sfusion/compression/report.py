@@ -14,7 +14,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -22,6 +21,7 @@ from scipy.stats import binomtest
 from transformers import AutoModelForSequenceClassification
 
 from sfusion import SfusionError
+from sfusion.analysis.costs import compression_table
 from sfusion.analysis.figures import compression_curve, save_figure
 from sfusion.analysis.statistics import interval_text
 from sfusion.models.layers import architecture_of, copy_model, size
@@ -87,12 +87,11 @@ def ready_tokenizer(tokenizer, config):
         )
     if max(tokenizer.get_vocab().values()) >= config.vocab_size:
         raise SfusionError(
-            f"the tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}: they do "
-            "not belong together"
+            f"the tokenizer has {len(tokenizer)} tokens, the model {config.vocab_size}: they do not belong together"
         )
 
 
-def build(folder, tree, models, place, curve, facts, *, onnx, int8, started):
+def build(folder, tree, chosen, curve, *, model, place, asked, onnx, int8, started):
     """Write the model with everything that is reported about it.
 
     What is reported is measured on the files: loaded again as plain transformers does.
@@ -102,14 +101,16 @@ def build(folder, tree, models, place, curve, facts, *, onnx, int8, started):
     folder : Path
         An empty one.
     tree : PruningTree
-    models : dict of str to tuple
-        ``before`` and ``after``: path and condition in the tree.
-    place : Path
-        Directory of the source model; its tokenizer and stored type are kept.
+    chosen : tuple of int
+        Layers removed; written is the distilled model where ``curve`` says so.
     curve : DataFrame
         See :class:`sfusion.compression.compress.CompressionResult`.
-    facts : dict
-        What is known so far.
+    model : str or Path
+        As the user named it.
+    place : Path
+        Directory of the source model; its tokenizer and stored type are kept.
+    asked : dict
+        ``strategy``, ``target``, and ``held_out``: whether the test texts were held out.
     onnx, int8 : bool
         Also export.
     started : tuple of float
@@ -120,42 +121,49 @@ def build(folder, tree, models, place, curve, facts, *, onnx, int8, started):
     dict
         The report.
     """
-    test, original = tree.task.test, folder.with_name(f"{folder.name}-original")
-    tokenizer, dtype = load_tokenizer(place), _stored_type(place)
-    plain, right, found = {}, {}, dict(facts)
-    for name, where in models.items():
+    task, base, original = tree.task, tree.base, folder.with_name(f"{folder.name}-original")
+    tokenizer, dtype, config = load_tokenizer(place), _stored_type(place), tree.source().config
+    condition = "distilled" if curve[curve["chosen"]]["distilled"].any() else None
+    plain, right, found = {}, {}, {}
+    for name, where in (("before", ((), None)), ("after", (chosen, condition))):
         shutil.rmtree(original, ignore_errors=True)
-        model = copy_model(tree.model(*where), dtype).cpu()
-        ready_tokenizer(tokenizer, model.config)
+        copied = copy_model(tree.model(*where), dtype).cpu()
+        ready_tokenizer(tokenizer, copied.config)
         target = folder if name == "after" else original
-        model.save_pretrained(target)
+        copied.save_pretrained(target)
         plain[name] = load_plain(target)
-        found[name], right[name] = describe(plain[name], test, facts["data"]["max_length"])
+        found[name], right[name] = describe(plain[name], task.test, base["max_length"])
     tokenizer.save_pretrained(folder)
     shutil.rmtree(original, ignore_errors=True)
-    found["change"] = paired_change(right["before"], right["after"], facts["seed"])
     runs = dict(plain)
     if onnx or int8:
-        for name, entry, run in export(folder, plain["after"], test, int8):
+        for name, entry, run in export(folder, plain["after"], task.test, int8):
             found[name], runs[name] = entry, run
-    times, found["latency_ratio"] = latency(runs, test)
+    times, ratios = latency(runs, task.test)
     for name, entry in times.items():
         found[name]["latency_ms"] = entry
-    found["curve"] = curve.to_dict("records")
-    found["machine"] = {
-        **facts["machine"],
-        "processor": torch.cpu.get_capabilities().get("cpu_name") or platform.machine(),
-        "torch": version("torch").split("+")[0],
-        "transformers": version("transformers"),
-        "sfusion": version("sfusion"),
+    origin = {"type": config.model_type, "licence": licence(place), "was_fine_tuned": tree.tuned}
+    data = {"fingerprint": task.fingerprint, "held_out_test": asked["held_out"], "max_length": base["max_length"]}
+    processor = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
+    libraries = {name: version(name).split("+")[0] for name in ("torch", "transformers", "sfusion")}
+    found |= {
+        "model": {"name": public_name(model), **origin},
+        "strategy": asked["strategy"],
+        "target": asked["target"],
+        "layers": {"original": tree.depth, "removed": list(chosen)},
+        "recipes": {stage: recipe.model_dump(exclude={"removals"}) for stage, recipe in tree.recipes.items()},
+        "data": {"classes": list(task.label_names), **data, **{name: len(t) for name, t in task.texts.items()}},
+        "machine": {**{k: base[k] for k in ("threads", "precision", "device")}, "processor": processor, **libraries},
+        "seed": base["seed"],
+        "change": paired_change(right["before"], right["after"], base["seed"]),
+        "latency_ratio": ratios,
+        "curve": curve.to_dict("records"),
     }
     found["verdict"] = verdict(found)
     save_figure("curve", compression_curve(curve), curve, folder)
     # On a busy machine the clock says little: the processor's own seconds, over its threads, too.
-    found["seconds"] = {
-        "clock": round(time.perf_counter() - started[0], 1),
-        "processor": round(time.process_time() - started[1], 1),
-    }
+    spent = time.perf_counter() - started[0], time.process_time() - started[1]
+    found["seconds"] = {"clock": round(spent[0], 1), "processor": round(spent[1], 1)}
     text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(folder / "report.json", text.encode())
     write_atomically(folder / "README.md", str(card(found)).encode())
@@ -289,9 +297,7 @@ def latency(runs, data):
                         times[name].append(1000 * (time.perf_counter() - start))
         for name, values in times.items():
             quartiles = np.quantile(values, [0.25, 0.5, 0.75]).round(3).tolist()
-            found[name][f"batch_{count}"] = dict(
-                zip(("low", "median", "high"), quartiles, strict=True)
-            )
+            found[name][f"batch_{count}"] = dict(zip(("low", "median", "high"), quartiles, strict=True))
         for name in ratios:
             paired = np.divide(times["before"], times[name])
             ratios[name][f"batch_{count}"] = round(float(np.median(paired)), 3)
@@ -403,9 +409,7 @@ def _export(model, data, file):
 def _batched(run, data):
     with torch.inference_mode():
         batches = torch.arange(len(data)).split(ONNX_BATCH)
-        return np.concatenate(
-            [run(one.input_ids, one.attention_mask) for one in map(data.take, batches)]
-        )
+        return np.concatenate([run(one.input_ids, one.attention_mask) for one in map(data.take, batches)])
 
 
 def _measure(file, logits, data):
@@ -483,54 +487,23 @@ def card(found):
     -------
     huggingface_hub.ModelCard
     """
-    before, after, base = found["before"], found["after"], found["model"]["name"]
+    base, accuracy = found["model"]["name"], round(found["after"]["accuracy"], 4)
     metadata = ModelCardData(
         base_model=base if "/" in base else None,  # a name on the Hub
         license=found["model"]["licence"],
         library_name="transformers",
         pipeline_tag="text-classification",
         tags=["layer-pruning", "sfusion"],
-        model_name=f"{base}, {after['layers']} layers",
-        eval_results=[
-            EvalResult("text-classification", "own", "the user's test texts", "accuracy",
-                       round(after["accuracy"], 4), task_name="Text classification")
-        ],
+        model_name=f"{base}, {found['after']['layers']} layers",
+        eval_results=[EvalResult("text-classification", "own", "the user's test texts", "accuracy", accuracy,
+                                 task_name="Text classification")],
     )  # fmt: skip
-    taught = [row["chosen"] for row in found["curve"] if row["distilled"]]
-    distillation = "Distillation did not raise its validation accuracy and was left out."
-    if not taught:
-        distillation = "It was not distilled."
-    elif any(taught):
-        distillation = "At the end the original taught it (distillation)."
     return ModelCard.from_template(
         metadata,
         template_path=str(TEMPLATE),
         base=base,
-        table=_card_table(before, after),
-        distillation=distillation,
+        table=compression_table(found).to_markdown(floatfmt=".4g"),
+        taught=[row["chosen"] for row in found["curve"] if row["distilled"]],
         exported=[found[name] for name in ONNX if name in found],
-        **{key: value for key, value in found.items() if key != "distillation"},
+        **found,
     )
-
-
-def _card_table(before, after):
-    rows = {
-        "layers": [entry["layers"] for entry in (before, after)],
-        "test accuracy [95% interval]": [
-            f"{_percent(e['accuracy'])} [{_percent(e['low'])}, {_percent(e['high'])}]"
-            for e in (before, after)
-        ],
-    }
-    for title, key in (
-        ("parameters", "parameters"),
-        ("bytes of weights", "bytes"),
-        ("FLOPs per text", "flops"),
-    ):
-        rows[title] = [f"{entry[key]:,}" for entry in (before, after)]
-    for batch in before["latency_ms"]:
-        times = [entry["latency_ms"][batch] for entry in (before, after)]
-        rows[f"ms, {batch.replace('_', ' ')} (quartiles)"] = [
-            f"{one['median']:.1f} ({one['low']:.1f} to {one['high']:.1f})" for one in times
-        ]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["original", "this model"])
-    return table.to_markdown(disable_numparse=True)

@@ -117,10 +117,7 @@ def docstrings(library: str, within: tuple[str, ...] = ()) -> Iterator[tuple[str
                         if isinstance(inner, ast.FunctionDef):
                             yield f"{source}.{inner.name}", ast.get_docstring(inner) or ""
                 case ast.Expr(
-                    ast.Call(
-                        ast.Name("add_newdoc"),
-                        [*_, ast.Constant(str(target)), ast.Constant(str(text))],
-                    )
+                    ast.Call(ast.Name("add_newdoc"), [*_, ast.Constant(str(target)), ast.Constant(str(text))])
                 ):
                     yield f"{module}.{target}", inspect.cleandoc(text)
 
@@ -319,11 +316,7 @@ def _unique(rows: list[tuple[str, str, str, int]]) -> list[tuple[str, str, str, 
         start = tuple(words[:SAME_START])
         shingles = {tuple(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))}
         shared = Counter(twin for shingle in shingles for twin in by_shingle[shingle])
-        twins = [
-            twin
-            for twin, common in shared.items()
-            if common >= SIMILAR * (len(shingles) + sizes[twin] - common)
-        ]
+        twins = [twin for twin, common in shared.items() if common >= SIMILAR * (len(shingles) + sizes[twin] - common)]
         twins += [by_start[start]] if start in by_start else []
         if twins:
             clashing.update(twin for twin in twins if kept[twin][1] != row[1])
@@ -381,9 +374,7 @@ def versions(name: str) -> str:
     try:
         return ", ".join(f"{package} {importlib.metadata.version(package)}" for package in wanted)
     except importlib.metadata.PackageNotFoundError as error:
-        raise SfusionError(
-            f"corpus {name!r} needs {error.name}: make the environment again"
-        ) from None
+        raise SfusionError(f"corpus {name!r} needs {error.name}: make the environment again") from None
 
 
 def _cache_file(name: str) -> Path:

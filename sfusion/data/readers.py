@@ -6,7 +6,6 @@ A task, whatever its source, is read into a pool: texts to be split by seed, and
 import functools
 import json
 import numbers
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,29 +82,36 @@ class Pool:
     source: str
 
 
-def _tidy(
-    raw: pd.DataFrame, text: Sequence[str], label: str, names: Sequence[str] | None, where: str
-) -> pd.DataFrame:
+def _require(raw, columns, where):
+    for column in columns:
+        if column not in raw:
+            has = ", ".join(map(str, raw)) or "none"
+            raise SfusionError(f"{where} has no column {column!r}: it has {has}")
+
+
+def _named(numbers, names, where):
+    """Look up the names of class numbers."""
+    known = {str(number): name for number, name in enumerate(names)}
+    if wrong := [number for number in numbers if str(number) not in known]:
+        raise SfusionError(f"{where} has label {wrong[0]}: there are {len(names)} label names")
+    return [known[str(number)] for number in numbers]
+
+
+def _tidy(raw, text, label, names, where):
     """Bring a table to the columns text and label (class names); rows without either go."""
-    missing = [column for column in (*text, label) if column not in raw]
-    if missing:
-        raise SfusionError(f"{where} has no column {missing[0]!r}: it has {', '.join(raw)}")
+    _require(raw, (*text, label), where)
     raw = raw[raw[label].notna()]
     texts = [
         " ".join(part for part in parts if isinstance(part, str))[:TEXT_LIMIT].strip()
         for parts in zip(*(raw[column] for column in text), strict=True)
     ]
     labels = raw[label].tolist()
-    if names is not None:
-        labels = [int(number) for number in labels]
-        if wrong := [number for number in labels if not 0 <= number < len(names)]:
-            raise SfusionError(f"{where} has label {wrong[0]}: there are {len(names)} label names")
-        labels = [names[number] for number in labels]
-    frame = pd.DataFrame({"text": texts, "label": [str(name) for name in labels]}, dtype=object)
+    labels = [str(name) for name in labels] if names is None else _named(list(map(int, labels)), names, where)
+    frame = pd.DataFrame({"text": texts, "label": labels}, dtype=object)
     return frame[frame["text"] != ""].reset_index(drop=True)
 
 
-def order_labels(declared: Sequence[str], frames: Sequence[pd.DataFrame], where: str):
+def order_labels(declared, frames, where):
     """Put class names in order: as declared, else sorted, numbers by value.
 
     Parameters
@@ -131,12 +137,10 @@ def order_labels(declared: Sequence[str], frames: Sequence[pd.DataFrame], where:
         raise SfusionError(f"{where} has {len(found)} class(es): at least 2 are needed")
     if set(declared) >= found:
         return tuple(declared)
-    return tuple(
-        sorted(found, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name))
-    )
+    return tuple(sorted(found, key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name)))
 
 
-def class_names(schema: pa.Schema, label: str) -> list[str] | None:
+def class_names(schema, label):
     """Read the names of a ClassLabel column from the metadata that `datasets` writes.
 
     Parameters
@@ -155,38 +159,29 @@ def class_names(schema: pa.Schema, label: str) -> list[str] | None:
     return feature.get("names") if isinstance(feature, dict) else None
 
 
-def _rows(count: int) -> np.ndarray:
+def _rows(count):
     """Row numbers to read: all, or the same draw of `ROW_LIMIT` at every seed."""
-    if count <= ROW_LIMIT:
-        return np.arange(count)
     return np.sort(np.random.default_rng(0).permutation(count)[:ROW_LIMIT])
 
 
-def first_line(error: Exception) -> str:
+def first_line(error):
     """Shorten an error's message to its first line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def _embedded(name: str) -> Pool:
+def _embedded(name):
     frame = corpora.build(name).rename(columns={"source": "group"})
     test = hold_out(frame["label"].tolist(), frame["group"].tolist(), CORPUS_TEST_SHARE, "test")
-    return Pool(
-        rest=frame[~test].reset_index(drop=True),
-        test=frame[test].reset_index(drop=True),
-        label_names=corpora.CORPORA[name].label_names,
-        validation_share=VALIDATION_SHARE,
-        source=f"embedded: {corpora.versions(name)}",
-    )
+    rest, test = (part.reset_index(drop=True) for part in (frame[~test], frame[test]))
+    names, source = corpora.CORPORA[name].label_names, f"embedded: {corpora.versions(name)}"
+    return Pool(rest, test, names, VALIDATION_SHARE, source)
 
 
-def _pooled(parts: Mapping[str, pd.DataFrame], declared, source: str, where: str) -> Pool:
+def _pooled(parts, declared, source, where):
     """Join train and validation, without repeats and without texts of the test split."""
-    for split in ("train", "test"):
-        if split not in parts:
-            raise SfusionError(f"{where} has no {split} split")
-    for split, frame in parts.items():
-        if frame.empty:
-            raise SfusionError(f"{where}: the {split} split is empty")
+    for split in {"train": "", "test": "", **parts}:
+        if split not in parts or parts[split].empty:
+            raise SfusionError(f"{where}: the {split} split is {'empty' if split in parts else 'missing'}")
     test = parts["test"]
     kept = [parts[split] for split in ("train", "validation") if split in parts]
     rest = pd.concat(kept, ignore_index=True)
@@ -195,13 +190,7 @@ def _pooled(parts: Mapping[str, pd.DataFrame], declared, source: str, where: str
         raise SfusionError(f"{where}: every training text occurs in the test split")
     order_labels((), [rest], f"{where}: the train split")
     share = len(kept[1]) / (len(kept[0]) + len(kept[1])) if len(kept) == 2 else VALIDATION_SHARE
-    return Pool(
-        rest=rest.assign(group=rest["text"]),
-        test=test,
-        label_names=order_labels(declared, [rest, test], where),
-        validation_share=share,
-        source=source,
-    )
+    return Pool(rest.assign(group=rest["text"]), test, order_labels(declared, [rest, test], where), share, source)
 
 
 def _read_table(path):
@@ -211,14 +200,9 @@ def _read_table(path):
         raise SfusionError(f"{path} is not a readable Parquet file: {first_line(error)}") from None
 
 
-def _folder(name: str, folder: str) -> Pool:
+def _folder(name, folder):
     where = Path(folder) / name
     files = {split: where / f"{split}.parquet" for split in SPLITS}
-    for split in ("train", "test"):
-        if not files[split].is_file():
-            raise SfusionError(
-                f"no file {files[split]}: a task folder holds train, validation and test.parquet"
-            )
     frames, declared = {}, {}
     for split, file in files.items():
         if file.is_file():
@@ -227,18 +211,20 @@ def _folder(name: str, folder: str) -> Pool:
             raw = table.take(_rows(len(table))).to_pandas()
             frames[split] = _tidy(raw, ("text",), "label", names, str(file))
             declared |= dict.fromkeys(names or ())
+        elif split != "validation":
+            raise SfusionError(f"no file {file}: a task folder holds train, validation and test.parquet")
     return _pooled(frames, list(declared), "folder", str(where))
 
 
 @functools.cache
-def _revision(repo: str, revision: str | None) -> str:
+def _revision(repo, revision):
     """Resolve a branch once per process, so that one that moves changes no result midway."""
     import huggingface_hub  # slow to import, and needed for the Hub alone
 
     return huggingface_hub.dataset_info(repo, revision=revision, timeout=HUB_TIMEOUT).sha
 
 
-def _hub(spec: TaskSpec) -> Pool:
+def _hub(spec):
     import datasets  # slow to import, and needed for the Hub alone
 
     files = spec.config and {split: f"{spec.config}/*{split}/*.parquet" for split in SPLITS}
@@ -260,15 +246,13 @@ def _hub(spec: TaskSpec) -> Pool:
         declared = declared or names or []
         # In batches, so that of long texts no more than the part that is kept stays in memory.
         batches = data.select(_rows(len(data))).select_columns(wanted).iter(1000)
-        tidy = [
-            _tidy(pd.DataFrame(batch), spec.text, spec.label, names, where) for batch in batches
-        ]
+        tidy = [_tidy(pd.DataFrame(batch), spec.text, spec.label, names, where) for batch in batches]
         parts[split] = pd.concat(tidy, ignore_index=True) if tidy else pd.DataFrame()
     return _pooled(parts, declared, f"hub: {where}", where)
 
 
 @functools.lru_cache(maxsize=16)
-def read_pool(spec: TaskSpec, source: str, folder: str | None, stamp: tuple) -> Pool:
+def read_pool(spec, source, folder, stamp):
     """Read a task, once per process.
 
     Parameters
@@ -308,25 +292,6 @@ class Rows:
     where: str
 
 
-def _read_csv(path):
-    # Every column as it is written: a text "NA" is a text, and a label 01 is not 1.
-    frame = pd.read_csv(path, dtype=str, na_filter=False)
-    # pandas takes surplus fields at the front of every row for row names.
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise ValueError("rows have more fields than the header: put texts with commas in quotes")
-    return frame
-
-
-def _read_jsonl(path):
-    try:
-        frame = pd.read_json(path, lines=True, encoding="utf-8", dtype=False, convert_axes=False)
-    except TypeError:
-        raise ValueError(
-            'a line is not an object such as {"text": "...", "label": "..."}'
-        ) from None
-    return frame
-
-
 def _load(source, label):
     """Return a table, the class names it declares, and its name in messages."""
     if isinstance(source, pd.DataFrame):
@@ -342,11 +307,19 @@ def _load(source, label):
     if path.suffix == ".parquet":
         table = _read_table(path)
         return table.to_pandas(), class_names(table.schema, label), str(path)
-    read = {".csv": _read_csv, ".jsonl": _read_jsonl}.get(path.suffix)
-    if read is None:
+    if path.suffix not in (".csv", ".jsonl"):
         raise SfusionError(f"{path}: the suffix must be .csv, .jsonl or .parquet")
     try:
-        return read(path), None, str(path)
+        if path.suffix == ".jsonl":
+            return pd.read_json(path, lines=True, encoding="utf-8", dtype=False, convert_axes=False), None, str(path)
+        # Every column as it is written: a text "NA" is a text, and a label 01 is not 1.
+        frame = pd.read_csv(path, dtype=str, na_filter=False)
+        # pandas takes surplus fields at the front of every row for row names.
+        if not isinstance(frame.index, pd.RangeIndex):
+            raise ValueError("rows have more fields than the header: put texts with commas in quotes")
+        return frame, None, str(path)
+    except TypeError:
+        raise SfusionError(f'{path}: a line is not an object such as {{"text": "...", "label": "..."}}') from None
     except UnicodeDecodeError as error:
         raise SfusionError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8") from None
     except (OSError, ValueError) as error:
@@ -354,17 +327,13 @@ def _load(source, label):
 
 
 def _class_name(value):
-    """Write a label as text; None where there is none."""
-    if isinstance(value, str):
-        return value or None
-    if value is None or pd.isna(value):
-        return None
+    """Write a label as text; None where there is none, or it is neither a name nor an integer."""
     if isinstance(value, bool | np.bool_):
         return str(bool(value))
     # A column of integers with a gap is read as one of floats.
     if isinstance(value, numbers.Real) and float(value).is_integer():
         return str(int(value))
-    raise SfusionError(f"{value!r} is not a class")
+    return value or None if isinstance(value, str) else None
 
 
 def read_rows(source, text_column="text", label_column="label"):
@@ -389,39 +358,25 @@ def read_rows(source, text_column="text", label_column="label"):
         no text or no label.
     """
     raw, names, where = _load(source, label_column)
-    for column in (text_column, label_column):
-        if column not in raw:
-            has = ", ".join(map(str, raw)) or "none"
-            raise SfusionError(f"{where} has no column {column!r}: it has {has}")
+    _require(raw, (text_column, label_column), where)
     if raw.empty:
         raise SfusionError(f"{where} holds no labelled text")
-    texts, given = raw[text_column].tolist(), raw[label_column].tolist()
-    labels = []
-    for number, (text, value) in enumerate(zip(texts, given, strict=True), 1):
+    texts, labels = raw[text_column].tolist(), list(map(_class_name, raw[label_column]))
+    for number, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
         if not isinstance(text, str) or not text.strip():
-            raise SfusionError(
-                f"{where}: row {number} has no text in column {text_column!r}: remove such rows"
-            )
-        try:
-            label = _class_name(value)
-        except (SfusionError, TypeError, ValueError):
-            raise SfusionError(
-                f"{where}: row {number} has the label {value!r}: give names or integers"
-            ) from None
+            raise SfusionError(f"{where}: row {number} has no text in column {text_column!r}: remove such rows")
         if label is None:
+            value = raw[label_column].tolist()[number - 1]
             raise SfusionError(
-                f"{where}: row {number} has no label in column {label_column!r}: remove such rows"
+                f"{where}: row {number} has no label in column {label_column!r} but {value!r}: give names or integers"
             )
-        if names is not None:
-            if not (label.isdecimal() and int(label) < len(names)):
-                raise SfusionError(f"{where} has label {label}: there are {len(names)} label names")
-            label = names[int(label)]
-        labels.append(label)
+    if names is not None:
+        labels = _named(labels, names, where)
     frame = pd.DataFrame({"text": texts, "label": labels}, dtype=object)
     return Rows(frame, tuple(names or ()), where)
 
 
-def split_rows(train: Rows, test: Rows | None, *, seed: int, limit: int):
+def split_rows(train, test, *, seed, limit):
     """Split labelled texts into training, validation and test, classes in proportion.
 
     A text is in one split only: texts of the test file are taken out of the training file, and
@@ -455,11 +410,9 @@ def split_rows(train: Rows, test: Rows | None, *, seed: int, limit: int):
     else:
         held = test.frame
         known = set(train.frame["label"])
-        strange = [label for label in held["label"] if label not in known]
-        if strange:
+        if strange := [label for label in held["label"] if label not in known]:
             raise SfusionError(
-                f"{test.where} has the label {strange[0]!r}, {train.where} has not: "
-                f"it has {_listed(sorted(known))}"
+                f"{test.where} has the label {strange[0]!r}, {train.where} has not: it has {_listed(sorted(known))}"
             )
         rest = rest[~rest["text"].isin(set(held["text"]))]
         if rest.empty:
@@ -480,15 +433,13 @@ def _held_out(frame, share, salt):
     return frame[~held], frame[held]
 
 
-def _listed(names: Sequence[str], most: int = 8) -> str:
+def _listed(names, most=8):
     """Write names in one short line."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + more
 
 
-def resolve_labels(
-    found: Sequence[str], own: Sequence[str], where: str, labels: Sequence[str] | None = None
-) -> dict[str, int]:
+def resolve_labels(found, own, where, labels=None):
     """Map the labels of the data to the numbers that a trained classifier has for them.
 
     Parameters
@@ -513,9 +464,7 @@ def resolve_labels(
         When they do not match: which label is which is never guessed.
     """
     if labels is not None and len(labels) != len(own):
-        raise SfusionError(
-            f"{len(labels)} labels are given for the model's {len(own)} classes: name each once"
-        )
+        raise SfusionError(f"{len(labels)} labels are given for the model's {len(own)} classes: name each once")
     names = tuple(labels or own)
     strange = [label for label in found if label not in names]
     if not strange:

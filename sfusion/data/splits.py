@@ -6,17 +6,16 @@ items come.
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
 
-def _shuffled(items: Sequence[Hashable], salt: str) -> list[int]:
+def _shuffled(items, salt):
     digests = [hashlib.sha256(f"{salt}\n{item}".encode()).digest() for item in items]
     return sorted(range(len(items)), key=digests.__getitem__)
 
 
-def allocate(counts: Mapping[str, int], n: int) -> dict[str, int]:
+def allocate(counts, n):
     """Share n places among classes in proportion to their counts.
 
     Parameters
@@ -45,13 +44,11 @@ def allocate(counts: Mapping[str, int], n: int) -> dict[str, int]:
     return places
 
 
-def _counts(labels: Sequence[str]) -> dict[str, int]:
+def _counts(labels):
     return dict(sorted(Counter(labels).items()))
 
 
-def hold_out(
-    labels: Sequence[str], groups: Sequence[Hashable], share: float, salt: str
-) -> np.ndarray:
+def hold_out(labels, groups, share, salt):
     """Choose whole groups that hold about a share of every class.
 
     A group counts as its most frequent class. It is taken while that brings the class nearer to
@@ -75,9 +72,7 @@ def hold_out(
     for label, group in zip(labels, groups, strict=True):
         members[group][label] += 1
     quota = allocate(_counts(labels), round(share * len(labels)))
-    main = {
-        group: min(held, key=lambda label: (-held[label], label)) for group, held in members.items()
-    }
+    main = {group: min(held, key=lambda label: (-held[label], label)) for group, held in members.items()}
     left, taken, chosen = Counter(main.values()), Counter(), set()
     names = list(members)
     for group in (names[i] for i in _shuffled(names, salt)):
@@ -89,7 +84,7 @@ def hold_out(
     return np.array([group in chosen for group in groups], dtype=bool)
 
 
-def draw(labels: Sequence[str], items: Sequence[Hashable], n: int | None, salt: str) -> list[int]:
+def draw(labels, items, n, salt):
     """Draw n items, classes in proportion; all of them, shuffled, where n is None or too large.
 
     Parameters

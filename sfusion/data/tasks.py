@@ -119,12 +119,8 @@ def encode(texts: list[str], labels: Sequence[int], tokenizer, max_length: int) 
     -------
     Encoded
     """
-    tokens = tokenizer(
-        texts, padding="max_length", truncation=True, max_length=max_length, return_tensors="pt"
-    )
-    return Encoded(
-        tokens["input_ids"], tokens["attention_mask"], torch.tensor(labels, dtype=torch.long)
-    )
+    tokens = tokenizer(texts, padding="max_length", truncation=True, max_length=max_length, return_tensors="pt")
+    return Encoded(tokens["input_ids"], tokens["attention_mask"], torch.tensor(labels, dtype=torch.long))
 
 
 def resolve(name: str, source: str = "auto", folder=None) -> tuple[str, str | None, tuple]:

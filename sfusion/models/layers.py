@@ -46,9 +46,7 @@ class Architecture:
     shared: bool = False
 
 
-_DECODER = Architecture(
-    "model.layers", ("model.embed_tokens",), reads="last", per_layer=("layer_types",)
-)
+_DECODER = Architecture("model.layers", ("model.embed_tokens",), reads="last", per_layer=("layer_types",))
 
 ARCHITECTURES = {
     # model_type of the configuration: entry. The configuration's layer count is always
@@ -57,19 +55,13 @@ ARCHITECTURES = {
     "distilbert": Architecture("distilbert.transformer.layer", ("distilbert.embeddings",)),
     # Positions are counted from the padding token's number plus one.
     "roberta": Architecture("roberta.encoder.layer", ("roberta.embeddings",), spare_positions=2),
-    "xlm-roberta": Architecture(
-        "roberta.encoder.layer", ("roberta.embeddings",), spare_positions=2
-    ),
-    "electra": Architecture(
-        "electra.encoder.layer", ("electra.embeddings", "electra.embeddings_project")
-    ),
+    "xlm-roberta": Architecture("roberta.encoder.layer", ("roberta.embeddings",), spare_positions=2),
+    "electra": Architecture("electra.encoder.layer", ("electra.embeddings", "electra.embeddings_project")),
     "mpnet": Architecture("mpnet.encoder.layer", ("mpnet.embeddings",), spare_positions=2),
     # Keys and queries of the contents may project the relative positions too.
     "deberta-v2": Architecture("deberta.encoder.layer", ("deberta.embeddings",), shared=True),
     # Layer 0 has no attention norm of its own, the embeddings' serves: no other can take its place.
-    "modernbert": Architecture(
-        "model.layers", ("model.embeddings",), fixed=(0,), per_layer=("layer_types",)
-    ),
+    "modernbert": Architecture("model.layers", ("model.embeddings",), fixed=(0,), per_layer=("layer_types",)),
     "gpt2": Architecture("transformer.h", ("transformer.wte", "transformer.wpe"), reads="last"),
     "llama": _DECODER,
     "qwen2": _DECODER,
@@ -152,9 +144,7 @@ def copy_model(model, dtype):
     transformers.PreTrainedModel
     """
     converted = {
-        id(parameter): nn.Parameter(
-            parameter.detach().to(dtype, copy=True), requires_grad=parameter.requires_grad
-        )
+        id(parameter): nn.Parameter(parameter.detach().to(dtype, copy=True), requires_grad=parameter.requires_grad)
         for parameter in model.parameters()
     }
     return copy.deepcopy(model, converted)

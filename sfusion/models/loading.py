@@ -99,9 +99,7 @@ def load_tokenizer(name_or_dir):
         return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     except Exception as error:  # the libraries below have no common base
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SfusionError(
-            f"the tokenizer in {str(directory)!r} cannot be loaded: {reason}"
-        ) from error
+        raise SfusionError(f"the tokenizer in {str(directory)!r} cannot be loaded: {reason}") from error
 
 
 def load_model(name_or_dir, num_labels=None, label_names=None, seed=0):
@@ -139,10 +137,7 @@ def load_model(name_or_dir, num_labels=None, label_names=None, seed=0):
 
 
 def _labels(names):
-    return {
-        "id2label": dict(enumerate(names)),
-        "label2id": {name: number for number, name in enumerate(names)},
-    }
+    return {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
 
 
 def _load(name_or_dir, seed=0, **kwargs):

@@ -126,10 +126,7 @@ def compute_distillation(experiment, path, condition, store, key):
     tree = open_tree(experiment, store)
     _check_key(tree, key)
     with fixed_threads(experiment.profile.threads):
-        record = {
-            f"{split}_accuracy": tree.evaluate(path, split, condition)
-            for split in ("validation", "test")
-        }
+        record = {f"{split}_accuracy": tree.evaluate(path, split, condition) for split in ("validation", "test")}
     tree.release()
     return record
 
@@ -200,8 +197,7 @@ class Search:
         with pool(threads) as run, progress(total, title, self.quiet) as bar:
             for removed in range(removals + 1):
                 read = {
-                    node: removed < removals
-                    and (teach or any(lookup(label).reads_signals for label in here))
+                    node: removed < removals and (teach or any(lookup(label).reads_signals for label in here))
                     for node, here in frontier.items()
                 }
                 steps = {node: len(here) if removed else 1 for node, here in frontier.items()}

@@ -81,12 +81,7 @@ class Strategy:
 
 def _by_signal(signal):
     sign = -1.0 if signal.removed_first == "lowest" else 1.0
-    return Strategy(
-        signal.slug,
-        signal.title,
-        signal.group,
-        lambda view: sign * view.signals[signal.slug].to_numpy(),
-    )
+    return Strategy(signal.slug, signal.title, signal.group, lambda view: sign * view.signals[signal.slug].to_numpy())
 
 
 def _by_fusion(model, learned_from, reads="signals"):
@@ -98,9 +93,7 @@ def _by_fusion(model, learned_from, reads="signals"):
         title + control[reads] + (", transfer" if transfer else ""),
         "fusion" if reads == "signals" else "control",
         lambda view: view.fusion.predict(
-            features(view.signals, view.layers, view.depth, reads, view.rng)[
-                view.fusion.feature_names_in_
-            ]
+            features(view.signals, view.layers, view.depth, reads, view.rng)[view.fusion.feature_names_in_]
         ),
         learned_from,
         model,
@@ -118,11 +111,7 @@ STRATEGIES = {
     strategy.name: strategy
     for strategy in (
         *(_by_signal(signal) for signal in SIGNALS.values()),
-        *(
-            _by_fusion(model, learned_from)
-            for learned_from in (IN_DATASET, TRANSFER)
-            for model in FUSION_MODELS
-        ),
+        *(_by_fusion(model, learned_from) for learned_from in (IN_DATASET, TRANSFER) for model in FUSION_MODELS),
         # What a fusion could know without any signal, and what it makes of noise.
         *(
             _by_fusion("random-forest", learned_from, reads)
@@ -132,12 +121,7 @@ STRATEGIES = {
         Strategy("random", "Random order", "random", _random),
         # Poor Man's BERT, Sajjad et al. 2020, arXiv:2004.03844
         Strategy("top-first", "Top layers first", "position", lambda view: view.layers),
-        Strategy(
-            "bottom-first",
-            "Bottom layers first",
-            "position",
-            lambda view: [-layer for layer in view.layers],
-        ),
+        Strategy("bottom-first", "Bottom layers first", "position", lambda view: [-layer for layer in view.layers]),
         *(_by_signal(measure) for measure in REDUNDANCY.values()),
         # No rule but a search: trains every child, see sfusion.pruning.tree.greedy.
         Strategy("greedy-oracle", "Greedy search", "search", None),
@@ -187,9 +171,7 @@ def choose(strategy, view):
         When the strategy reads a signal that the architecture does not have.
     """
     if strategy.name in MEASURES and view.signals[strategy.name].isna().any():
-        raise SfusionError(
-            f"strategy {strategy.name!r}: this architecture has no such signal; choose another"
-        )
+        raise SfusionError(f"strategy {strategy.name!r}: this architecture has no such signal; choose another")
     scores = np.asarray(strategy.score(view), dtype=float)
     scores = np.where(np.isin(view.layers, view.fixed), -np.inf, scores)
     return view.layers[len(scores) - 1 - int(np.argmax(scores[::-1]))]

@@ -95,9 +95,7 @@ class PruningTree:
         stages = {"original"} - ({"original"} if self.tuned else set())
         stages |= {"recovery"} if path else set()
         stages |= {"distillation"} if details.get("condition") else set()
-        recipes = {
-            stage: self.recipes[stage].model_dump(exclude={"removals"}) for stage in sorted(stages)
-        }
+        recipes = {stage: self.recipes[stage].model_dump(exclude={"removals"}) for stage in sorted(stages)}
         return {**self.base, "kind": kind, "path": list(path), "recipes": recipes, **details}
 
     def record(self, kind, path, compute, **details):
@@ -144,9 +142,7 @@ class PruningTree:
             return self.source()
         key = path, condition
         if self._held is None or self._held[0] != key:
-            recipe = self.recipes[
-                "distillation" if condition else "recovery" if path else "original"
-            ]
+            recipe = self.recipes["distillation" if condition else "recovery" if path else "original"]
             layers = self.depth - len(path)
             model = self._cached(path, condition)
             if model is None:
@@ -253,10 +249,7 @@ class PruningTree:
     def _signals(self, path):
         def compute():
             table = extract_signals(
-                self.model(path),
-                self.task.train.take(self.probe),
-                precision=self.base["precision"],
-                measures=MEASURES,
+                self.model(path), self.task.train.take(self.probe), precision=self.base["precision"], measures=MEASURES
             )
             # Records hold numbers, and NaN is none.
             return {n: [None if np.isnan(v) else v for v in table[n].tolist()] for n in table}

@@ -100,9 +100,7 @@ def _dask(workers):
         if wide:
             # Runs that share a process would share its random numbers and thread count.
             name, count = next(iter(wide.items()))
-            raise SfusionError(
-                f"Dask worker {name} has {count} threads: start workers with --nthreads 1"
-            )
+            raise SfusionError(f"Dask worker {name} has {count} threads: start workers with --nthreads 1")
         yield {}
 
 
@@ -158,23 +156,15 @@ def pool(threads):
         When the backend is not installed, does not answer, or has workers of several threads.
     """
     name, workers = backend(), jobs(threads)
-    opened = {
-        "loky": lambda: _loky(threads),
-        "dask": lambda: _dask(workers),
-        "ray": lambda: _ray(workers),
-    }[name]()
+    opened = {"loky": lambda: _loky(threads), "dask": lambda: _dask(workers), "ray": lambda: _ray(workers)}[name]()
     with contextlib.ExitStack() as stack:
         try:
             options = stack.enter_context(opened)
         except ImportError as error:
-            raise SfusionError(
-                f"SFUSION_BACKEND={name!r} needs the extra: pip install 'sfusion[{name}]'"
-            ) from error
+            raise SfusionError(f"SFUSION_BACKEND={name!r} needs the extra: pip install 'sfusion[{name}]'") from error
         stack.enter_context(parallel_config(**{"backend": name, "n_jobs": workers, **options}))
         # One call a message: a call is seconds of work, unless its record is there already.
-        parallel = stack.enter_context(
-            Parallel(batch_size=1, return_as="generator" if name != "ray" else "list")
-        )
+        parallel = stack.enter_context(Parallel(batch_size=1, return_as="generator" if name != "ray" else "list"))
         yield lambda function, arguments: parallel(delayed(function)(*a) for a in arguments)
 
 

@@ -77,7 +77,7 @@ class Distillation(Recipe):
 
     temperature: PositiveFloat = 2.0
     hard_weight: Share = 0.5
-    removals: Annotated[tuple[PositiveInt, ...], Field(strict=False)]
+    removals: Annotated[tuple[PositiveInt, ...], Field(strict=False)] = ()
 
 
 class Profile(_Checked):
@@ -150,9 +150,7 @@ def load_profile(name):
     file = Path(name) if str(name).endswith(".yaml") else PROFILES / f"{name}.yaml"
     if not file.is_file():
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
-        raise SfusionError(
-            f"profile {str(name)!r} is not known: use one of {known}, or a .yaml file"
-        )
+        raise SfusionError(f"profile {str(name)!r} is not known: use one of {known}, or a .yaml file")
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
@@ -173,7 +171,5 @@ def load_profile(name):
         value = "" if first["type"] == "missing" else f" = {first['input']!r}"
         raise SfusionError(f"profile {str(name)!r}: {key}{value}: {first['msg']}") from error
     if set(profile.subsets) - set(profile.tasks):
-        raise SfusionError(
-            f"profile {str(name)!r}: subsets = {list(profile.subsets)}: name some of its tasks"
-        )
+        raise SfusionError(f"profile {str(name)!r}: subsets = {list(profile.subsets)}: name some of its tasks")
     return profile

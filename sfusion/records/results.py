@@ -240,9 +240,7 @@ def compare(new, old):
     total = table[["same", "within", "differs"]].sum(axis=1)
     strays = np.where(table["what"].isin(["original", "texts"]), 0.0, STRAYS)
     strict = exact | (table["what"] == "texts")
-    table["passed"] = np.where(
-        strict, table["same"] == total, table["differs"] <= strays * total
-    ).astype(bool)
+    table["passed"] = np.where(strict, table["same"] == total, table["differs"] <= strays * total).astype(bool)
     order = ["task", "what", "asked", "same", "within", "differs", "passed"]
     return table[order].sort_values(["task", "what"], ignore_index=True)
 
@@ -261,9 +259,7 @@ def _signals(new, old, exact):
     both = old.signals.merge(
         new.signals, on=[*UNIT, "path", "layer"], suffixes=("_old", "_new")
     )  # an earlier study may have extracted them where nothing reads them
-    left, right = (
-        both[[f"{name}_{end}" for name in MEASURES]].to_numpy() for end in ("old", "new")
-    )
+    left, right = (both[[f"{name}_{end}" for name in MEASURES]].to_numpy() for end in ("old", "new"))
     same = ((left == right) | (np.isnan(left) & np.isnan(right))).all(axis=1)
     return _counted(both["task"], pd.Series(same, both.index), "signals")
 

@@ -67,9 +67,7 @@ def write_atomically(file, content):
         # Not by tempfile, whose files are their owner's alone: a result is for whom the umask says.
         stream = open(partial, "xb")
     except OSError as error:
-        raise SfusionError(
-            f"cannot write {file}: {error.strerror}; choose another folder"
-        ) from error
+        raise SfusionError(f"cannot write {file}: {error.strerror}; choose another folder") from error
     try:
         with stream:
             stream.write(content)

@@ -131,9 +131,7 @@ def _signal(title, group, formula, unit, source, *, removed_first="lowest", tabl
     def register(compute):
         slug = title.lower().replace(" ", "-")
         reading = " ".join(compute.__doc__.split())
-        table[slug] = Signal(
-            slug, title, group, formula, unit, removed_first, reading, source, compute
-        )
+        table[slug] = Signal(slug, title, group, formula, unit, removed_first, reading, source, compute)
         return compute
 
     return register
@@ -284,18 +282,12 @@ def _weight_entropy(layer):
     from torch.special import entr  # here, because a replay reads the table and needs no torch
 
     low, high = ENTROPY_RANGE
-    counts = sum(
-        w.clamp(low, high).histc(ENTROPY_BINS, low, high).double() for w in _matrices(layer)
-    )
+    counts = sum(w.clamp(low, high).histc(ENTROPY_BINS, low, high).double() for w in _matrices(layer))
     return float(entr(counts / counts.sum()).sum())
 
 
 @_signal(
-    "Attention-Weight",
-    "attention",
-    "mean over samples, heads and real queries of max(a)",
-    "probability",
-    _AUTHOR,
+    "Attention-Weight", "attention", "mean over samples, heads and real queries of max(a)", "probability", _AUTHOR
 )
 def _attention_weight(layer):
     """Selective attention: layers that single nothing out go first."""

@@ -150,8 +150,7 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
     working.set_attn_implementation("eager")
     stack, architecture = layer_stack(working).requires_grad_(True), architecture_of(model.config)
     layers = [
-        LayerPass(parameters=[p.detach().to(wide) for p in module.parameters()])
-        for module in layer_stack(model)
+        LayerPass(parameters=[p.detach().to(wide) for p in module.parameters()]) for module in layer_stack(model)
     ]
     ruled = _has_rules(stack, architecture)
     batch_mask = []
@@ -187,9 +186,7 @@ def _check(data, batch_size, precision):
     if len(data) == 0:
         raise SfusionError("the probe set is empty: give at least two samples")
     if len(data.labels.unique()) < 2:
-        raise SfusionError(
-            f"the probe set has the single class {int(data.labels[0])}: give two classes or more"
-        )
+        raise SfusionError(f"the probe set has the single class {int(data.labels[0])}: give two classes or more")
     if batch_size is None:
         batch_size = max(1, TOKENS_PER_PASS // data.input_ids.shape[1])
     if batch_size < 1:

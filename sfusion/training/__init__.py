@@ -142,9 +142,7 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=Non
         if parameter.requires_grad
     ]
     masters = [master for master, _ in pairs]
-    optimiser = torch.optim.AdamW(
-        masters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-    )
+    optimiser = torch.optim.AdamW(masters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
     steps = -(-recipe.samples // recipe.batch_size)
     schedule = get_linear_schedule_with_warmup(optimiser, int(recipe.warmup * steps), steps)
     order = _sample_order(len(data), recipe.samples, torch.Generator().manual_seed(seed))
@@ -156,16 +154,12 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=Non
         for indices in order.split(recipe.batch_size):
             batch = data.take(indices).trim()
             labels = batch.labels.to(device)
-            logits = working(
-                batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)
-            ).logits
+            logits = working(batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)).logits
             if teacher_logits is None:
                 loss = functional.cross_entropy(logits.float(), labels)
             else:
                 soft = teacher_logits[indices].to(device)
-                loss = distillation_loss(
-                    logits.float(), soft, labels, recipe.temperature, recipe.hard_weight
-                )
+                loss = distillation_loss(logits.float(), soft, labels, recipe.temperature, recipe.hard_weight)
             loss.backward()
             if low:
                 for master, parameter in pairs:
@@ -184,9 +178,7 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=Non
     model.requires_grad_(True).eval()
     total = float(total)
     if not math.isfinite(total):
-        raise SfusionError(
-            f"training diverged (loss {total}): lower learning_rate {recipe.learning_rate}"
-        )
+        raise SfusionError(f"training diverged (loss {total}): lower learning_rate {recipe.learning_rate}")
     return total / recipe.samples
 
 
@@ -221,8 +213,7 @@ def distill(student, teacher, data, recipe, *, seed=0, precision="fp32", on_batc
         classes = student.config.num_labels, teacher.config.num_labels
         if classes[0] != classes[1]:
             raise SfusionError(
-                f"student and teacher have {classes[0]} and {classes[1]} classes: give two models "
-                "of the same task"
+                f"student and teacher have {classes[0]} and {classes[1]} classes: give two models of the same task"
             )
         teacher = predict_logits(cast(teacher, precision), data)
     taught = remove_layers(student, ())
@@ -263,9 +254,7 @@ def predict_logits(model, data, batch_size=None):
     with torch.inference_mode():
         for indices in order.split(batch_size):
             batch = data.take(indices).trim()
-            output = model(
-                batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)
-            )
+            output = model(batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device))
             logits[indices] = output.logits.float().cpu()
     model.train(training)
     return logits
