@@ -8,6 +8,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
@@ -19,7 +20,7 @@ from sfusion.analysis.tables import curves
 from sfusion.models.layers import remove_layers, size
 from sfusion.models.loading import load_tokenizer
 from sfusion.pruning.fusion import READS, fit_fusion, training_table
-from sfusion.pruning.searches import Experiment, Search, compute_distillation, open_tree
+from sfusion.pruning.searches import Experiment, Search, compute_node, open_tree
 from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, expand, parse_path, path_name, remaining
 from sfusion.pruning.tree import CONDITIONS
 from sfusion.records.parallel import dismiss, jobs, pool, progress
@@ -31,10 +32,8 @@ from sfusion.training import default_device, fixed_threads, resolve_precision
 
 DISTILLED_STRATEGY = "random-forest"  # the path that claim C3 speaks of
 # Records are filed with sorted keys; the frames have their columns in this order.
-TASKS = [
-    *("task", "seed", "classes", "train", "validation", "test", "fingerprint", "source"),
-    *("majority_accuracy", "tfidf_accuracy"),
-]
+TASKS = ["task", "seed", "classes", "train", "validation", "test", "fingerprint", "source"]
+TASKS += ["majority_accuracy", "tfidf_accuracy"]
 NODES = ["validation_accuracy", "test_accuracy", "training", "evaluation", "extraction"]
 TRAJECTORIES = ["task", "seed", "strategy", "removed", "path"]
 DISTILLATION = [*("task", "seed", "path", "removed", "condition", "validation_accuracy", "test_accuracy")]
@@ -57,25 +56,18 @@ def describe_task(experiment, store):
 
     def compute():
         task, tokenizer = tree.task, load_tokenizer(experiment.profile.model)
-        texts = {
-            split: tokenizer.batch_decode(data.input_ids, skip_special_tokens=True)
-            for split, data in (("train", task.train), ("test", task.test))
-        }
-        baseline = make_pipeline(
-            TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), LogisticRegression(max_iter=1000)
-        )
+        texts = [tokenizer.batch_decode(data.input_ids, skip_special_tokens=True) for data in (task.train, task.test)]
+        train, test = (data.labels.numpy() for data in (task.train, task.test))
+        words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+        baseline = make_pipeline(words, LogisticRegression(max_iter=1000))
         with fixed_threads(experiment.profile.threads):
-            baseline.fit(texts["train"], task.train.labels.numpy())
-            accuracy = baseline.score(texts["test"], task.test.labels.numpy())
-        majority = task.train.labels.mode().values
+            accuracy = baseline.fit(texts[0], train).score(texts[1], test)
         return {
             "classes": len(task.label_names),
-            "train": len(task.train),
-            "validation": len(task.validation),
-            "test": len(task.test),
+            **{split: len(getattr(task, split)) for split in ("train", "validation", "test")},
             "fingerprint": task.fingerprint,
             "source": task.source,
-            "majority_accuracy": float((task.test.labels == majority).double().mean()),
+            "majority_accuracy": float((test == np.bincount(train).argmax()).mean()),
             "tfidf_accuracy": float(accuracy),
         }
 
@@ -138,14 +130,8 @@ def _frames(search):
         key = {"task": experiment.task, "seed": experiment.seed, "path": path_name(path)}
         left = remaining(path, search.depth)
         found = record.get("signals")
-        nodes.append(
-            {
-                **key,
-                "removed": len(path),
-                **{column: record.get(column, math.nan) for column in NODES},
-                **costs[experiment.task][len(left)],
-            }
-        )
+        row = key | {"removed": len(path)} | {column: record.get(column, math.nan) for column in NODES}
+        nodes.append(row | costs[experiment.task][len(left)])
         signals += [
             {**key, "layer": layer, **{slug: found[slug][i] for slug in MEASURES}}
             for i, layer in enumerate(left if found else ())
@@ -215,12 +201,13 @@ def _distil(search, trajectories):
         for condition, (start, _) in CONDITIONS.items():
             paths = [()] if start == "original" else pruned
             key = content_key(open_tree(experiment, search.store).base)
-            calls += [(experiment, path, condition, search.store, key) for path in paths]
+            calls += [(experiment, path, False, search.store, key, condition) for path in paths]
     rows = []
     with pool(profile.threads) as run, progress(len(calls), "distillation", search.quiet) as bar:
-        for call, found in zip(calls, run(compute_distillation, calls), strict=True):
-            e, path, condition, *_ = call
-            rows.append((e.task, e.seed, path_name(path), len(path), condition, *found.values()))
+        for call, found in zip(calls, run(compute_node, calls), strict=True):
+            e, path, *_, condition = call
+            scores = found["validation_accuracy"], found["test_accuracy"]
+            rows.append((e.task, e.seed, path_name(path), len(path), condition, *scores))
             bar.update()
     return pd.DataFrame(rows, columns=DISTILLATION)
 
@@ -262,22 +249,16 @@ def run_study(profile, folder, *, strategies=None, quiet=None):
         tasks = list(run(describe_task, [(one, store) for one in search.experiments]))
     distillation = _distil(search, trajectories)
     dismiss()
-    return Results(
-        tasks=pd.DataFrame(tasks, columns=TASKS),
-        nodes=nodes,
-        signals=signals,
-        trajectories=trajectories,
-        distillation=distillation,
-        manifest={
-            "profile": profile.model_dump(mode="json"),
-            "machine": machine(profile),
-            "revision": _revision(),
-            "jobs": jobs(profile.threads),
-            "fit_seconds": fit_seconds,  # of the processor, per experiment
-            # Of the whole study: a part's would pass for it.
-            "wall_seconds": None if resumed else round(time.monotonic() - start, 1),
-        },
-    )
+    manifest = {
+        "profile": profile.model_dump(mode="json"),
+        "machine": machine(profile),
+        "revision": _revision(),
+        "jobs": jobs(profile.threads),
+        "fit_seconds": fit_seconds,  # of the processor, per experiment
+        # Of the whole study: a part's would pass for it.
+        "wall_seconds": None if resumed else round(time.monotonic() - start, 1),
+    }
+    return Results(pd.DataFrame(tasks, columns=TASKS), nodes, signals, trajectories, distillation, manifest)
 
 
 def sweep(profile="embedded", strategies=None, *, folder=None, quiet=None):
@@ -312,9 +293,8 @@ def sweep(profile="embedded", strategies=None, *, folder=None, quiet=None):
 
 def _known_strategies(names, profile):
     names = list(names)
-    for name in names:
-        if name not in STRATEGIES:
-            raise SfusionError(f"strategy {name!r} is not known: use one of {', '.join(STRATEGIES)}")
+    if unknown := [name for name in names if name not in STRATEGIES]:
+        raise SfusionError(f"strategy {unknown[0]!r} is not known: use one of {', '.join(STRATEGIES)}")
     if len(profile.tasks) < 2:
         # There is no other dataset to learn from.
         names = [n for n in names if STRATEGIES[n].learned_from in (None, IN_DATASET)]

@@ -55,8 +55,8 @@ def scoreboard(board):
         + sf.statistics.interval_text(row["ours"], row["low"], row["high"], 2)
         for _, row in board.iterrows()
     ]
-    sign = [sf.claims.CLAIMS[claim].sign for claim in board.index]
-    needed = [f"{s} {n:.2f}" for s, n in zip(sign, board["needed"], strict=True)]
+    signs = sf.claims.CLAIMS["sign"]
+    needed = [f"{signs[claim]} {number:.2f}" for claim, number in board["needed"].items()]
     columns = {
         "": board.index,
         "the paper says": board["paper"],
@@ -105,8 +105,7 @@ def choosing(results):
                     "`--strategy`": [offered.get(name, "–") for name in ranked.index],
                     "minus random orders (pp)": [interval(r, 1) for _, r in ranked.iterrows()],
                     f"minus `{sf.costs.NEW_DATASET}` (pp)": [
-                        interval(paired.loc[name], 1) if name in paired.index else ""
-                        for name in ranked.index
+                        interval(paired.loc[name], 1) if name in paired.index else "" for name in ranked.index
                     ],
                 }
             )
@@ -116,9 +115,7 @@ def choosing(results):
                 {
                     "layers left": gains.index,
                     **{
-                        f"distilled, {title} (pp)": [
-                            interval(row[title], 1) for _, row in gains.iterrows()
-                        ]
+                        f"distilled, {title} (pp)": [interval(row[title], 1) for _, row in gains.iterrows()]
                         for title in titles
                     },
                 }
@@ -159,9 +156,7 @@ def content(results):
 def fusion_rows(results):
     """Tabulate the removals that fusions learn from, for each way to read the layers."""
     nodes = sf.tables.fusion_nodes(results)
-    tables = [
-        sf.training_table(nodes, results.signals, reads).assign(reads=reads) for reads in READS
-    ]
+    tables = [sf.training_table(nodes, results.signals, reads).assign(reads=reads) for reads in READS]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -169,9 +164,7 @@ def main():
     """Write or check every file; return the exit code."""
     results = sf.open_results(SHOWN)
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        undefined=jinja2.StrictUndefined,
-        keep_trailing_newline=True,
+        loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
     values, made = content(results), {}
     for name, template in DOCUMENTS.items():

@@ -60,7 +60,5 @@ def stack(source, folder):
     except OSError as error:
         if (folder / "config.json").is_file():
             return folder  # another process was first
-        raise SfusionError(
-            f"cannot write {folder}: {error.strerror}; set SFUSION_CACHE to another folder"
-        ) from error
+        raise SfusionError(f"cannot write {folder}: {error.strerror}; set SFUSION_CACHE to another folder") from error
     return folder

@@ -11,12 +11,10 @@ are all alike, and C5 by keeping the last layer alone. C6 was a mean difference,
 now as the claim does.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 import pandas as pd
 
-from sfusion.analysis.statistics import TIE, bootstrap, interval_text
+from sfusion.analysis.statistics import QUESTIONS, TIE, bootstrap, interval_text
 from sfusion.analysis.tables import (
     DENOMINATORS,
     curves,
@@ -42,71 +40,11 @@ NEAR = 0.01  # what counts as near-optimal: one point of accuracy, declared here
 RATIO = 18.84
 
 
-@dataclass(frozen=True)
-class Claim:
-    """One claim of the paper.
-
-    Attributes
-    ----------
-    statement : str
-        What the paper says.
-    standing : str
-        ``author``: the author's own words; ``summary``: a third party's, may be wrong.
-    measure : str
-        What our number is.
-    sign : str
-        What stands before the needed number: how ours must lie to it, if that can be said.
-    """
-
-    statement: str
-    standing: str
-    measure: str
-    sign: str
+# Columns statement, standing, measure and sign, a row per claim.
+CLAIMS = pd.DataFrame.from_dict(QUESTIONS["claims"], orient="index")
 
 
-CLAIMS = {
-    "C1": Claim(
-        "Random-forest fusion has the highest maximum accuracy on 7 of 9 datasets and is near-optimal on the other 2",
-        "author",
-        "share of tasks on which random forest is best of the 14 strategies or tied",
-        "≥",
-    ),
-    "C2": Claim(
-        "There is no universal single signal: the best one differs between datasets",
-        "author",
-        "percentage points of maximum accuracy, the signal that validation prefers on a task minus "
-        "the one it prefers on all",
-        ">",
-    ),
-    "C3": Claim(
-        "Distilled random-forest models exceed the original accuracy on 6 of 9 datasets and shrink "
-        "the drop on the other 3",
-        "author",
-        "share of tasks on which the best distilled model beats the original",
-        "≥",
-    ),
-    "C4": Claim(
-        f'Distillation improves the accuracy-to-size ratio "by an average factor of {RATIO}"',
-        "author",
-        "largest fold change in accuracy per parameter, original to distilled",
-        "no unit given:",
-    ),
-    "C5": Claim(
-        "Good strategies keep the first and the last layer and prune the middle first",
-        "summary",
-        "correlation of keeping an end late with mean accuracy, controlling for the other end's step; the weaker end",
-        ">",
-    ),
-    "C6": Claim(
-        "Random forest beats linear regression on most datasets",
-        "summary",
-        "share of tasks on which random forest has the higher maximum accuracy",
-        ">",
-    ),
-}
-
-
-def judge(low, high, threshold):
+def judge(low, high, threshold, above=False):
     """Turn an interval into a verdict on "the number is at least the threshold".
 
     Parameters
@@ -114,22 +52,16 @@ def judge(low, high, threshold):
     low, high : float
         Ends of the interval.
     threshold : float
+    above : bool
+        Whether the number must be above it: exactly that is no support then.
 
     Returns
     -------
     {"supported", "undecided", "not supported"}
     """
-    if low >= threshold:
+    if low > threshold or (low == threshold and not above):
         return "supported"
-    return "not supported" if high < threshold else "undecided"
-
-
-def _judge_above(number, threshold=0.0):
-    """Judge "the number is above the threshold", where exactly that is no support."""
-    _, low, high = number
-    if low > threshold:
-        return "supported"
-    return "not supported" if high <= threshold else "undecided"
+    return "not supported" if high < threshold or (high == threshold and above) else "undecided"
 
 
 def both(first, second):
@@ -153,12 +85,8 @@ def both(first, second):
     return "not supported" if "not supported" in parts else "undecided"
 
 
-def _share_won(column):
-    return lambda means: np.mean(means[:, column] >= means.max(axis=1) - TIE)
-
-
-def _share_near(column):
-    return lambda means: np.mean(means[:, column] >= means.max(axis=1) - NEAR - TIE)
+def _share_won(column, within=0.0):
+    return lambda means: np.mean(means[:, column] >= means.max(axis=1) - within - TIE)
 
 
 def _share_above(means):
@@ -256,31 +184,23 @@ def ratio_readings(results):
         ``distilled_percent``, the same as per cent gained; ``over_pruned_percent``, what
         distillation adds to the pruned model's ratio, in per cent.
     """
-    frame = distilled(results).rename(columns={"test_accuracy": "accuracy"})
-    frame = size_ratios(frame)
+    frame = size_ratios(distilled(results).rename(columns={"test_accuracy": "accuracy"}))
     frame = frame[frame["removed"] > 0]
-    rows = []
+    parts = {}
     for name, title in DENOMINATORS.items():
         means = frame.pivot_table(index="removed", columns="condition", values=f"{name}_ratio")
-        for removed, row in means.iterrows():
-            rows.append(
-                {
-                    "denominator": title,
-                    "removed": removed,
-                    "pruned": row["pruned"],
-                    "distilled": row["distilled"],
-                    "distilled_percent": 100 * (row["distilled"] - 1),
-                    "over_pruned_percent": 100 * (row["distilled"] / row["pruned"] - 1),
-                }
-            )
-    return pd.DataFrame(rows)
+        taught, pruned = means["distilled"], means["pruned"]
+        parts[title] = means[["pruned", "distilled"]].rename_axis(columns=None).assign(
+            distilled_percent=100 * (taught - 1), over_pruned_percent=100 * (taught / pruned - 1)
+        )  # fmt: skip
+    return pd.concat(parts, names=["denominator"]).reset_index()
 
 
 def _c1(scores):
     fourteen = scores[PAPER_STRATEGIES]
     forest, linear = map(PAPER_STRATEGIES.index, ("random-forest", "linear-regression"))
     won = bootstrap(fourteen, _share_won(forest), tasks=False)
-    near = bootstrap(fourteen, _share_near(forest), tasks=False)
+    near = bootstrap(fourteen, _share_won(forest, NEAR), tasks=False)
     means = task_means(fourteen)
     gap = means.max(axis=1) - means["random-forest"]
     ties = _share_won(linear)(means.to_numpy()) * len(gap)
@@ -300,7 +220,7 @@ def _c2(scores, table):
     note = "highest on test, chance included: " + "; ".join(
         f"{task}: {name}" for task, name in zip(means.index, best, strict=True)
     )
-    return *own, 0.0, _judge_above(own), note
+    return *own, 0.0, judge(*own[1:], 0.0, above=True), note
 
 
 def _c3(results):
@@ -341,7 +261,7 @@ def _c5(frame):
     kept = ends_and_accuracy(frame).groupby(UNIT).apply(partial_correlations)
     ends = {end: bootstrap(kept[end]) for end in kept}
     note = "; ".join(f"{end} layer {interval_text(*one, 2)}" for end, one in ends.items())
-    return *min(ends.values()), 0.0, both(*map(_judge_above, ends.values())), note
+    return *min(ends.values()), 0.0, both(*(judge(*one[1:], 0.0, above=True) for one in ends.values())), note
 
 
 def _c6(scores):
@@ -351,7 +271,7 @@ def _c6(scores):
     means = task_means(difference)
     note = f"behind on {(means < -TIE).sum()} of {len(means)}; mean difference "
     note += f"{_points(bootstrap(difference))} percentage points"
-    return *ahead, 0.5, _judge_above(ahead, 0.5), note
+    return *ahead, 0.5, judge(*ahead[1:], 0.5, above=True), note
 
 
 def _points(interval):
@@ -377,14 +297,8 @@ def scoreboard(results):
     frame = frame[~frame["group"].isin(["control", "search"])]
     table = protocols(frame)
     scores = wide(table, "test_selected")
-    rows = {
-        "C1": _c1(scores),
-        "C2": _c2(scores, table),
-        "C3": _c3(results),
-        "C4": _c4(results),
-        "C5": _c5(frame),
-        "C6": _c6(scores),
-    }
+    rows = {"C1": _c1(scores), "C2": _c2(scores, table), "C3": _c3(results)}
+    rows |= {"C4": _c4(results), "C5": _c5(frame), "C6": _c6(scores)}
     if results.tasks["seed"].nunique() == 1:
         for claim in COUNTING:
             *numbers, _, note = rows[claim]
@@ -394,8 +308,5 @@ def scoreboard(results):
     tasks = results.tasks["task"].nunique()
     counts = [f"{tasks * row[0]:.0f} of {tasks}" if c in COUNTING else "" for c, row in rows.items()]
     numbers.insert(3, "count", counts)
-    words = pd.DataFrame(
-        {key: (c.statement, c.standing, c.measure) for key, c in CLAIMS.items()},
-        index=["paper", "standing", "measure"],
-    ).T
+    words = CLAIMS[["statement", "standing", "measure"]].rename(columns={"statement": "paper"})
     return words.join(numbers).rename_axis("claim")

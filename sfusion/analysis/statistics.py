@@ -7,9 +7,11 @@ each is an interval.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 from scipy.stats import wilcoxon
 from sklearn.base import clone
 from sklearn.inspection import permutation_importance
@@ -41,32 +43,10 @@ class Contrast:
     second: str
 
 
-CONTRASTS = {
-    "single": Contrast("Random forest − best single signal", "random-forest", BEST_SINGLE),
-    "random": Contrast("Random forest − random order", "random-forest", "random"),
-    "top": Contrast("Random forest − top layers first", "random-forest", "top-first"),
-    "oracle": Contrast("Random forest − greedy search", "random-forest", "greedy-oracle"),
-    "teacher": Contrast("Distilled − same steps without teacher", "distilled", "same-steps"),
-}
-# Asked of the fusion after those: does it transfer, and does it know more than the position?
-CONTROLS = {
-    "transfer": Contrast("Forest of other datasets − own forest", "random-forest-transfer", "random-forest"),
-    "transfer-top": Contrast("Forest of other datasets − top layers first", "random-forest-transfer", "top-first"),
-    "position": Contrast("Own forest − position alone", "random-forest", "random-forest-position"),
-    "position-transfer": Contrast(
-        "Forest of other datasets − position alone", "random-forest-transfer", "random-forest-position-transfer"
-    ),
-    "shuffled": Contrast("Own forest − signals permuted across layers", "random-forest", "random-forest-shuffled"),
-    "shuffled-transfer": Contrast(
-        "Forest of other datasets − signals permuted across layers",
-        "random-forest-transfer",
-        "random-forest-shuffled-transfer",
-    ),
-    "bottom": Contrast("Random forest − bottom layers first", "random-forest", "bottom-first"),
-    "influence": Contrast("Random forest − Block Influence", "random-forest", "block-influence"),
-    "angle": Contrast("Random forest − angular distance", "random-forest", "angular-distance"),
-    "linear": Contrast("Random forest − linear regression", "random-forest", "linear-regression"),
-}
+QUESTIONS = yaml.safe_load(Path(__file__).with_name("questions.yaml").read_text(encoding="utf-8"))
+CONTRASTS, CONTROLS = (
+    {key: Contrast(*one) for key, one in QUESTIONS[kind].items()} for kind in ("contrasts", "controls")
+)
 
 
 def bootstrap(frame, statistic=np.mean, *, tasks=True, resamples=2000, level=0.95, seed=0):

@@ -12,10 +12,9 @@ from huggingface_hub.utils import WeakFileLock
 
 from sfusion import SfusionError
 from sfusion.compression import report
-from sfusion.data import corpora
 from sfusion.data.readers import order_labels, read_rows, resolve_labels, split_rows
 from sfusion.data.splits import draw
-from sfusion.data.tasks import Task, encode
+from sfusion.data.tasks import tokenise
 from sfusion.models.layers import architecture_of, layer_stack, remove_layers, size, token_limit
 from sfusion.models.loading import fingerprint, load_classifier, load_tokenizer, locate_model, with_new_head
 from sfusion.pruning.fusion import shipped_fusion
@@ -167,9 +166,10 @@ def compress(
     source.to(base["device"])
     work, last = out.parent / f".{out.name}.sfusion", lowest if keep is None else keep
     with _writing(out, work), fixed_threads(base["threads"]), progress(1, "compress", quiet) as bar:
+        stages = recipes(len(task.train), source.config.hidden_size, learning_rate)
         tree = PruningTree(
-            lambda: source, task, RecordStore(work), recipes(len(task.train), source.config.hidden_size, learning_rate),
-            base=base, tuned=tuned, probe=_probe(task.train, seed), keep_distilled=True, on_work=bar.update,
+            lambda: source, task, RecordStore(work), stages, base=base, tuned=tuned, probe=_probe(task.train, seed),
+            keep_distilled=True, on_work=bar.update,
         )  # fmt: skip
         bar.reset(total=_work(tree, last, distill))
         one = STRATEGIES[strategy]
@@ -181,8 +181,7 @@ def compress(
         bar.set_description("measure")
         bar.refresh()
         asked = {"strategy": strategy, "target": {"keep": keep, "max_drop": max_drop}, "held_out": test is None}
-        output = work / "output"
-        shutil.rmtree(output, ignore_errors=True)  # of a killed run
+        shutil.rmtree(output := work / "output", ignore_errors=True)  # of a killed run
         output.mkdir()
         written = report.build(
             output, tree, chosen, curve, model=model, place=place, asked=asked, onnx=onnx, int8=int8, started=started
@@ -295,19 +294,9 @@ def fit_tokens(tokenizer, config, texts, max_length=None):
 def _task(split, numbers, config, tokenizer, max_length):
     """Tokenise the splits."""
     max_length = fit_tokens(tokenizer, config, split["train"]["text"].tolist(), max_length)
-    texts = {name: part["text"].tolist() for name, part in split.items()}
-    encoded = {
-        name: encode(texts[name], part["label"].map(numbers).tolist(), tokenizer, max_length)
-        for name, part in split.items()
-    }
-    return Task(
-        name="own",
-        label_names=tuple(config.id2label[number] for number in range(config.num_labels)),
-        **encoded,
-        texts=texts,
-        fingerprint=corpora.fingerprint(pd.concat([split["train"], split["validation"]])),
-        source="files",
-    )
+    names = [config.id2label[number] for number in range(config.num_labels)]
+    whole = [split["train"], split["validation"]]
+    return tokenise("own", split, names, numbers, tokenizer, max_length, whole, "files")
 
 
 def _base(place, task, seed, threads, new_head):

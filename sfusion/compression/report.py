@@ -181,10 +181,8 @@ def _stored_type(directory):
 
 def load_plain(directory):
     """Load a model directory as any user of transformers would, in evaluation mode."""
-    model = AutoModelForSequenceClassification.from_pretrained(
-        directory, use_safetensors=True, trust_remote_code=False
-    )
-    return model.eval()
+    options = {"use_safetensors": True, "trust_remote_code": False}
+    return AutoModelForSequenceClassification.from_pretrained(directory, **options).eval()
 
 
 def accuracy_interval(correct, total):
@@ -201,13 +199,8 @@ def accuracy_interval(correct, total):
         ``accuracy``, ``low`` and ``high``, shares; ``correct`` and ``samples``.
     """
     bounds = binomtest(int(correct), int(total)).proportion_ci(method="wilson")
-    return {
-        "accuracy": float(correct / total),
-        "low": float(bounds.low),
-        "high": float(bounds.high),
-        "correct": int(correct),
-        "samples": int(total),
-    }
+    share = {"accuracy": float(correct / total), "low": float(bounds.low), "high": float(bounds.high)}
+    return share | {"correct": int(correct), "samples": int(total)}
 
 
 def paired_change(before, after, seed=0):
@@ -384,17 +377,10 @@ def _export(model, data, file):
     two = torch.arange(2) % len(data)
     try:
         torch.onnx.export(
-            _Logits(model).eval(),
-            (data.input_ids[two], data.attention_mask[two]),
-            file,
-            dynamo=True,
-            input_names=["input_ids", "attention_mask"],
-            output_names=["logits"],
-            dynamic_shapes={"input_ids": shape, "attention_mask": shape},
-            opset_version=OPSET,
-            external_data=False,
-            verbose=False,
-        )
+            _Logits(model).eval(), (data.input_ids[two], data.attention_mask[two]), file, dynamo=True,
+            input_names=["input_ids", "attention_mask"], output_names=["logits"], opset_version=OPSET,
+            dynamic_shapes={"input_ids": shape, "attention_mask": shape}, external_data=False, verbose=False,
+        )  # fmt: skip
     except Exception as error:  # the exporter's errors have no common base
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SfusionError(f"the model cannot be exported to ONNX: {reason}") from error
@@ -488,15 +474,12 @@ def card(found):
     huggingface_hub.ModelCard
     """
     base, accuracy = found["model"]["name"], round(found["after"]["accuracy"], 4)
+    name, about = f"{base}, {found['after']['layers']} layers", "the user's test texts"
+    result = EvalResult("text-classification", "own", about, "accuracy", accuracy, task_name="Text classification")
     metadata = ModelCardData(
         base_model=base if "/" in base else None,  # a name on the Hub
-        license=found["model"]["licence"],
-        library_name="transformers",
-        pipeline_tag="text-classification",
-        tags=["layer-pruning", "sfusion"],
-        model_name=f"{base}, {found['after']['layers']} layers",
-        eval_results=[EvalResult("text-classification", "own", "the user's test texts", "accuracy", accuracy,
-                                 task_name="Text classification")],
+        license=found["model"]["licence"], library_name="transformers", pipeline_tag="text-classification",
+        tags=["layer-pruning", "sfusion"], model_name=name, eval_results=[result],
     )  # fmt: skip
     return ModelCard.from_template(
         metadata,

@@ -50,18 +50,7 @@ MIN_WORDS, MAX_WORDS = 8, 120
 SKIPPED_PATHS = frozenset({"tests", "externals", "_lib", "conftest.py"})
 # Sections of numpydoc that hold "name : type" lines with indented descriptions.
 ITEM_SECTIONS = frozenset(
-    {
-        "parameters",
-        "other parameters",
-        "returns",
-        "yields",
-        "receives",
-        "raises",
-        "warns",
-        "attributes",
-        "methods",
-        "options",
-    }
+    "parameters,other parameters,returns,yields,receives,raises,warns,attributes,methods,options".split(",")
 )
 
 
@@ -283,31 +272,23 @@ class Corpus:
         return "|".join([*names, "scikit-learn", *(words for _, words in self.classes.values())])
 
 
-def _read_corpora() -> dict[str, Corpus]:
-    def classes(table):
-        for label, one in table.items():
+def _read_corpora():
+    found = {}
+    for name, table in yaml.safe_load(TABLE.read_text(encoding="utf-8")).items():
+        classes = {}
+        for label, one in table.pop("classes").items():
             patterns = [one["stems"]] if "stems" in one else []
             patterns += [_word(one["words"])] if "words" in one else []
-            yield label, (tuple(one["keys"]), "|".join(patterns))
-
-    return {
-        name: Corpus(
-            name,
-            **{
-                key: tuple(value) if isinstance(value, list) else value
-                for key, value in table.items()
-                if key != "classes"
-            },
-            classes=dict(classes(table["classes"])),
-        )
-        for name, table in yaml.safe_load(TABLE.read_text(encoding="utf-8")).items()
-    }
+            classes[label] = tuple(one["keys"]), "|".join(patterns)
+        options = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+        found[name] = Corpus(name, classes=classes, **options)
+    return found
 
 
 CORPORA = _read_corpora()
 
 
-def _unique(rows: list[tuple[str, str, str, int]]) -> list[tuple[str, str, str, int]]:
+def _unique(rows):
     """Keep the first of each group of near duplicates, and none where their labels differ."""
     kept, sizes, clashing = [], [], set()
     by_start, by_shingle = {}, defaultdict(list)

@@ -1,7 +1,6 @@
 """Tasks: labelled texts, split and tokenised."""
 
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,27 +16,21 @@ from sfusion.models.loading import load_tokenizer
 SOURCES = ("auto", "embedded", "folder", "hub")
 PARQUET = "refs/convert/parquet"  # the Hub's own conversion, for sets made with loading scripts
 
+_YAHOO = ("question_title", "question_content", "best_answer")
 # The paper's nine: repositories and columns are our reading, its sources are not known.
-TASKS: dict[str, TaskSpec] = {
-    spec.name: spec
-    for spec in (
-        *(TaskSpec(name) for name in corpora.CORPORA),
-        TaskSpec("newsgroup", "SetFit/20_newsgroups", label="label_text"),
-        TaskSpec("dbpedia", "fancyzhx/dbpedia_14", ("title", "content")),
-        TaskSpec("arxiv", "ccdv/arxiv-classification", revision=PARQUET, config="no_ref"),
-        TaskSpec("patent", "ccdv/patent-classification", revision=PARQUET, config="abstract"),
-        TaskSpec(
-            "yahoo",
-            "community-datasets/yahoo_answers_topics",
-            ("question_title", "question_content", "best_answer"),
-            "topic",
-        ),
-        TaskSpec("yelp", "Yelp/yelp_review_full"),
-        TaskSpec("agnews", "fancyzhx/ag_news"),
-        TaskSpec("imdb", "stanfordnlp/imdb"),
-        TaskSpec("amazon", "fancyzhx/amazon_polarity", ("title", "content")),
-    )
-}
+_SPECS = [
+    *map(TaskSpec, corpora.CORPORA),
+    TaskSpec("newsgroup", "SetFit/20_newsgroups", label="label_text"),
+    TaskSpec("dbpedia", "fancyzhx/dbpedia_14", ("title", "content")),
+    TaskSpec("arxiv", "ccdv/arxiv-classification", revision=PARQUET, config="no_ref"),
+    TaskSpec("patent", "ccdv/patent-classification", revision=PARQUET, config="abstract"),
+    TaskSpec("yahoo", "community-datasets/yahoo_answers_topics", _YAHOO, "topic"),
+    TaskSpec("yelp", "Yelp/yelp_review_full"),
+    TaskSpec("agnews", "fancyzhx/ag_news"),
+    TaskSpec("imdb", "stanfordnlp/imdb"),
+    TaskSpec("amazon", "fancyzhx/amazon_polarity", ("title", "content")),
+]
+TASKS = {spec.name: spec for spec in _SPECS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,12 +52,12 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: Sequence[int] | torch.Tensor) -> "Encoded":
+    def take(self, indices):
         """Rows by number, in the order given."""
         rows = torch.as_tensor(indices, dtype=torch.long)
         return Encoded(self.input_ids[rows], self.attention_mask[rows], self.labels[rows])
 
-    def trim(self) -> "Encoded":
+    def trim(self):
         """Cut off the last columns, where every row is padding."""
         columns = self.attention_mask.any(0).nonzero()
         width = int(columns.max()) + 1 if len(columns) else 1
@@ -96,12 +89,12 @@ class Task:
     train: Encoded
     validation: Encoded
     test: Encoded
-    texts: Mapping[str, list[str]]
+    texts: dict[str, list[str]]
     fingerprint: str
     source: str
 
 
-def encode(texts: list[str], labels: Sequence[int], tokenizer, max_length: int) -> Encoded:
+def encode(texts, labels, tokenizer, max_length):
     """Tokenise texts, N of them.
 
     Parameters
@@ -123,7 +116,7 @@ def encode(texts: list[str], labels: Sequence[int], tokenizer, max_length: int) 
     return Encoded(tokens["input_ids"], tokens["attention_mask"], torch.tensor(labels, dtype=torch.long))
 
 
-def resolve(name: str, source: str = "auto", folder=None) -> tuple[str, str | None, tuple]:
+def resolve(name, source="auto", folder=None):
     """Determine where a task is read from.
 
     Parameters
@@ -165,15 +158,8 @@ def resolve(name: str, source: str = "auto", folder=None) -> tuple[str, str | No
 
 
 def load_task(
-    name: str,
-    *,
-    seed: int = 0,
-    sizes: Sequence[int | None] | None = None,
-    max_length: int = 32,
-    tokenizer="minilm-l6",
-    source: str = "auto",
-    folder: str | Path | None = None,
-) -> Task:
+    name, *, seed=0, sizes=(None, None, None), max_length=32, tokenizer="minilm-l6", source="auto", folder=None
+):
     """Load a task, split and tokenised.
 
     The test part is fixed: a quarter of an embedded corpus, by a hash of the documented object's
@@ -210,8 +196,6 @@ def load_task(
         If the task or a file is unknown, unreadable or empty, a column is missing, there are
         fewer than 2 classes, the Hub is out of reach, or an argument makes no sense.
     """
-    if sizes is None:
-        sizes = (None, None, None)
     if len(sizes) != 3 or any(size is not None and size < 1 for size in sizes):
         raise SfusionError(f"sizes {tuple(sizes)}: give 3 positive numbers, or None for all")
     pool = read_pool(TASKS.get(name, TaskSpec(name)), *resolve(name, source, folder))
@@ -229,25 +213,47 @@ def load_task(
     )
     tokenizer, max_length = check_tokenizer(tokenizer, max_length)
     numbers = {label: number for number, label in enumerate(pool.label_names)}
-    texts, encoded = {}, {}
-    for split, part, size, salt in parts:
-        drawn = part.iloc[draw(part["label"].tolist(), part["text"].tolist(), size, salt)]
-        if drawn.empty:
-            raise SfusionError(f"task {name!r}: too few texts for a {split} split")
-        texts[split] = drawn["text"].tolist()
-        labels = [numbers[label] for label in drawn["label"]]
-        encoded[split] = encode(texts[split], labels, tokenizer, max_length)
-    return Task(
-        name=name,
-        label_names=pool.label_names,
-        **encoded,
-        texts=texts,
-        fingerprint=corpora.fingerprint(pd.concat([pool.rest, pool.test])),
-        source=pool.source,
-    )
+    drawn = {
+        split: part.iloc[draw(part["label"].tolist(), part["text"].tolist(), size, salt)]
+        for split, part, size, salt in parts
+    }
+    if few := [split for split, part in drawn.items() if part.empty]:
+        raise SfusionError(f"task {name!r}: too few texts for a {few[0]} split")
+    return tokenise(name, drawn, pool.label_names, numbers, tokenizer, max_length, [pool.rest, pool.test], pool.source)
 
 
-def check_tokenizer(tokenizer, max_length: int):
+def tokenise(name, frames, label_names, numbers, tokenizer, max_length, whole, source):
+    """Make a task of the texts of its splits.
+
+    Parameters
+    ----------
+    name : str
+    frames : dict of str to DataFrame
+        ``train``, ``validation`` and ``test``: columns ``text`` and ``label``.
+    label_names : sequence of str
+        Name of each class number.
+    numbers : mapping of str to int
+        Class number of each label of the texts.
+    tokenizer, max_length
+        See :func:`encode`.
+    whole : list of DataFrame
+        What the fingerprint is taken of.
+    source : str
+
+    Returns
+    -------
+    Task
+    """
+    texts = {split: frame["text"].tolist() for split, frame in frames.items()}
+    encoded = {
+        split: encode(texts[split], [numbers[label] for label in frame["label"]], tokenizer, max_length)
+        for split, frame in frames.items()
+    }
+    fingerprint = corpora.fingerprint(pd.concat(whole))
+    return Task(name, tuple(label_names), **encoded, texts=texts, fingerprint=fingerprint, source=source)
+
+
+def check_tokenizer(tokenizer, max_length):
     """Load a tokenizer where a name is given, and check the length against its limit.
 
     Parameters

@@ -146,14 +146,9 @@ def _load(name_or_dir, seed=0, **kwargs):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return AutoModelForSequenceClassification.from_pretrained(
-                locate_model(name_or_dir),
-                dtype=torch.float32,
-                attn_implementation="eager",
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-                **kwargs,
-            )
+                locate_model(name_or_dir), dtype=torch.float32, attn_implementation="eager", use_safetensors=True,
+                trust_remote_code=False, output_loading_info=True, **kwargs,
+            )  # fmt: skip
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise SfusionError(f"model {str(name_or_dir)!r} cannot be loaded: {reason}") from error

@@ -35,14 +35,9 @@ class Experiment:
 @functools.lru_cache(maxsize=32)
 def _samples(experiment, model, data):
     profile, sizes = experiment.profile, experiment.profile.sizes
-    return load_task(
-        experiment.task,
-        seed=experiment.seed,
-        sizes=(sizes.train, sizes.validation, sizes.test),
-        max_length=profile.max_length,
-        tokenizer=profile.model,
-        source=profile.source,
-    )
+    options = {"max_length": profile.max_length, "tokenizer": profile.model, "source": profile.source}
+    sizes = sizes.train, sizes.validation, sizes.test
+    return load_task(experiment.task, seed=experiment.seed, sizes=sizes, **options)
 
 
 @functools.lru_cache(maxsize=1)  # 90 MB each; a wave goes through the experiments in order
@@ -96,37 +91,16 @@ def open_tree(experiment, store):
     return _tree(experiment, store.folder, store.weights_gb, fingerprint(profile.model), data)
 
 
-def _check_key(tree, key):
-    """Make sure that a worker sees what the process that asked sees."""
+def compute_node(experiment, path, signals, store, key, condition=None):
+    """Visit one node in a worker; arguments as of :meth:`PruningTree.visit`."""
+    tree = open_tree(experiment, store)
     if content_key(tree.base) != key:
         raise SfusionError(
             f"a worker sees other data, code or versions than the process that asked (task "
             f"{tree.base['task'][:12]}): install the same on both and start again"
         )
-
-
-def compute_node(experiment, path, signals, store, key):
-    """Visit one node in a worker; arguments as of :meth:`PruningTree.visit`."""
-    tree = open_tree(experiment, store)
-    _check_key(tree, key)
     with fixed_threads(experiment.profile.threads):
-        record = tree.visit(path, signals)
-    tree.release()
-    return record
-
-
-def compute_distillation(experiment, path, condition, store, key):
-    """Train and evaluate one condition of the distillation at one node, in a worker.
-
-    Returns
-    -------
-    dict
-        ``validation_accuracy`` and ``test_accuracy``, shares.
-    """
-    tree = open_tree(experiment, store)
-    _check_key(tree, key)
-    with fixed_threads(experiment.profile.threads):
-        record = {f"{split}_accuracy": tree.evaluate(path, split, condition) for split in ("validation", "test")}
+        record = tree.visit(path, signals, condition)
     tree.release()
     return record
 
@@ -221,15 +195,9 @@ class Search:
 
     def _next(self, experiment, path, label, fusions):
         signals = self.records[experiment, path].get("signals")
-        return next_layer(
-            label,
-            path,
-            None if signals is None else signal_frame(signals),
-            depth=self.depth,
-            seed=experiment.seed,
-            fixed=self.fixed,
-            fusion=fusions.get((experiment, label)),
-        )
+        signals = None if signals is None else signal_frame(signals)
+        options = {"depth": self.depth, "seed": experiment.seed, "fixed": self.fixed}
+        return next_layer(label, path, signals, fusion=fusions.get((experiment, label)), **options)
 
     def greedy(self):
         """Train every child of a node and go on with the one of highest validation accuracy.
@@ -252,13 +220,9 @@ class Search:
                 nodes = {(e, path): False for e, tried in children.items() for path in tried}
                 self._wave(run, nodes, bar)
                 for experiment, tried in children.items():
-                    standing[experiment] = max(
-                        tried,
-                        key=lambda path, experiment=experiment: (
-                            self.records[experiment, path]["validation_accuracy"],
-                            path[-1],
-                        ),
-                    )
+                    # Ties are broken towards the output.
+                    ranks = {path: (self.records[experiment, path]["validation_accuracy"], path[-1]) for path in tried}
+                    standing[experiment] = max(ranks, key=ranks.get)
                     self._stand(experiment, "greedy-oracle", standing[experiment])
 
     def exhaustive(self, experiments):

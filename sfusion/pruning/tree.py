@@ -59,7 +59,7 @@ class PruningTree:
         self.recipes, self.base, self.probe = recipes, base, probe
         self.tuned, self.keep_distilled = tuned, keep_distilled
         self.on_work, self._counted = on_work or (lambda _: None), set()
-        self._held = self._teacher = None
+        self._held = None
         self._frozen = all(recipe.freeze_embeddings for recipe in recipes.values())
 
     @functools.cached_property
@@ -85,13 +85,14 @@ class PruningTree:
         kind : str
         path : tuple of int
         **details : object
-            What else the kind needs; ``condition`` stands for extra steps of distillation.
+            What else the kind needs, None left out; ``condition`` stands for extra steps of distillation.
 
         Returns
         -------
         dict
             Plain JSON values.
         """
+        details = {key: value for key, value in details.items() if value is not None}
         stages = {"original"} - ({"original"} if self.tuned else set())
         stages |= {"recovery"} if path else set()
         stages |= {"distillation"} if details.get("condition") else set()
@@ -149,7 +150,7 @@ class PruningTree:
                 model = self._train(path, condition, recipe, lambda n: self.on_work(n * layers))
                 if condition is None or self.keep_distilled:
                     state = {n: p.detach().cpu().contiguous() for n, p in self._learned(model)}
-                    self.store.put_weights(self._weights(path, condition), save(state))
+                    self.store.put_weights(self.spec("weights", path, condition=condition), save(state))
             elif key not in self._counted:  # an earlier run has done it
                 self.on_work(recipe.samples * layers)
             self._counted.add(key)
@@ -161,7 +162,7 @@ class PruningTree:
         if condition is not None:
             # The order of samples is the same in every condition: the teacher alone differs.
             seed = derive_seed("distillation", self.base["seed"])
-            teacher = self._teacher_logits() if CONDITIONS[condition][1] else None
+            teacher = self._teacher if CONDITIONS[condition][1] else None
             return distill(self.model(path), teacher, self.task.train, recipe, seed=seed, **options)
         if path:
             place = remaining(path[:-1], self.depth).index(path[-1])
@@ -173,15 +174,10 @@ class PruningTree:
         fine_tune(model, self.task.train, recipe, seed=seed, **options)
         return model
 
-    def _teacher_logits(self):
-        """Run the original over the training samples, once for all depths."""
-        if self._teacher is None:
-            original = cast(self.model(()), self.base["precision"])
-            self._teacher = predict_logits(original, self.task.train)
-        return self._teacher
-
-    def _weights(self, path, condition):
-        return self.spec("weights", path, **_asked(condition))
+    @functools.cached_property
+    def _teacher(self):
+        """Logits of the original over the training samples, once for all depths."""
+        return predict_logits(cast(self.model(()), self.base["precision"]), self.task.train)
 
     def _learned(self, model):
         """List the parameters that training changes, by name."""
@@ -190,7 +186,7 @@ class PruningTree:
 
     def _cached(self, path, condition):
         """Put cached weights into a copy of the source; None if there are none that fit."""
-        content = self.store.get_weights(self._weights(path, condition))
+        content = self.store.get_weights(self.spec("weights", path, condition=condition))
         if content is None:
             return None
         model = remove_layers(self.source(), path)
@@ -205,7 +201,7 @@ class PruningTree:
 
     def trim(self):
         """Cut the cache of weights to its limit; the original, which teaches, goes last."""
-        self.store.trim(last=self._weights((), None))
+        self.store.trim(last=self.spec("weights", ()))
 
     def evaluate(self, path, split, condition=None):
         """Measure a model's accuracy.
@@ -226,10 +222,9 @@ class PruningTree:
 
     def _evaluate(self, path, split, condition):
         def compute():
-            data = getattr(self.task, split)
-            return accuracy(self.model(path, condition), data, self.base["precision"])
+            return accuracy(self.model(path, condition), getattr(self.task, split), self.base["precision"])
 
-        return self.record("evaluation", path, compute, split=split, **_asked(condition))
+        return self.record("evaluation", path, compute, split=split, condition=condition)
 
     def signals(self, path):
         """Extract the signals of a path's model.
@@ -256,13 +251,15 @@ class PruningTree:
 
         return self.record("signals", path, compute)
 
-    def visit(self, path, signals=True):
+    def visit(self, path, signals=True, condition=None):
         """Train, evaluate and, where something reads them, extract the signals of a node.
 
         Parameters
         ----------
         path : tuple of int
         signals : bool
+        condition : str, optional
+            See :meth:`model`.
 
         Returns
         -------
@@ -270,8 +267,8 @@ class PruningTree:
             ``validation_accuracy`` and ``test_accuracy``, shares; ``signals``, a list per measure,
             where asked for; seconds of ``training``, ``evaluation`` and ``extraction``.
         """
-        training = self.record("training", path, lambda: self.model(path) and None)
-        validation, test = (self._evaluate(path, split, None) for split in ("validation", "test"))
+        training = self.record("training", path, lambda: self.model(path, condition) and None, condition=condition)
+        validation, test = (self._evaluate(path, split, condition) for split in ("validation", "test"))
         record = {
             "validation_accuracy": validation["value"],
             "test_accuracy": test["value"],
@@ -282,10 +279,6 @@ class PruningTree:
             found = self._signals(path)
             record |= {"signals": found["value"], "extraction": found["seconds"]}
         return record
-
-
-def _asked(condition):
-    return {"condition": condition} if condition else {}
 
 
 def signal_frame(signals):
@@ -317,14 +310,8 @@ def next_layer(label, path, signals, *, depth, seed, fixed=(), fusion=None):
     int
         Number of a layer in the original model.
     """
-    view = View(
-        layers=remaining(path, depth),
-        signals=signals,
-        rng=np.random.default_rng(derive_seed("strategy", seed, label)),
-        fusion=fusion,
-        depth=depth,
-        fixed=fixed,
-    )
+    rng = np.random.default_rng(derive_seed("strategy", seed, label))
+    view = View(remaining(path, depth), signals, rng, fusion, depth, fixed)
     return choose(lookup(label), view)
 
 
