@@ -69,8 +69,7 @@ def _compare(arguments):
 
 def _signals(arguments):
     from sfusion.compression.compress import fit_tokens, load_source
-    from sfusion.data.readers import read_rows
-    from sfusion.data.splits import draw
+    from sfusion.data.readers import draw, read_rows
     from sfusion.data.tasks import encode
     from sfusion.models.loading import load_tokenizer
     from sfusion.signals.extraction import extract_signals

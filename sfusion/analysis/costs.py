@@ -102,23 +102,19 @@ def compute_costs(results, frame):
             }
             for kind in ("flops", "seconds")
         )
-        gain, low, high = bootstrap(means[name] - means["top-first"])
         rows[name] = {
             **{part: number / 1e12 for part, number in flops.items()},
             "seconds": sum(seconds.values()),
             "fit": fits.get(name, 0.0),
             "times": sum(flops.values()) / sum(cost["flops", "recovery"][n] for n in down),
-            "gain": gain,
-            "low": low,
-            "high": high,
+            **dict(zip(("gain", "low", "high"), bootstrap(means[name] - means["top-first"]), strict=True)),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
 
 
 def _contrast(differences):
     """Average over tasks and seeds, in percentage points, with the 95% bootstrap interval."""
-    mean, low, high = bootstrap(100 * differences)
-    return {"points": mean, "low": low, "high": high}
+    return dict(zip(("points", "low", "high"), bootstrap(100 * differences), strict=True))
 
 
 def cost_of_depth(results, strategy=NEW_DATASET):
@@ -212,7 +208,7 @@ def compression_table(report):
     """
     before, after = report["before"], report["after"]
     rows = {
-        "layers": ("layers",),
+        "layers": ("layers", 1),
         "parameters (M)": ("parameters", 1e6),
         "weights (MB)": ("bytes", 1e6),
         "GFLOPs per text": ("flops", 1e9),
@@ -220,14 +216,10 @@ def compression_table(report):
         "lower end of its 95% interval (%)": ("low", 0.01),
         "upper end (%)": ("high", 0.01),
     }
-    table = {
-        title: [entry[key] / (unit[0] if unit else 1) for entry in (before, after)]
-        for title, (key, *unit) in rows.items()
-    }
+    table = {title: [entry[key] / unit for entry in (before, after)] for title, (key, unit) in rows.items()}
     for batch in before["latency_ms"]:
-        table[f"median ms, {batch.replace('_', ' ')}"] = [
-            entry["latency_ms"][batch]["median"] for entry in (before, after)
-        ]
+        times = [entry["latency_ms"][batch]["median"] for entry in (before, after)]
+        table[f"median ms, {batch.replace('_', ' ')}"] = times
     frame = pd.DataFrame.from_dict(table, orient="index", columns=["original", "compressed"])
     frame["ratio"] = frame["compressed"] / frame["original"]
     return frame.rename_axis("measure")

@@ -205,10 +205,6 @@ def _strategy_rows(scores, xlabel):
     table = _bootstrapped({name: scores[name] for name in names})
     _spots(axes, scores[names], names)
     _intervals(axes, list(map(_title, names)), table, [_colour(name) for name in names])
-    groups = [STRATEGIES[name].group for name in names]
-    for place in range(1, len(names)):
-        if groups[place] != groups[place - 1]:
-            axes.axhline(place - 0.5, color="0.85", linewidth=0.6)
     return figure
 
 
@@ -408,13 +404,10 @@ def maximum_accuracy(table):
         When the random baseline is missing.
     """
     scores = 100 * wide(table, "test_selected")
-    if "random" not in scores:
-        raise SfusionError("maximum_accuracy compares with the random baseline: add its rows")
     means = scores.groupby(level="task").mean().T
-    spread = (means.max() - means.min()).replace(0, 1.0)
     figure = PlainFigure(figsize=(PAGE, 0.19 * len(means) + 0.9))
     left, right = figure.subplots(1, 2, width_ratios=[2.2, 1])
-    relative = (means - means.min()) / spread
+    relative = (means - means.min()) / (means.max() - means.min()).replace(0, 1.0)
     label = dict(label="worst to best strategy", location="top", ticks=[], aspect=60)
     _heat(left, relative, means.map("{:.1f}".format), cmap=BLUES, vmin=0, vmax=1, cbar_kws=label)
     left.set_xticks(np.arange(len(means.columns)) + 0.5, means.columns, rotation=30, ha="right")

@@ -153,16 +153,10 @@ def compare_pair(first, second):
     difference = (first - second).dropna()
     better = (difference > TIE) + 0.5 * (difference.abs() <= TIE)
     means = task_means(difference)
-    number, low, high = bootstrap(difference)
-    share, share_low, share_high = bootstrap(better)
     untied = means[means.abs() > TIE].round(9)  # equal shares must tie exactly
     return {
-        "difference": number,
-        "low": low,
-        "high": high,
-        "improvement": share,
-        "improvement_low": share_low,
-        "improvement_high": share_high,
+        **dict(zip(("difference", "low", "high"), bootstrap(difference), strict=True)),
+        **dict(zip(("improvement", "improvement_low", "improvement_high"), bootstrap(better), strict=True)),
         "ahead": int((means > TIE).sum()),
         "tied": int((means.abs() <= TIE).sum()),
         "behind": int((means < -TIE).sum()),
@@ -331,14 +325,9 @@ def importances(table, model, repeats=3):
     losses = []
     for train, held_out in folds.split(features, label, groups):
         fitted = clone(FUSION_MODELS[model]).fit(features.iloc[train], label.iloc[train])
-        result = permutation_importance(
-            fitted,
-            features.iloc[held_out],
-            label.iloc[held_out],
-            scoring="neg_mean_squared_error",
-            n_repeats=repeats,
-            random_state=0,
-        )
+        test = features.iloc[held_out], label.iloc[held_out]
+        options = {"scoring": "neg_mean_squared_error", "n_repeats": repeats, "random_state": 0}
+        result = permutation_importance(fitted, *test, **options)
         losses.append(result.importances / label.var(ddof=0))
     losses = np.concatenate(losses, axis=1)
     return pd.DataFrame(

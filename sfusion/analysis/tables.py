@@ -15,12 +15,8 @@ from sfusion.signals import SIGNALS
 
 SCORES = [*("test_selected", "validation_selected", "validation_accuracy", "optimism", "mean_accuracy")]
 SECONDS = ["training", "evaluation", "extraction"]  # differ from run to run
-DENOMINATORS = {
-    # column of Results.nodes: what it is called in print
-    "parameters": "all parameters",
-    "encoder_parameters": "encoder parameters",
-    "flops": "FLOPs per sequence",
-}
+# Columns of Results.nodes, and what they are called in print.
+DENOMINATORS = dict(parameters="all parameters", encoder_parameters="encoder parameters", flops="FLOPs per sequence")
 
 
 def curves(results):
@@ -140,8 +136,7 @@ def unit_correlations(results):
         turned, so that 1 means the same order of removal.
     """
     roots = results.signals[results.signals["path"] == ""]
-    turned = pd.Series({slug: s.removed_first == "lowest" for slug, s in SIGNALS.items()})
-    signs = turned.map({True: 1.0, False: -1.0})
+    signs = [1.0 if signal.removed_first == "lowest" else -1.0 for signal in SIGNALS.values()]
     matrices = [(part[list(SIGNALS)] * signs).corr(method="spearman").to_numpy() for _, part in roots.groupby(UNIT)]
     return np.stack(matrices)
 
@@ -238,9 +233,8 @@ def removal_orders(frame):
     for row in last.itertuples():
         order = list(parse_path(row.path))
         order += [layer for layer in range(row.removed + row.layers) if layer not in order]
-        rows += [
-            (row.task, row.seed, row.strategy, row.name, layer, step) for step, layer in enumerate(order, start=1)
-        ]
+        key = row.task, row.seed, row.strategy, row.name
+        rows += [(*key, layer, step) for step, layer in enumerate(order, start=1)]
     return pd.DataFrame(rows, columns=[*UNIT, "strategy", "name", "layer", "step"])
 
 
@@ -330,13 +324,8 @@ def distillation_scores(results):
     frame = distilled(results)
     frame = frame[frame["removed"] > 0].sort_values(["validation_accuracy", "removed"])
     groups = frame.groupby([*UNIT, "condition"])
-    return pd.DataFrame(
-        {
-            "test_selected": groups["test_accuracy"].max(),
-            "validation_selected": groups["test_accuracy"].last(),
-            "original": groups["original"].first(),
-        }
-    ).reset_index()
+    scores = {"test_selected": ("test_accuracy", "max"), "validation_selected": ("test_accuracy", "last")}
+    return groups.agg(**scores, original=("original", "first")).reset_index()
 
 
 def subsets(results):

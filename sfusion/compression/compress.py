@@ -12,8 +12,7 @@ from huggingface_hub.utils import WeakFileLock
 
 from sfusion import SfusionError
 from sfusion.compression import report
-from sfusion.data.readers import order_labels, read_rows, resolve_labels, split_rows
-from sfusion.data.splits import draw
+from sfusion.data.readers import draw, order_labels, read_rows, resolve_labels, split_rows
 from sfusion.data.tasks import tokenise
 from sfusion.models.layers import architecture_of, layer_stack, remove_layers, size, token_limit
 from sfusion.models.loading import fingerprint, load_classifier, load_tokenizer, locate_model, with_new_head

@@ -9,8 +9,7 @@ import torch
 
 from sfusion import SfusionError
 from sfusion.data import corpora
-from sfusion.data.readers import SPLITS, TaskSpec, read_pool
-from sfusion.data.splits import draw, hold_out
+from sfusion.data.readers import SPLITS, TaskSpec, draw, hold_out, read_pool
 from sfusion.models.loading import load_tokenizer
 
 SOURCES = ("auto", "embedded", "folder", "hub")

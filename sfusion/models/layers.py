@@ -87,7 +87,7 @@ def architecture_of(config):
     if config.model_type not in ARCHITECTURES:
         raise SfusionError(
             f"architecture {config.model_type!r} is not known ({', '.join(ARCHITECTURES)}): add "
-            "the path of its layer list to ARCHITECTURES in sfusion/architectures.py"
+            "the path of its layer list to ARCHITECTURES in sfusion/models/layers.py"
         )
     return ARCHITECTURES[config.model_type]
 
