@@ -3,12 +3,12 @@
 import itertools
 
 import pytest
-from sfusion.pruning.distillation import ARMS
 
 from sfusion import load_profile, load_results
-from sfusion.analysis.costs import sets
+from sfusion.analysis.tables import fusion_nodes, subsets
 from sfusion.notebooks import SHOWN
-from sfusion.pruning.strategies import STRATEGIES, expand, path_name
+from sfusion.pruning.strategies import STRATEGIES, expand
+from sfusion.pruning.tree import CONDITIONS
 from sfusion.records.profiles import Profile
 from sfusion.records.results import COMMITTED
 from sfusion.signals import MEASURES
@@ -45,15 +45,12 @@ def _rows(frame):
     return list(frame.itertuples(index=False, name=None))
 
 
-def test_the_evidence_is_committed():
+def test_the_evidence_is_committed_all_nine_sets_with_three_seeds():
     assert {"embedded", "nine", "nine-long", "nine-deep"} <= set(PROFILES)
-
-
-def test_the_shown_profile_has_all_nine_sets_and_three_seeds():
-    profile = load_profile(SHOWN)
-    assert len(profile.tasks) == 9
-    assert len(profile.seeds) >= 3
-    assert len(profile.subsets) >= 3
+    shown = load_profile(SHOWN)
+    assert len(shown.tasks) == 9
+    assert len(shown.seeds) >= 3
+    assert len(shown.subsets) >= 3
 
 
 def test_records_are_those_of_the_profile_as_it_stands(results, profile):
@@ -63,74 +60,59 @@ def test_records_are_those_of_the_profile_as_it_stands(results, profile):
 
 def test_every_strategy_went_all_the_way_on_every_task_and_seed(results, profile, depth):
     labels = expand(STRATEGIES, profile.random_orders)
-    if len(profile.tasks) < 2:
-        labels = [label for label in labels if not label.endswith("-transfer")]
+    expected = {(*unit, label, n) for unit in _units(profile) for label in labels for n in range(depth)}
     found = _rows(results.trajectories[[*UNIT, "strategy", "removed"]])
-    expected = {
-        (*unit, label, removed)
-        for unit in _units(profile)
-        for label in labels
-        for removed in range(depth)
-    }
     assert len(found) == len(expected)
     assert set(found) == expected
 
 
-def test_every_visited_model_has_its_numbers_and_signals(results, depth):
+def test_every_visited_model_has_its_numbers_and_what_fusions_read_its_signals(results, depth):
     keys = [*UNIT, "path"]
     nodes = set(_rows(results.nodes[keys]))
     assert set(_rows(results.trajectories[keys])) <= nodes
     assert len(nodes) == len(results.nodes)
     assert (results.nodes["removed"] + results.nodes["layers"] == depth).all()
-    counts = results.signals.groupby(keys).size()
-    assert counts.to_dict() == {
-        (one.task, one.seed, one.path): one.layers for one in results.nodes.itertuples()
-    }
+    counts = results.signals.groupby(keys).size().to_dict()
+    layers = results.nodes.set_index(keys)["layers"].to_dict()
+    assert counts == {key: layers[key] for key in counts}
+    read = fusion_nodes(results)
+    assert set(_rows(read.loc[read["layers"] > 1, keys])) <= set(counts)
     assert results.signals[list(MEASURES)].notna().all(axis=None)
 
 
-def test_the_oracle_tried_every_child(results, depth):
+def test_greedy_search_tried_every_child(results, depth):
     nodes = results.nodes.set_index([*UNIT, "path"])["validation_accuracy"]
-    way = results.trajectories[results.trajectories["strategy"] == "greedy-oracle"]
-    for (task, seed), part in way.groupby(UNIT):
-        paths = part.sort_values("removed")["path"].tolist()
-        for path, taken in itertools.pairwise(paths):
+    greedy = results.trajectories[results.trajectories["strategy"] == "greedy-oracle"]
+    for (task, seed), part in greedy.groupby(UNIT):
+        for path, taken in itertools.pairwise(part.sort_values("removed")["path"]):
             gone = set(path.split("-"))
-            children = [
-                f"{path}-{layer}".strip("-") for layer in range(depth) if str(layer) not in gone
-            ]
-            best = max(nodes[task, seed, child] for child in children)
-            assert nodes[task, seed, taken] == best
+            children = [f"{path}-{layer}".strip("-") for layer in range(depth) if str(layer) not in gone]
+            assert nodes[task, seed, taken] == max(nodes[task, seed, child] for child in children)
 
 
 def test_every_set_was_trained_where_the_profile_says(results, profile, depth):
-    found = sets(results)
+    found = subsets(results)
     assert set(found["task"]) == set(profile.subsets)
     per_unit = found.groupby(UNIT).size()
     assert (per_unit == 2**depth - 2).all()
     assert len(per_unit) == len(profile.subsets) * len(profile.seeds)
 
 
-def test_the_forests_way_was_distilled_with_its_controls(results, profile):
+def test_the_forests_path_was_distilled_with_its_controls(results, profile):
     forest = results.trajectories[results.trajectories["strategy"] == "random-forest"]
     forest = forest[forest["removed"].isin(profile.distillation.removals)]
-    expected = {
-        (one.task, one.seed, one.path, arm)
-        for one in forest.itertuples()
-        for arm, (who, _) in ARMS.items()
-        if who == "pruned"
-    }
-    expected |= {(*unit, path_name(()), "original-same-steps") for unit in _units(profile)}
+    pruned = [name for name, (start, _) in CONDITIONS.items() if start == "pruned"]
+    expected = {(*row, name) for row in _rows(forest[[*UNIT, "path"]]) for name in pruned}
+    expected |= {(*unit, "", "original-same-steps") for unit in _units(profile)}
     found = _rows(results.distillation[[*UNIT, "path", "condition"]])
     assert len(found) == len(expected)
     assert set(found) == expected
 
 
-def test_the_original_beats_the_floor_on_every_real_dataset():
+def test_the_original_beats_the_baseline_on_every_real_dataset():
     results = load_results(COMMITTED / "nine")
     roots = results.nodes[results.nodes["removed"] == 0].groupby("task")["test_accuracy"].mean()
-    floors = results.tasks.groupby("task")["tfidf_accuracy"].mean()
-    assert (roots > floors).all()
+    assert (roots > results.tasks.groupby("task")["tfidf_accuracy"].mean()).all()
 
 
 @pytest.mark.parametrize(("side", "differs"), [("nine-long", "max_length"), ("nine-deep", "model")])

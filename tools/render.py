@@ -13,7 +13,7 @@ import jinja2
 import pandas as pd
 
 import sfusion as sf
-from sfusion.notebooks import DEFAULT, NOTEBOOKS, SHOWN
+from sfusion.notebooks import DEFAULT, SHOWN
 from sfusion.pruning.fusion import READS, SHIPPED_ROWS
 from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY
 from sfusion.records.profiles import ROOT
@@ -146,7 +146,6 @@ def content(results):
         "compression": compression(report),
         "report": report,
         "reproduction": manifest,
-        "notebooks": NOTEBOOKS,
         "default": DEFAULT_STRATEGY,
         "deep_position": interval(deep["position"].loc["mean_accuracy"]),
         "tables": choosing(results),

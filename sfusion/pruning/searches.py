@@ -157,10 +157,10 @@ class Search:
         ----------
         labels : sequence of str
             Strategies, see :func:`sfusion.pruning.strategies.expand`.
-        teach : bool
-            Whether fusions will learn from these removals: then all signals are extracted.
         fusions : dict, optional
             ``(experiment, label) -> sklearn regressor`` for the fusions.
+        teach : bool
+            Whether fusions will learn from these removals: then all signals are extracted.
         title : str
             Of the progress bar.
         """

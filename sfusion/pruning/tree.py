@@ -104,10 +104,12 @@ class PruningTree:
 
         Parameters
         ----------
-        kind, path, **details
+        kind, path
             See :meth:`spec`.
         compute : callable
             Returns plain JSON values.
+        **details : object
+            See :meth:`spec`.
 
         Returns
         -------
