@@ -10,6 +10,11 @@ class SfusionError(Exception):
     """
 
 
+def first_line(error):
+    """Shorten an error's message to its first line."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 _EXPORTS = {
     # module that holds them: names; modules of a room are exported too. Loaded on first use: a
     # replay of the records needs neither torch nor transformers.

@@ -18,11 +18,11 @@ from sfusion.models.layers import architecture_of, layer_stack, remove_layers, s
 from sfusion.models.loading import fingerprint, load_classifier, load_tokenizer, locate_model, with_new_head
 from sfusion.pruning.fusion import shipped_fusion
 from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY, STRATEGIES, path_name
-from sfusion.pruning.tree import PruningTree, follow
+from sfusion.pruning.tree import PruningTree, follow, identity
 from sfusion.records.parallel import cores, progress
 from sfusion.records.profiles import Distillation, Recipe, Sizes
-from sfusion.records.store import SCHEMA, RecordStore, versions
-from sfusion.training import default_device, derive_seed, fixed_threads, resolve_precision
+from sfusion.records.store import RecordStore
+from sfusion.training import derive_seed, fixed_threads
 
 LONGEST = 128  # tokens, unless the user asks for more
 PROBE = Sizes.model_fields["probe"].default  # training samples that the signals are taken from
@@ -161,7 +161,9 @@ def compress(
     if keep is not None and not lowest <= keep < depth:
         raise SfusionError(f"cannot keep {keep} layers: give {lowest} to {depth - 1}")
     task = _task(split, numbers, source.config, load_tokenizer(place), max_length)
-    base = _base(place, task, seed, threads or cores(), new_head)
+    options = {"labels": list(task.label_names), "new_head": new_head}
+    tokens = task.train.input_ids.shape[1]
+    base = identity(task, fingerprint(place), seed, tokens, threads or cores(), **options)
     source.to(base["device"])
     work, last = out.parent / f".{out.name}.sfusion", lowest if keep is None else keep
     with _writing(out, work), fixed_threads(base["threads"]), progress(1, "compress", quiet) as bar:
@@ -296,24 +298,6 @@ def _task(split, numbers, config, tokenizer, max_length):
     names = [config.id2label[number] for number in range(config.num_labels)]
     whole = [split["train"], split["validation"]]
     return tokenise("own", split, names, numbers, tokenizer, max_length, whole, "files")
-
-
-def _base(place, task, seed, threads, new_head):
-    """Write down what decides the results besides path and recipes."""
-    device = default_device()
-    return {
-        "schema": SCHEMA,
-        "model": fingerprint(place),
-        "data": task.fingerprint,
-        "labels": list(task.label_names),
-        "new_head": new_head,
-        "max_length": task.train.input_ids.shape[1],
-        "seed": seed,
-        "threads": threads,
-        "precision": resolve_precision("auto", device),
-        "device": device,
-        "versions": versions(),
-    }
 
 
 def _probe(train, seed):

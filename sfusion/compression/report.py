@@ -20,7 +20,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from scipy.stats import binomtest
 from transformers import AutoModelForSequenceClassification
 
-from sfusion import SfusionError
+from sfusion import SfusionError, first_line
 from sfusion.analysis.costs import compression_table
 from sfusion.analysis.figures import compression_curve, save_figure
 from sfusion.analysis.statistics import interval_text
@@ -382,8 +382,7 @@ def _export(model, data, file):
             dynamic_shapes={"input_ids": shape, "attention_mask": shape}, external_data=False, verbose=False,
         )  # fmt: skip
     except Exception as error:  # the exporter's errors have no common base
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SfusionError(f"the model cannot be exported to ONNX: {reason}") from error
+        raise SfusionError(f"the model cannot be exported to ONNX: {first_line(error)}") from error
     # Every node names the line and file on this machine that it came from.
     graph = onnx.load(file)
     for part in (graph.graph, *graph.functions):

