@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
+from sfusion.compression import compress
 from sfusion.data.tasks import Encoded
 
 
@@ -45,6 +46,18 @@ def _tiny_probe(n=45, width=12, classes=3, seed=0, lengths=(3, 10)):
         input_ids[row, :length] = torch.cat([torch.tensor([2]), words, torch.tensor([3])])
         mask[row, :length] = 1
     return Encoded(input_ids=input_ids, attention_mask=mask, labels=labels)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _short_compressions():
+    """Let compressions train a twentieth of what a user's do."""
+    with pytest.MonkeyPatch.context() as patch:
+        short = {
+            stage: (kind, passes / 20, least // 20, most // 20)
+            for stage, (kind, passes, least, most) in compress.BUDGETS.items()
+        }
+        patch.setattr(compress, "BUDGETS", short)
+        yield
 
 
 @pytest.fixture(scope="session")

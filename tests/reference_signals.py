@@ -83,13 +83,9 @@ def _one_pass(model, layers, data, row, strip):
     if strip:
         real = mask[0].bool()
         ids, mask = ids[:, real], mask[:, real]
-    out = model(
-        input_ids=ids, attention_mask=mask, output_hidden_states=True, output_attentions=True
-    )
+    out = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, output_attentions=True)
     loss = torch.nn.functional.cross_entropy(out.logits, data.labels[row : row + 1])
-    gradients = [
-        torch.autograd.grad(loss, list(layer.parameters()), retain_graph=True) for layer in layers
-    ]
+    gradients = [torch.autograd.grad(loss, list(layer.parameters()), retain_graph=True) for layer in layers]
     return {
         "tokens": [t for t in range(mask.shape[1]) if mask[0, t] == 1],
         "hidden": [state[0].detach().numpy() for state in out.hidden_states[1:]],
@@ -189,9 +185,7 @@ def _layer_row(layer, index, passes, data):
     gradients = [one["gradient"][index] for one in passes]
     mean_gradient = sum(gradients) / samples
     theta = np.concatenate([p.detach().numpy().ravel() for p in layer.parameters()])
-    matrices = np.concatenate(
-        [p.detach().numpy().ravel() for p in layer.parameters() if p.dim() == 2]
-    )
+    matrices = np.concatenate([p.detach().numpy().ravel() for p in layer.parameters() if p.dim() == 2])
     counts, _ = np.histogram(np.clip(matrices, -1, 1), bins=512, range=(-1, 1))
     shares = counts[counts > 0] / matrices.size
 

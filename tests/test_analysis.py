@@ -15,12 +15,11 @@ from sfusion.analysis.statistics import bootstrap
 from sfusion.analysis.tables import (
     DENOMINATORS,
     best_single,
-    by_name,
     curves,
     distilled,
     effective_by_chance,
     effective_signals,
-    first_walks,
+    fusion_nodes,
     protocols,
     removal_orders,
     signal_correlations,
@@ -38,7 +37,7 @@ def _score(task, seed, label, removed):
     return 0.9 - 0.1 * removed, 0.8 - 0.1 * removed + 0.001 * place + 0.01 * seed
 
 
-def _way(validation, test, strategy="energy", task="t", seed=0):
+def _path(validation, test, strategy="energy", task="t", seed=0):
     """Make the curve of one strategy, from no removal on."""
     return pd.DataFrame(
         {
@@ -64,7 +63,7 @@ def _series(values):
 
 def test_fusions_may_learn_from_walks_without_fusion_or_search():
     results = tiny.make_results(_score, tasks=("t",), seeds=(0,))
-    kept = set(first_walks(results)["path"])
+    kept = set(fusion_nodes(results)["path"])
     own = {label: {tiny.path_of(label, n) for n in (1, 2)} for label in tiny.LABELS}
     assert own["energy"] | own["random-1"] | own["top-first"] | {""} <= kept
     learned = [name for name, s in STRATEGIES.items() if s.learned_from] + ["greedy-oracle"]
@@ -96,24 +95,24 @@ def test_a_visit_without_its_node_is_not_made_up():
 
 
 def test_protocols_by_hand():
-    (row,) = protocols(_way([0.99, 0.80, 0.85, 0.85], [0.99, 0.70, 0.75, 0.72])).itertuples()
-    assert row.paper == 0.75  # of the pruned models, the best on test
+    (row,) = protocols(_path([0.99, 0.80, 0.85, 0.85], [0.99, 0.70, 0.75, 0.72])).itertuples()
+    assert row.test_selected == 0.75  # of the pruned models, the best on test
     # On validation two removals and three are equally good: the smaller model.
-    assert (row.removed, row.path, row.validation, row.honest) == (3, "0-1-2", 0.85, 0.72)
+    assert (row.removed, row.path, row.validation_accuracy, row.validation_selected) == (3, "0-1-2", 0.85, 0.72)
     assert row.optimism == pytest.approx(0.03)
-    assert row.area == pytest.approx((0.70 + 0.75 + 0.72) / 3)
+    assert row.mean_accuracy == pytest.approx((0.70 + 0.75 + 0.72) / 3)
     assert (row.name, row.group) == ("energy", "g")
 
 
 def test_protocols_keep_strategies_tasks_and_seeds_apart():
-    ways = [
-        _way([1, 0.5, 0.6], [1, 0.1, 0.2]),
-        _way([1, 0.6, 0.5], [1, 0.3, 0.4], "random-0"),
-        _way([1, 0.6, 0.5], [1, 0.5, 0.6], task="u"),
-        _way([1, 0.5, 0.6], [1, 0.7, 0.8], seed=1),
+    paths = [
+        _path([1, 0.5, 0.6], [1, 0.1, 0.2]),
+        _path([1, 0.6, 0.5], [1, 0.3, 0.4], "random-0"),
+        _path([1, 0.6, 0.5], [1, 0.5, 0.6], task="u"),
+        _path([1, 0.5, 0.6], [1, 0.7, 0.8], seed=1),
     ]
-    table = protocols(pd.concat(ways).sample(frac=1, random_state=0))
-    found = table.set_index(["task", "seed", "strategy"])[["honest", "removed", "paper"]]
+    table = protocols(pd.concat(paths).sample(frac=1, random_state=0))
+    found = table.set_index(["task", "seed", "strategy"])[["validation_selected", "removed", "test_selected"]]
     assert found.loc[("t", 0, "energy")].tolist() == [0.2, 2, 0.2]
     assert found.loc[("t", 0, "random-0")].tolist() == [0.3, 1, 0.4]
     assert found.loc[("u", 0, "energy")].tolist() == [0.5, 1, 0.6]
@@ -126,8 +125,8 @@ accuracies = st.lists(st.integers(0, 4).map(lambda n: n / 4), min_size=6, max_si
 
 @given(validation=accuracies, one=accuracies, other=accuracies)
 def test_the_honest_depth_is_chosen_without_the_test_split(validation, one, other):
-    chosen = ["removed", "path", "validation"]
-    tables = [protocols(_way(validation, test))[chosen] for test in (one, other)]
+    chosen = ["removed", "path", "validation_accuracy"]
+    tables = [protocols(_path(validation, test))[chosen] for test in (one, other)]
     pd.testing.assert_frame_equal(*tables)
     best = max(validation[1:])
     assert tables[0]["removed"].item() == 5 - validation[:0:-1].index(best)
@@ -135,31 +134,29 @@ def test_the_honest_depth_is_chosen_without_the_test_split(validation, one, othe
 
 @given(validation=accuracies, test=accuracies)
 def test_the_paper_protocol_is_never_below_the_honest_one(validation, test):
-    (row,) = protocols(_way(validation, test)).itertuples()
+    (row,) = protocols(_path(validation, test)).itertuples()
     assert row.optimism >= 0
-    assert row.paper == max(test[1:])
-    assert row.honest == test[row.removed]
+    assert row.test_selected == max(test[1:])
+    assert row.validation_selected == test[row.removed]
 
 
 def test_random_draws_are_averaged_into_one_row():
     table = protocols(
         pd.concat(
             [
-                _way([1, 0.5], [1, 0.2], "random-0"),
-                _way([1, 0.5], [1, 0.6], "random-1"),
-                _way([1, 0.5], [1, 0.9], "energy"),
+                _path([1, 0.5], [1, 0.2], "random-0"),
+                _path([1, 0.5], [1, 0.6], "random-1"),
+                _path([1, 0.5], [1, 0.9], "energy"),
             ]
         )
     )
-    means = by_name(table, ["paper", "area"]).set_index("name")
-    assert means["paper"].to_dict() == pytest.approx({"random": 0.4, "energy": 0.9})
-    pivot = wide(table, "paper")
+    pivot = wide(table, "test_selected")
     assert list(pivot) == ["energy", "random"]
     assert pivot.loc[("t", 0)].tolist() == pytest.approx([0.9, 0.4])
 
 
 def test_wide_keeps_the_order_of_the_registry():
-    pivot = wide(protocols(curves(tiny.make_results(_score))), "honest")
+    pivot = wide(protocols(curves(tiny.make_results(_score))), "validation_selected")
     assert list(pivot) == list(STRATEGIES)
     assert pivot.index.tolist() == [(t, s) for t in "tuv" for s in (0, 1)]
     means = task_means(pivot)
@@ -278,8 +275,7 @@ def test_correlations_are_averaged_over_units_and_read_roots_alone():
 
 
 @pytest.mark.parametrize(
-    "matrix, count",
-    [(np.eye(4), 4), (np.ones((4, 4)), 1), (np.kron(np.eye(2), np.ones((3, 3))), 2)],
+    "matrix, count", [(np.eye(4), 4), (np.ones((4, 4)), 1), (np.kron(np.eye(2), np.ones((3, 3))), 2)]
 )
 def test_effective_signals_are_counted(matrix, count):
     assert effective_signals(np.array(matrix)) == pytest.approx(count)
@@ -304,16 +300,16 @@ def test_standardised_signals_are_averaged_over_seeds():
 
 
 def test_removal_orders_by_hand():
-    way = _way([1] * 3, [1] * 3).assign(path=["", "2", "2-0"], layers=[4, 3, 2])
-    table = removal_orders(way)
+    path = _path([1] * 3, [1] * 3).assign(path=["", "2", "2-0"], layers=[4, 3, 2])
+    table = removal_orders(path)
     assert dict(zip(table["layer"], table["step"], strict=True)) == {2: 1, 0: 2, 1: 3, 3: 4}
     assert set(table["strategy"]) == set(table["name"]) == {"energy"}
 
 
 def test_the_layer_that_stays_comes_last():
-    way = _way([1] * 3, [1] * 3).assign(path=["", "10", "10-2"], layers=[3, 2, 1])
-    way["path"] = ["", "1", "1-2"]
-    table = removal_orders(way).set_index("layer")["step"]
+    path = _path([1] * 3, [1] * 3).assign(path=["", "10", "10-2"], layers=[3, 2, 1])
+    path["path"] = ["", "1", "1-2"]
+    table = removal_orders(path).set_index("layer")["step"]
     assert table.to_dict() == {1: 1, 2: 2, 0: 3}
 
 
@@ -328,17 +324,16 @@ def test_size_ratios_by_hand():
     assert len(found) == 4
     np.testing.assert_allclose(found["encoder_parameters_ratio"], [1, 0.75 * 2, 1, 1.2 * 6])
     np.testing.assert_allclose(found["parameters_ratio"], [1, 0.75 * 160 / 130, 1, 1.2 * 160 / 110])
-    np.testing.assert_allclose(found["bytes_ratio"], found["parameters_ratio"])
     np.testing.assert_allclose(found["flops_ratio"], found["encoder_parameters_ratio"])
     assert not [column for column in found if column.endswith("_original")]
     assert {f"{name}_ratio" for name in DENOMINATORS} <= set(found)
 
 
-def test_distilled_puts_the_arms_beside_where_they_started():
-    def arm(task, seed, arm, removed):
-        return 0.5, {"distilled": 0.7, "same-steps": 0.65, "original-same-steps": 0.95}[arm]
+def test_distilled_puts_the_conditions_beside_where_they_started():
+    def taught(task, seed, condition, removed):
+        return 0.5, {"distilled": 0.7, "same-steps": 0.65, "original-same-steps": 0.95}[condition]
 
-    results = tiny.make_results(_score, arm, tasks=("t",), seeds=(0,))
+    results = tiny.make_results(_score, taught, tasks=("t",), seeds=(0,))
     found = distilled(results).set_index(["removed", "condition"])
     forest = _score("t", 0, "random-forest", 1)[1]
     assert found["test_accuracy"].to_dict() == pytest.approx(
@@ -371,9 +366,7 @@ def test_the_best_single_signal_is_chosen_on_validation():
     results = tiny.make_results(score, tasks=("t",))
     found = best_single(curves(results)).set_index(["seed", "removed"])["name"]
     assert found.to_dict() == {
-        (seed, removed): name
-        for seed, name in enumerate(["energy", "weight-norm"])
-        for removed in range(3)
+        (seed, removed): name for seed, name in enumerate(["energy", "weight-norm"]) for removed in range(3)
     }
 
 
@@ -398,15 +391,13 @@ def test_sweep_walks_the_asked_strategies(file, tmp_path):
     assert set(frame["strategy"]) == {"energy", "random-0"}
     assert len(frame) == 2 * 2 * 3
     assert frame["test_accuracy"].between(0, 1).all()
-    learned = sweep(
-        file, ["energy", "random", "linear-regression"], folder=tmp_path / "build", quiet=True
-    )
+    learned = sweep(file, ["energy", "random", "linear-regression"], folder=tmp_path / "build", quiet=True)
     assert set(learned["strategy"]) == {"energy", "random-0", "linear-regression"}
 
 
 def test_sweep_takes_all_but_the_fusions_by_default(file, tmp_path):
     frame = sweep(file, folder=tmp_path / "build", quiet=True)
-    plain = [name for name, s in STRATEGIES.items() if s.first_walk]
+    plain = [name for name, s in STRATEGIES.items() if s.teaches_fusions]
     assert set(frame["name"]) == set(plain)
 
 

@@ -16,14 +16,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 import sfusion as sf
 from sfusion import SfusionError
 from sfusion.compression import report
-from sfusion.models.layers import (
-    ARCHITECTURES,
-    architecture_of,
-    embedding_parameters,
-    layer_stack,
-    size,
-    token_limit,
-)
+from sfusion.models.layers import ARCHITECTURES, architecture_of, embedding_parameters, layer_stack, size, token_limit
 from sfusion.models.loading import load_tokenizer
 from sfusion.signals import MEASURES
 
@@ -135,9 +128,7 @@ def test_layer_0_goes_only_where_another_can_take_its_place(model, probe, tmp_pa
         return
     pruned = sf.remove_layers(model, [0])
     pruned.save_pretrained(tmp_path)
-    again = AutoModelForSequenceClassification.from_pretrained(
-        tmp_path, attn_implementation="eager"
-    )
+    again = AutoModelForSequenceClassification.from_pretrained(tmp_path, attn_implementation="eager")
     assert torch.equal(_logits(pruned, probe), _logits(again.eval(), probe))
 
 
@@ -221,7 +212,7 @@ def test_compressed_from_end_to_end(kind, texts, tmp_path):
     tokenizer.save_pretrained(tmp_path / "model")
     found = sf.compress(
         tmp_path / "model", texts, out=tmp_path / "out", keep=2, labels=["0", "1", "2"],
-        effort=0.02, threads=1, quiet=True,
+        threads=1, quiet=True,
     )  # fmt: skip
     assert found.report["model"]["was_fine_tuned"]
     assert found.report["after"]["layers"] == 2
@@ -243,4 +234,4 @@ def test_an_unknown_architecture_says_where_to_add_it():
     with pytest.raises(SfusionError) as error:
         architecture_of(config)
     line = tiny.one_line(error)
-    assert "'albert'" in line and "sfusion/architectures.py" in line
+    assert "'albert'" in line and "sfusion/models/layers.py" in line

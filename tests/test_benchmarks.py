@@ -65,13 +65,7 @@ def test_the_plain_script_and_the_package_make_the_same_visits(unit, monkeypatch
         "shared prefixes", "signals in one pass", "step and evaluation", "parallel runs",
     }  # fmt: skip
     text = summary({"sweep": found})
-    for shown in (
-        "| plain |",
-        "| package, seed 1 |",
-        "one more seed",
-        "| shared prefixes |",
-        "`bf16=True`",
-    ):
+    for shown in ("| plain |", "| package, seed 1 |", "one more seed", "| shared prefixes |", "`bf16=True`"):
         assert shown in text
 
 
@@ -179,9 +173,7 @@ def test_the_estimate_counts_what_a_small_study_does():
     work = sum(nodes * operations for _, nodes, operations in waves)
     assert table["hours"][1] == pytest.approx(work / 50e12 / 3600)
     assert table["hours"].is_monotonic_decreasing
-    assert table["hours"][1000] == pytest.approx(
-        sum(math.ceil(n / 1000) * o for _, n, o in waves) / 50e12 / 3600
-    )
+    assert table["hours"][1000] == pytest.approx(sum(math.ceil(n / 1000) * o for _, n, o in waves) / 50e12 / 3600)
     assert table["busy"][1] == pytest.approx(1)
 
 

@@ -1,4 +1,4 @@
-"""Contrasts, regret and the ledger, each against an answer worked out by hand."""
+"""Contrasts, regret and compute costs, each against an answer worked out by hand."""
 
 import itertools
 
@@ -9,17 +9,9 @@ import tiny
 from scipy.stats import wilcoxon
 
 from sfusion import STRATEGIES
-from sfusion.analysis.costs import ledger, regret, sets
-from sfusion.analysis.statistics import (
-    BEST_SINGLE,
-    CONTRASTS,
-    SCRUTINY,
-    across,
-    compare_pair,
-    contrasts,
-    measured,
-)
-from sfusion.analysis.tables import curves
+from sfusion.analysis.costs import compute_costs
+from sfusion.analysis.statistics import BEST_SINGLE, CONTRASTS, CONTROLS, across, compare_pair, contrasts, measured
+from sfusion.analysis.tables import curves, regret, subsets
 from sfusion.records.results import Results
 from sfusion.signals import MEASURES
 
@@ -38,21 +30,21 @@ def _series(values):
     return pd.Series(flat, index=pd.MultiIndex.from_tuples(index, names=["task", "seed"]))
 
 
-def _arm(task, seed, arm, removed):
-    return 0.5, {"distilled": 0.71, "same-steps": 0.7}.get(arm, 0.8) + 0.01 * seed
+def _taught(task, seed, condition, removed):
+    return 0.5, {"distilled": 0.71, "same-steps": 0.7}.get(condition, 0.8) + 0.01 * seed
 
 
 @pytest.fixture(scope="module")
 def results():
-    return tiny.make_results(_score, _arm)
+    return tiny.make_results(_score, _taught)
 
 
 def test_the_contrasts_were_fixed_and_name_known_strategies():
     assert list(CONTRASTS) == ["single", "random", "top", "oracle", "teacher"]
-    arms = {"distilled", "same-steps", BEST_SINGLE}
-    for one in (*CONTRASTS.values(), *SCRUTINY.values()):
-        assert {one.first, one.second} <= {*STRATEGIES, *arms}
-    titles = [one.title for one in (*CONTRASTS.values(), *SCRUTINY.values())]
+    others = {"distilled", "same-steps", BEST_SINGLE}
+    for one in (*CONTRASTS.values(), *CONTROLS.values()):
+        assert {one.first, one.second} <= {*STRATEGIES, *others}
+    titles = [one.title for one in (*CONTRASTS.values(), *CONTROLS.values())]
     assert len(set(titles)) == len(titles)
 
 
@@ -62,8 +54,8 @@ def test_scores_hold_the_signal_that_validation_prefers(results):
     pd.testing.assert_frame_equal(best, scores.xs("energy", level="name"))
     # Two removals: mean of test over them, and the value where validation is highest.
     at = best.loc[("t", 1)]
-    assert at["area"] == pytest.approx(0.65 + (0.02 + 0.04) / 2)
-    assert at["honest"] == pytest.approx(0.65 + 0.04)
+    assert at["mean_accuracy"] == pytest.approx(0.65 + (0.02 + 0.04) / 2)
+    assert at["validation_selected"] == pytest.approx(0.65 + 0.04)
     assert at["removed_2"] == pytest.approx(0.65 + 0.04)
 
 
@@ -71,7 +63,7 @@ def test_every_contrast_is_the_mean_difference(results):
     table = contrasts(results).set_index(["contrast", "measure"])
     expected = {"single": 0.045, "random": 0.09, "top": 0.12, "oracle": -0.03, "teacher": 0.01}
     for name, difference in expected.items():
-        row = table.loc[(CONTRASTS[name].title, "area")]
+        row = table.loc[(CONTRASTS[name].title, "mean_accuracy")]
         assert row["difference"] == pytest.approx(difference)
         assert row["low"] == pytest.approx(difference) == pytest.approx(row["high"])
         won = difference > 0
@@ -79,7 +71,7 @@ def test_every_contrast_is_the_mean_difference(results):
         assert (row["ahead"], row["tied"], row["behind"]) == ((3, 0, 0) if won else (0, 0, 3))
         assert row["wilcoxon"] == 0.25  # the least that three tasks can give
     assert set(table.index.get_level_values("measure")) == {
-        *("area", "honest", "removed_1", "removed_2")
+        *("mean_accuracy", "validation_selected", "removed_1", "removed_2")
     }
 
 
@@ -88,10 +80,10 @@ def test_studies_stand_beside_each_other_by_the_mean_over_the_depths(results):
         validation, test = _score(task, seed, label, removed)
         return validation, test - 0.02 * (label == "energy")
 
-    others = tiny.make_results(lower, _arm)
+    others = tiny.make_results(lower, _taught)
     table = across({"one": results, "other": others})
     for name, one in (("one", results), ("other", others)):
-        alone = contrasts(one).query("measure == 'area'").reset_index(drop=True)
+        alone = contrasts(one).query("measure == 'mean_accuracy'").reset_index(drop=True)
         mine = table[table["study"] == name].drop(columns="study").reset_index(drop=True)
         pd.testing.assert_frame_equal(mine, alone)
     random = table[table["contrast"] == CONTRASTS["random"].title]
@@ -102,7 +94,7 @@ def test_studies_stand_beside_each_other_by_the_mean_over_the_depths(results):
 
 def test_a_contrast_without_its_strategies_is_left_out():
     labels = [name for name in tiny.LABELS if name != "greedy-oracle"]
-    table = contrasts(tiny.make_results(_score, _arm, labels=labels))
+    table = contrasts(tiny.make_results(_score, _taught, labels=labels))
     assert CONTRASTS["oracle"].title not in set(table["contrast"])
     assert CONTRASTS["top"].title in set(table["contrast"])
 
@@ -128,7 +120,7 @@ def test_equal_scores_have_no_p():
     assert np.isnan(found["wilcoxon"])
 
 
-# --- the best set of layers, and the bill ---------------------------------------------------
+# --- the best set of layers, and the compute cost ---------------------------------------------------
 
 DEPTH = 3
 # Share of test samples right without a set of layers, of 3; validation is .1 lower throughout.
@@ -161,7 +153,7 @@ def searched():
                     **{"validation_accuracy": test - 0.1, "test_accuracy": test},
                     **{"training": 10.0 * left, "evaluation": 1.0, "extraction": 2.0 * left},
                     **{"layers": left, "parameters": left, "encoder_parameters": left},
-                    **{"bytes": left, "flops": 1e9 * left},
+                    "flops": 1e9 * left,
                 }
             )
             for layer in set(range(DEPTH)) - set(way):
@@ -188,7 +180,7 @@ def searched():
 
 
 def test_every_set_counts_once_along_its_way_from_the_top(searched):
-    table = sets(searched)
+    table = subsets(searched)
     assert len(table) == 2 * 6
     one = table[table["seed"] == 0].set_index("gone")["test_accuracy"]
     assert one.to_dict() == pytest.approx({gone: v for gone, v in TEST.items() if gone})
@@ -196,7 +188,7 @@ def test_every_set_counts_once_along_its_way_from_the_top(searched):
 
 def test_without_a_search_there_is_no_regret(searched):
     none = Results(**{**vars(searched), "manifest": {"profile": {"subsets": []}}})
-    assert sets(none).empty
+    assert subsets(none).empty
     assert regret(none, curves(searched)).empty
 
 
@@ -212,8 +204,8 @@ def test_regret_is_the_way_to_the_best_set(searched):
     assert len(table) == 2 * 2 * len(WAYS)
 
 
-def test_the_ledger_counts_what_a_user_would_run(searched):
-    table = ledger(searched, curves(searched))
+def test_compute_costs_count_what_a_user_would_run(searched):
+    table = compute_costs(searched, curves(searched))
     down = 3 * 100 * 1e9 * (2 + 1) / 1e12  # recoveries with two layers left, then one
     look = 3 * 10 * 1e9 * (3 + 2) / 1e12  # probes with three layers left, then two
     assert table.loc["top-first", ["training", "signals", "labels"]].tolist() == [down, 0, 0]

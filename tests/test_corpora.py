@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 
 from sfusion import SfusionError
 from sfusion.data import corpora
-from sfusion.data import splits as splitting
+from sfusion.data.readers import hold_out
 
 NAMES = sorted(corpora.CORPORA)
 
@@ -109,14 +109,14 @@ def test_no_module_path_holds_another():
 def test_labels_follow_the_module(frames):
     for name in ("scipy-subpackage", "subject"):
         for row in frames[name].sample(300, random_state=0).itertuples():
-            keys = corpora.CORPORA[name].classes[row.label][0].split()
+            keys = corpora.CORPORA[name].classes[row.label][0]
             assert any(row.source == key or row.source.startswith(f"{key}.") for key in keys)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_first_words_tell_the_class_better_than_chance_but_not_surely(frames, name):
     frame = frames[name]
-    held = splitting.hold_out(list(frame["label"]), list(frame["source"]), 0.25, "test")
+    held = hold_out(list(frame["label"]), list(frame["source"]), 0.25, "test")
     cut = frame["text"].map(lambda text: " ".join(text.split()[:24]))
     model = make_pipeline(TfidfVectorizer(), LogisticRegression(C=10, max_iter=500))
     accuracy = model.fit(cut[~held], frame["label"][~held]).score(cut[held], frame["label"][held])
@@ -324,8 +324,8 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(corpora.importlib.metadata, "version", lambda package: "1.0")
     monkeypatch.setenv("SFUSION_CACHE", str(tmp_path / "cache"))
-    classes = {"apple": ("toyfruit.apples", "apple"), "pear": ("toyfruit.pears", "pear")}
-    corpus = corpora.Corpus("toy", "Toy", "Which fruit", ("toyfruit",), classes, cap=9)
+    classes = {"apple": (("toyfruit.apples",), "apple"), "pear": (("toyfruit.pears",), "pear")}
+    corpus = corpora.Corpus("toy", "Toy", "Which fruit", ("toyfruit",), classes, 9, ("", "parameters"))
     monkeypatch.setitem(corpora.CORPORA, "toy", corpus)
     return corpus
 
@@ -358,9 +358,7 @@ def test_cap_keeps_the_same_texts_of_a_larger_corpus(toy):
 def test_order_of_the_file_system_does_not_matter(toy, monkeypatch):
     first = corpora._make(toy)
     rglob = corpora.Path.rglob
-    monkeypatch.setattr(
-        corpora.Path, "rglob", lambda self, pattern: sorted(rglob(self, pattern), reverse=True)
-    )
+    monkeypatch.setattr(corpora.Path, "rglob", lambda self, pattern: sorted(rglob(self, pattern), reverse=True))
     assert corpora._make(toy).equals(first)
 
 
@@ -397,9 +395,7 @@ def test_cache_that_cannot_be_written_is_not_needed(toy, monkeypatch, tmp_path):
 
 
 def test_versions_name_the_distributions():
-    assert re.fullmatch(
-        r"numpy [\d.]+, scipy [\d.]+, scikit-learn [\d.]+", corpora.versions("input-or-output")
-    )
+    assert re.fullmatch(r"numpy [\d.]+, scipy [\d.]+, scikit-learn [\d.]+", corpora.versions("input-or-output"))
 
 
 def test_unknown_corpus_and_missing_library():
@@ -410,7 +406,7 @@ def test_unknown_corpus_and_missing_library():
 
 
 def test_missing_distribution(monkeypatch):
-    corpus = corpora.Corpus("gone", "", "", ("no_such_library",), {"a": ("b", "c")}, cap=1)
+    corpus = corpora.Corpus("gone", "", "", ("no_such_library",), {"a": (("b",), "c")}, 1, ("",))
     monkeypatch.setitem(corpora.CORPORA, "gone", corpus)
     with pytest.raises(SfusionError, match="corpus 'gone' needs no_such_library"):
         corpora.build("gone")

@@ -36,10 +36,7 @@ def _untouched(model, before):
 
 def _divergence(student, teacher, data, temperature=2.0):
     """KL(teacher || student) of the softened predictions, mean over the samples."""
-    p, q = (
-        functional.log_softmax(predict_logits(m, data).double() / temperature, -1)
-        for m in (teacher, student)
-    )
+    p, q = (functional.log_softmax(predict_logits(m, data).double() / temperature, -1) for m in (teacher, student))
     return float((p.exp() * (p - q)).sum(-1).mean())
 
 
@@ -56,9 +53,7 @@ def test_student_and_teacher_are_left_as_they_are(training, precision, student, 
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_without_the_labels_the_student_moves_towards_the_teacher(
-    precision, student, teacher, probe
-):
+def test_without_the_labels_the_student_moves_towards_the_teacher(precision, student, teacher, probe):
     # Labels that contradict the teacher: with weight 0 they must not matter.
     data = type(probe)(probe.input_ids, probe.attention_mask, 2 - probe.labels)
     recipe = RECIPE.model_copy(update={"hard_weight": 0.0, "samples": 450})
@@ -86,9 +81,7 @@ def test_the_teacher_matters_between_the_limits(student, teacher, make_bert, pro
 
 
 def test_the_seed_fixes_the_result(student, teacher, probe):
-    one, same, other = (
-        distill(student, teacher, probe, RECIPE, seed=seed).classifier.weight for seed in (1, 1, 2)
-    )
+    one, same, other = (distill(student, teacher, probe, RECIPE, seed=seed).classifier.weight for seed in (1, 1, 2))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 

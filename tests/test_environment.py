@@ -28,11 +28,7 @@ LOCKED_ON = {
     "sys_platform": "linux",
     "platform_system": "Linux",
 }
-LOCK_LINES = [
-    line
-    for line in (ROOT / "requirements.lock").read_text().splitlines()
-    if not line.startswith("#")
-]
+LOCK_LINES = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
 
 
 def _requirements(specs):
@@ -40,18 +36,13 @@ def _requirements(specs):
     return {canonicalize_name(requirement.name): requirement for requirement in parsed}
 
 
-LOCK = {
-    canonicalize_name(name): version
-    for name, _, version in (line.partition("==") for line in LOCK_LINES)
-}
+LOCK = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in LOCK_LINES)}
 DIRECT = _requirements(CORE + sum((EXTRAS[name] for name in LOCKED_EXTRAS), []))
 (CONDA_PIP,) = (entry["pip"] for entry in CONDA if isinstance(entry, dict))
 
 
 def test_lock_holds_exact_versions_only():
-    strange = [
-        line for line in LOCK_LINES if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line)
-    ]
+    strange = [line for line in LOCK_LINES if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line)]
     assert not strange, "lines that are not name==version"
     assert LOCK_LINES == sorted(LOCK_LINES, key=lambda line: line.partition("==")[0].lower())
     assert len(LOCK) == len(LOCK_LINES), "a package is listed twice"
@@ -108,8 +99,7 @@ def test_running_environment_has_the_locked(name):
 
 
 @pytest.mark.parametrize(
-    ("folder", "extras"),
-    [("sfusion", EXTRAS.keys() - {"dev"}), ("tests", EXTRAS), ("benchmarks", EXTRAS)],
+    ("folder", "extras"), [("sfusion", EXTRAS.keys() - {"dev"}), ("tests", EXTRAS), ("benchmarks", EXTRAS)]
 )
 def test_imports_are_declared(folder, extras):
     sources = sorted((ROOT / folder).glob("*.py"))
@@ -123,8 +113,7 @@ def test_imports_are_declared(folder, extras):
     own = {"sfusion"} | {path.stem for path in [*sources, *ROOT.glob("benchmarks/*.py")]}
     providers = metadata.packages_distributions()
     distributions = {
-        canonicalize_name(providers.get(module, [module])[0])
-        for module in imported - own - sys.stdlib_module_names
+        canonicalize_name(providers.get(module, [module])[0]) for module in imported - own - sys.stdlib_module_names
     }
     declared = _requirements(CORE + sum((EXTRAS[name] for name in extras), []))
     assert distributions <= declared.keys(), "declare the package in pyproject.toml"

@@ -7,7 +7,8 @@ import torch
 
 import sfusion as sf
 from sfusion import SfusionError
-from sfusion.compression.report import export, load_plain
+from sfusion.compression import report
+from sfusion.compression.report import ONNX, export, load_plain
 from sfusion.models.layers import remove_layers
 from sfusion.models.loading import load_model
 from sfusion.training import predict_logits
@@ -24,7 +25,7 @@ def written(tmp_path_factory, make_probe):
     remove_layers(load_model(folder / "base", 3), [1]).save_pretrained(folder / "model")
     model, data = load_plain(folder / "model"), make_probe(n=70)
     data = type(data)(data.input_ids % 40, data.attention_mask, data.labels)
-    found = {name: (entry, run) for name, entry, run in export.write(folder, model, data, True)}
+    found = {name: (entry, run) for name, entry, run in export(folder, model, data, True)}
     return folder, model, data, found
 
 
@@ -64,9 +65,9 @@ def test_no_path_of_the_machine_is_in_the_files(written):
 
 def test_an_export_that_differs_is_refused(written, tmp_path, monkeypatch):
     _, model, data, _ = written
-    monkeypatch.setattr(export, "TOLERANCE", -1.0)
+    monkeypatch.setattr(report, "TOLERANCE", -1.0)
     with pytest.raises(SfusionError, match="differs from PyTorch"):
-        export.write(tmp_path, model, data, False)
+        export(tmp_path, model, data, False)
 
 
 def test_a_compression_writes_and_reports_both_files(tmp_path):
@@ -74,9 +75,9 @@ def test_a_compression_writes_and_reports_both_files(tmp_path):
     frame = pd.DataFrame({"text": [f"{t} {i}" for i, t in enumerate(texts)], "label": labels})
     found = sf.compress(
         tiny.write_model(tmp_path / "model", layers=2), frame, out=tmp_path / "out", keep=1,
-        onnx=True, int8=True, effort=0.05, learning_rate=0.003, threads=1, quiet=True,
+        onnx=True, int8=True, learning_rate=0.003, threads=1, quiet=True,
     )  # fmt: skip
-    for name in export.KINDS:
+    for name in ONNX:
         entry = found.report[name]
         assert entry["bytes"] == (tmp_path / "out" / entry["file"]).stat().st_size
         assert entry["samples"] == found.report["data"]["test"]
@@ -86,7 +87,7 @@ def test_a_compression_writes_and_reports_both_files(tmp_path):
 
 
 def test_without_the_extra_it_is_one_line(monkeypatch):
-    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(SfusionError, match=r"pip install 'sfusion\[onnx\]'") as error:
-        export.check_available()
+        report.check_onnx()
     tiny.one_line(error)

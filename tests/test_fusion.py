@@ -80,9 +80,7 @@ def test_test_accuracy_is_never_read(tree):
 def test_tasks_and_seeds_stay_apart(tree):
     nodes, signals = tree
     others = [("u", 0), ("t", 1)]
-    all_nodes = pd.concat(
-        [nodes, *(nodes.assign(task=t, seed=s, validation_accuracy=0.5) for t, s in others)]
-    )
+    all_nodes = pd.concat([nodes, *(nodes.assign(task=t, seed=s, validation_accuracy=0.5) for t, s in others)])
     all_signals = pd.concat([signals, *(signals.assign(task=t, seed=s) for t, s in others)])
     table = training_table(all_nodes.reset_index(drop=True), all_signals.reset_index(drop=True))
     assert len(table) == 9

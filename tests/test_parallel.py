@@ -180,9 +180,7 @@ def test_two_workers_give_the_bits_of_one(units, alone, tmp_path, monkeypatch):
 def test_dask_gives_the_same_bits(units, alone, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
     monkeypatch.setenv("SFUSION_BACKEND", "dask")
-    workers = distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, dashboard_address=None, protocol="tcp"
-    )
+    workers = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, protocol="tcp")
     with workers as cluster:
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
         with pool(1) as run:

@@ -176,9 +176,7 @@ def test_a_name_inside_the_file_is_refused(load, content):
     assert "name" in _refused(load, {**content, "name": "other"})
 
 
-@pytest.mark.parametrize(
-    "text", ["", "- a\n- b\n", "just words", "a: [1\nb: 2", "\tkey: 1", "5: 6"]
-)
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words", "a: [1\nb: 2", "\tkey: 1", "5: 6"])
 def test_what_is_no_yaml_of_keys_and_values_is_one_line(text, load):
     _refused(load, text)
 

@@ -96,7 +96,7 @@ def test_kinds_of_labels(labels, read):
         ("data.csv", b"text,other\na,b\n", "data.csv has no column 'label': it has text, other"),
         ("data.csv", b"text,label\n\xe9t\xe9,b\nc,d\n", "data.csv is not UTF-8 text"),
         ("data.csv", b"text,label\na,b\n,c\n", "row 2 has no text in column 'text'"),
-        ("data.csv", b"text,label\na,b\nc,\n", "row 2 has no label in column 'label'"),
+        ("data.csv", b"text,label\na,b\nc,\n", "row 2 has the label '': give a name or an integer"),
         ("data.csv", b'text,label\na,b,c\n"d', "data.csv is not a readable file: "),
         ("data.csv", b"text,label\nHello, world,pos\n", "put texts with commas in quotes"),
         ("data.jsonl", b"{broken", "data.jsonl is not a readable file: "),
@@ -150,9 +150,7 @@ def test_no_text_is_in_two_splits_and_every_class_in_each(count, seed, limit):
     assert set(split["train"]["label"]) == set(COLOURS)
     assert len(split["train"]) <= limit
     again = _split(frame.sample(frac=1, random_state=1), seed=seed, limit=limit)
-    assert {k: set(v["text"]) for k, v in again.items()} == {
-        k: set(v["text"]) for k, v in split.items()
-    }
+    assert {k: set(v["text"]) for k, v in again.items()} == {k: set(v["text"]) for k, v in split.items()}
 
 
 def test_a_test_file_is_kept_whole_and_out_of_the_training_texts():

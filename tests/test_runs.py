@@ -122,17 +122,7 @@ def _no_checksum(file):
     file.write_text(json.dumps(content))
 
 
-HARMS = [
-    _truncate,
-    _alter_value,
-    _alter_spec,
-    _empty,
-    _no_json,
-    _no_text,
-    _another_shape,
-    _not_a_number,
-    _no_checksum,
-]
+HARMS = [_truncate, _alter_value, _alter_spec, _empty, _no_json, _no_text, _another_shape, _not_a_number, _no_checksum]
 
 
 @pytest.mark.parametrize("harm", HARMS)
@@ -286,10 +276,7 @@ RACE = """
 def test_processes_writing_the_same_records_never_see_half_of_one(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(RACE), str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    racers = [
-        subprocess.Popen([*command, name], env=environment, stderr=subprocess.PIPE, text=True)
-        for name in "abc"
-    ]
+    racers = [subprocess.Popen([*command, name], env=environment, stderr=subprocess.PIPE, text=True) for name in "abc"]
     for racer in racers:
         _, errors = racer.communicate(timeout=60)
         assert racer.returncode == 0, errors

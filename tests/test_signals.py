@@ -13,13 +13,7 @@ import pytest
 import torch
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from reference_signals import (
-    COLUMNS,
-    principal_components,
-    reference_redundancy,
-    reference_signals,
-    ross_mi,
-)
+from reference_signals import COLUMNS, principal_components, reference_redundancy, reference_signals, ross_mi
 from sklearn.decomposition import PCA
 from sklearn.feature_selection import mutual_info_classif
 from transformers.models.bert import modeling_bert
@@ -40,19 +34,13 @@ ATTENTION = ["attention-weight", "attention-entropy"]
 EXACT = {"rtol": 1e-8, "atol": 1e-12}
 
 # No shrinking: a failing example is small already, and looking for a smaller one takes minutes.
-few_examples = settings(
-    max_examples=8, deadline=None, derandomize=True, database=None, phases=[Phase.generate]
-)
+few_examples = settings(max_examples=8, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
 
 
 def assert_same(table, expected, columns=COLUMNS, rtol=EXACT["rtol"], atol=EXACT["atol"]):
     for column in columns:
         np.testing.assert_allclose(
-            table[column].to_numpy(),
-            expected[column].to_numpy(),
-            rtol=rtol,
-            atol=atol,
-            err_msg=column,
+            table[column].to_numpy(), expected[column].to_numpy(), rtol=rtol, atol=atol, err_msg=column
         )
 
 
@@ -446,14 +434,9 @@ def snapshot(model):
     facts = {
         "parameters": {name: id(p) for name, p in model.named_parameters()},
         "requires_grad": {name: p.requires_grad for name, p in model.named_parameters()},
-        "tensor hooks": {
-            name: len(p._backward_hooks or {}) for name, p in model.named_parameters()
-        },
+        "tensor hooks": {name: len(p._backward_hooks or {}) for name, p in model.named_parameters()},
         "training": {name: module.training for name, module in model.named_modules()},
-        "hooks": {
-            name: [len(getattr(module, kind)) for kind in HOOKS]
-            for name, module in model.named_modules()
-        },
+        "hooks": {name: [len(getattr(module, kind)) for kind in HOOKS] for name, module in model.named_modules()},
         "attributes": {name: sorted(vars(module)) for name, module in model.named_modules()},
         "config": copy.deepcopy(model.config.to_dict()),
         "attention": model.config._attn_implementation,

@@ -8,15 +8,7 @@ from hypothesis import strategies as st
 
 from sfusion import SIGNALS, STRATEGIES
 from sfusion.pruning.fusion import FUSION_MODELS, READS, standardise
-from sfusion.pruning.strategies import (
-    COMPRESSION_STRATEGIES,
-    IN_DATASET,
-    TRANSFER,
-    View,
-    choose,
-    expand,
-    lookup,
-)
+from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, IN_DATASET, TRANSFER, View, choose, expand, lookup
 from sfusion.pruning.tree import next_layer
 from sfusion.signals import MEASURES, REDUNDANCY
 
@@ -61,8 +53,7 @@ def test_the_registry_covers_what_the_paper_compares_and_the_controls():
     assert len({s.title for s in STRATEGIES.values()}) == len(STRATEGIES)
     learned = {name: s.learned_from for name, s in STRATEGIES.items() if s.learned_from}
     assert learned == {
-        name: TRANSFER if name.endswith("-transfer") else IN_DATASET
-        for name in (*fusions, *transferred, *controls)
+        name: TRANSFER if name.endswith("-transfer") else IN_DATASET for name in (*fusions, *transferred, *controls)
     }
 
 
@@ -184,13 +175,7 @@ def test_compression_offers_neither_controls_nor_searches():
 
 
 def test_expand_draws_the_random_baseline_in_its_place():
-    assert expand(["energy", "random", "top-first"], 3) == [
-        "energy",
-        "random-0",
-        "random-1",
-        "random-2",
-        "top-first",
-    ]
+    assert expand(["energy", "random", "top-first"], 3) == ["energy", "random-0", "random-1", "random-2", "top-first"]
     assert expand(["random", "energy"], 0) == ["energy"]
     assert expand([], 5) == []
 

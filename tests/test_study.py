@@ -224,9 +224,7 @@ def test_the_papers_profile_runs_through_the_same_code(tmp_path):
             "model": str(tiny.write_model(tmp_path / "model", layers=12)),
             "source": "folder",
             "seeds": (0,),
-            "sizes": paper.sizes.model_copy(
-                update={"train": 24, "validation": 12, "test": 12, "probe": 8}
-            ),
+            "sizes": paper.sizes.model_copy(update={"train": 24, "validation": 12, "test": 12, "probe": 8}),
             "max_length": 12,
             "precision": "fp32",  # half the time: bfloat16 passes need copies of the model
             **{

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from sfusion import SfusionError
 from sfusion.data import corpora, readers, tasks
-from sfusion.data import splits as splitting
 from sfusion.models.loading import load_tokenizer
 
 EMBEDDED = sorted(corpora.CORPORA)
@@ -30,6 +29,7 @@ COLOURS = ["red", "green", "blue"]
 def _no_folder(monkeypatch):
     monkeypatch.delenv("SFUSION_DATA", raising=False)
     readers.read_pool.cache_clear()
+    readers._revision.cache_clear()
 
 
 def _texts(split, count, colours=COLOURS):
@@ -206,7 +206,7 @@ ITEMS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 15)), min_size
 @FAST
 @given(COUNTS, st.integers(0, 200))
 def test_allocate_sums_up_in_proportion(counts, n):
-    places = splitting.allocate(counts, n)
+    places = readers.allocate(counts, n)
     total = sum(counts.values())
     assert sum(places.values()) == min(n, total)
     assert all(0 <= places[label] <= count for label, count in counts.items())
@@ -223,7 +223,7 @@ def test_hold_out_keeps_groups_whole_and_classes_covered(items, share, seed):
     # A group has one class here, as an object has one module.
     labels = [label for label, _ in items]
     groups = [f"{label}{group}" for label, group in items]
-    held = splitting.hold_out(labels, groups, share, f"validation {seed}")
+    held = readers.hold_out(labels, groups, share, f"validation {seed}")
     inside = {group for group, out in zip(groups, held, strict=True) if out}
     outside = {group for group, out in zip(groups, held, strict=True) if not out}
     assert held.shape == (len(items),)
@@ -239,8 +239,8 @@ def test_hold_out_keeps_groups_whole_and_classes_covered(items, share, seed):
 @given(ITEMS, st.floats(0.0, 1.0))
 def test_hold_out_of_groups_of_one_is_exact(items, share):
     labels = [label for label, _ in items]
-    held = splitting.hold_out(labels, range(len(items)), share, "salt")
-    quota = splitting.allocate(splitting._counts(labels), round(share * len(items)))
+    held = readers.hold_out(labels, range(len(items)), share, "salt")
+    quota = readers.allocate(readers._counts(labels), round(share * len(items)))
     for label in set(labels):
         taken = sum(out for name, out in zip(labels, held, strict=True) if name == label)
         assert taken == min(quota[label], labels.count(label) - 1)
@@ -251,7 +251,7 @@ def test_hold_out_of_groups_of_one_is_exact(items, share):
 def test_hold_out_does_not_depend_on_the_order(items, random):
     def chosen(rows):
         labels, groups = [row[0] for row in rows], [row[1] for row in rows]
-        held = splitting.hold_out(labels, groups, 0.3, "salt")
+        held = readers.hold_out(labels, groups, 0.3, "salt")
         return {group for group, out in zip(groups, held, strict=True) if out}
 
     mixed = list(items)
@@ -263,10 +263,10 @@ def test_hold_out_does_not_depend_on_the_order(items, random):
 @given(ITEMS, st.none() | st.integers(1, 100), st.integers(0, 3))
 def test_draw_takes_different_items_of_every_class(items, n, seed):
     labels = [label for label, _ in items]
-    drawn = splitting.draw(labels, range(len(items)), n, f"train {seed}")
+    drawn = readers.draw(labels, range(len(items)), n, f"train {seed}")
     assert len(drawn) == len(set(drawn)) == min(n or len(items), len(items))
-    counts = splitting._counts(labels)
-    expected = splitting.allocate(counts, n or len(items))
+    counts = readers._counts(labels)
+    expected = readers.allocate(counts, n or len(items))
     got = {label: sum(labels[i] == label for i in drawn) for label in counts}
     assert got == expected
 
@@ -277,16 +277,14 @@ def test_draw_does_not_depend_on_the_order(items, n):
     rows = [(label, i) for i, (label, _) in enumerate(items)]
 
     def chosen(rows):
-        return [
-            rows[i] for i in splitting.draw([r[0] for r in rows], [r[1] for r in rows], n, "salt")
-        ]
+        return [rows[i] for i in readers.draw([r[0] for r in rows], [r[1] for r in rows], n, "salt")]
 
     assert chosen(rows) == chosen(rows[::-1])
 
 
 def test_draw_is_shuffled_and_salted():
     labels, items = ["a"] * 50 + ["b"] * 50, list(range(100))
-    first, second = (splitting.draw(labels, items, None, salt) for salt in ("one", "two"))
+    first, second = (readers.draw(labels, items, None, salt) for salt in ("one", "two"))
     assert sorted(first) == sorted(second) == items
     assert first != items and first != second
     assert {labels[i] for i in first[:20]} == {"a", "b"}
@@ -348,7 +346,7 @@ def test_repeats_and_test_texts_leave_the_training_part(folder):
 
 
 def test_fingerprint_covers_every_split_but_no_sampling(folder):
-    prints = [_load(folder, sizes=sizes, seed=3).fingerprint for sizes in (None, (30, 9, 6))]
+    prints = [_load(folder, sizes=sizes, seed=3).fingerprint for sizes in ((None,) * 3, (30, 9, 6))]
     for split in readers.SPLITS:
         columns = _texts(split, {"train": 60, "validation": 12, "test": 24}[split])
         columns["text"][3] += " home"
@@ -474,9 +472,7 @@ def hub(tmp_path, monkeypatch):
             path = tmp_path / "hub" / name / folder / file
             path.parent.mkdir(parents=True, exist_ok=True)
             _hub_split(name, split).to_parquet(path)
-        return load(
-            str(tmp_path / "hub" / name), data_files=data_files, cache_dir=str(tmp_path / "cache")
-        )
+        return load(str(tmp_path / "hub" / name), data_files=data_files, cache_dir=str(tmp_path / "cache"))
 
     monkeypatch.setattr(huggingface_hub, "dataset_info", info)
     monkeypatch.setattr(datasets, "load_dataset", load_local)
@@ -502,6 +498,13 @@ def test_hub_task(hub, name):
         assert named == [text.partition(" on ")[2] for text in task.texts[split]]
 
 
+def test_the_hub_is_asked_for_a_revision_once_a_process(hub):
+    for seed in (0, 1):
+        readers.read_pool.cache_clear()
+        tasks.load_task("agnews", seed=seed)
+    assert hub == [("fancyzhx/ag_news", None)]
+
+
 @pytest.mark.parametrize("name", ["arxiv", "patent"])
 def test_scripted_sets_are_read_from_the_parquet_conversion(name):
     assert tasks.TASKS[name].revision == "refs/convert/parquet"
@@ -512,9 +515,7 @@ def test_large_hub_split_is_drawn_before_it_is_read(hub, monkeypatch):
     sizes = []
     columns = datasets.Dataset.select_columns
     monkeypatch.setattr(
-        datasets.Dataset,
-        "select_columns",
-        lambda self, names: sizes.append(len(self)) or columns(self, names),
+        datasets.Dataset, "select_columns", lambda self, names: sizes.append(len(self)) or columns(self, names)
     )
     monkeypatch.setattr(readers, "ROW_LIMIT", 6)
     tasks.load_task("agnews")
@@ -566,9 +567,7 @@ def test_bad_arguments(message, name, arguments):
 
 def test_split_file_that_is_missing(folder):
     (folder / "boats" / "test.parquet").unlink()
-    _fails(
-        "no file .*boats.test.parquet: a task folder holds", "boats", source="folder", folder=folder
-    )
+    _fails("no file .*boats.test.parquet: a task folder holds", "boats", source="folder", folder=folder)
 
 
 @pytest.mark.parametrize("column", ["text", "label"])
@@ -576,12 +575,7 @@ def test_missing_column(folder, column):
     columns = _texts("train", 6)
     columns["other"] = columns.pop(column)
     _write(folder / "boats" / "train.parquet", columns, names=None)
-    _fails(
-        f"train.parquet has no column '{column}': it has .*other",
-        "boats",
-        source="folder",
-        folder=folder,
-    )
+    _fails(f"train.parquet has no column '{column}': it has .*other", "boats", source="folder", folder=folder)
 
 
 @pytest.mark.parametrize("split", readers.SPLITS)
@@ -606,12 +600,7 @@ def test_label_number_without_a_name(folder):
     labels = pa.array([3, *table["label"].to_pylist()[1:]])
     table = table.set_column(1, table.schema.field("label"), labels)
     pq.write_table(table, folder / "boats" / "train.parquet")
-    _fails(
-        "train.parquet has label 3: there are 3 label names",
-        "boats",
-        source="folder",
-        folder=folder,
-    )
+    _fails("train.parquet has label 3: there are 3 label names", "boats", source="folder", folder=folder)
 
 
 def test_training_texts_that_are_all_test_texts(folder):
@@ -624,6 +613,3 @@ def test_too_few_texts_for_a_validation_split(folder):
     (folder / "boats" / "validation.parquet").unlink()
     _write(folder / "boats" / "train.parquet", _texts("train", 3))
     _fails("too few texts for a validation split", "boats", source="folder", folder=folder)
-
-
-# --- single files -----------------------------------------------------------------------------

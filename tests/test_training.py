@@ -52,9 +52,7 @@ def _vector(model):
 @pytest.mark.parametrize("dropout", [False, True])
 def test_same_seed_same_bits_other_seed_other_bits(dropout, precision, model, probe):
     recipe = _change(RECIPE, dropout=dropout)
-    one, same, other = (
-        _vector(_trained(model, probe, recipe, seed, precision=precision)) for seed in (3, 3, 4)
-    )
+    one, same, other = (_vector(_trained(model, probe, recipe, seed, precision=precision)) for seed in (3, 3, 4))
     assert torch.equal(one, same)
     assert not torch.equal(one, other)
 
@@ -71,9 +69,7 @@ def test_only_the_seed_decides_not_the_global_state(dropout, model, probe):
 
 
 def test_dropout_is_off_unless_the_recipe_says_so(model, probe):
-    plain, dropped = (
-        _vector(_trained(model, probe, _change(RECIPE, dropout=on))) for on in (False, True)
-    )
+    plain, dropped = (_vector(_trained(model, probe, _change(RECIPE, dropout=on))) for on in (False, True))
     model.config.hidden_dropout_prob = model.config.attention_probs_dropout_prob = 0.0
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -234,16 +230,12 @@ def test_distillation_loss_at_the_limits():
     assert torch.equal(soft, distillation_loss(student, teacher, labels.flip(0), 2.0, 0.0))
     assert soft > 0
     # Nothing is left to learn from a teacher that says the same, up to a constant.
-    assert float(distillation_loss(student, student + 3, labels, 2.0, 0.0)) == pytest.approx(
-        0.0, abs=1e-6
-    )
+    assert float(distillation_loss(student, student + 3, labels, 2.0, 0.0)) == pytest.approx(0.0, abs=1e-6)
 
 
 def test_teacher_logits_go_with_their_samples(model, probe):
     # With the labels' weight 0, a teacher who gives each sample its own class must teach it.
-    recipe = Distillation(
-        samples=900, batch_size=16, learning_rate=3e-3, hard_weight=0.0, removals=[1]
-    )
+    recipe = Distillation(samples=900, batch_size=16, learning_rate=3e-3, hard_weight=0.0, removals=[1])
     labels = probe.labels.flip(0)
     teacher = 6.0 * functional.one_hot(probe.labels, 3).float()
     mislabelled = type(probe)(probe.input_ids, probe.attention_mask, labels)

@@ -390,9 +390,7 @@ def test_a_study_of_another_architecture(architecture, tmp_path, trained):
     assert len(trained) == len(results.nodes) + len(results.distillation)
 
 
-def test_a_signal_that_the_architecture_lacks_leaves_its_strategy_out(
-    profile, tmp_path, monkeypatch
-):
+def test_a_signal_that_the_architecture_lacks_leaves_its_strategy_out(profile, tmp_path, monkeypatch):
     def lacking(*arguments, **kwargs):
         return extract_signals(*arguments, **kwargs).assign(energy=float("nan"))
 
@@ -411,19 +409,12 @@ def _kind(spec):
     return spec["kind"], len(spec["path"]), spec.get("condition")
 
 
-KINDS = [
-    ("evaluation", 2, None),
-    ("signals", 0, None),
-    ("task", 0, None),
-    ("evaluation", 2, "distilled"),
-]
+KINDS = [("evaluation", 2, None), ("signals", 0, None), ("task", 0, None), ("evaluation", 2, "distilled")]
 
 
 @pytest.mark.parametrize("harm", ["deleted", "altered"])
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_one_lost_record_is_computed_again_alone(
-    kind, harm, profile, whole, trained, put, tmp_path
-):
+def test_one_lost_record_is_computed_again_alone(kind, harm, profile, whole, trained, put, tmp_path):
     folder = shutil.copytree(whole.folder, tmp_path / "copy")
     name, (spec, _) = next((n, r) for n, r in sorted(whole.records.items()) if _kind(r[0]) == kind)
     file = folder / "store" / "records" / name[:2] / name

@@ -88,9 +88,7 @@ def write_task(folder, name, classes=3, sizes=(48, 24, 24), seed=0):
     (folder / name).mkdir(parents=True)
     disable_progress_bars()
     offset = int.from_bytes(name.encode()[:3], "big") + 1000 * seed
-    for position, (split, size) in enumerate(
-        zip(("train", "validation", "test"), sizes, strict=True)
-    ):
+    for position, (split, size) in enumerate(zip(("train", "validation", "test"), sizes, strict=True)):
         texts, labels = sentences(size, classes, offset + position)
         data = Dataset.from_dict({"text": texts, "label": labels}, features=features)
         data.to_parquet(folder / name / f"{split}.parquet")
@@ -144,7 +142,7 @@ WIDE = 60  # so many layers that every strategy can have a path of its own
 
 
 def path_of(label, removed):
-    """Give every strategy its own way: layer k, then layer k + 30 (k is its place in the list)."""
+    """Return a path of its own for every strategy: layer k, then layer k + 30 (k is its place in the list)."""
     number = LABELS.index(label) + 1
     return "-".join(map(str, (number, number + 30)[:removed]))
 
@@ -152,29 +150,19 @@ def path_of(label, removed):
 def sizes_of(layers):
     """Count as a model would: 100 numbers below the layers, 10 in each, 1000 FLOPs a layer."""
     parameters = 100 + 10 * layers
-    return {
-        "layers": layers,
-        "parameters": parameters,
-        "encoder_parameters": 10 * layers,
-        "bytes": 4 * parameters,
-        "flops": 1000 * layers,
-    }
+    return {"layers": layers, "parameters": parameters, "encoder_parameters": 10 * layers, "flops": 1000 * layers}
 
 
 def make_results(
-    score,
-    arm=lambda task, seed, arm, removed: (0.5, 0.5),
-    tasks=("t", "u", "v"),
-    seeds=(0, 1),
-    labels=LABELS,
+    score, taught=lambda task, seed, condition, removed: (0.5, 0.5), tasks=("t", "u", "v"), seeds=(0, 1), labels=LABELS
 ):
     """Write the results of a study by hand: two removals a strategy, distilled at both.
 
-    ``score(task, seed, label, removed)`` and ``arm(task, seed, arm, removed)`` give validation
+    ``score(task, seed, label, removed)`` and ``taught(task, seed, condition, removed)`` give validation
     and test accuracy; the label of the unpruned model is None.
     """
     rng = np.random.default_rng(0)
-    nodes, signals, visits, taught = {}, [], [], []
+    nodes, signals, visits, distillation = {}, [], [], []
     units = [(task, seed) for task in tasks for seed in seeds]
     for task, seed in units:
         for label in (None, *labels):
@@ -196,7 +184,7 @@ def make_results(
         for name in ("distilled", "same-steps", "original-same-steps"):
             for removed in (0,) if name.startswith("original") else (1, 2):
                 path = path_of("random-forest", removed)
-                taught.append((task, seed, path, removed, name, *arm(task, seed, name, removed)))
+                distillation.append((task, seed, path, removed, name, *taught(task, seed, name, removed)))
     keys = ["task", "seed", "path"]
     for key in nodes:
         for layer in (0, WIDE - 1):
@@ -218,12 +206,10 @@ def make_results(
             }
             for task, seed in units
         ),
-        nodes=pd.DataFrame(
-            [{**dict(zip(keys, key, strict=True)), **row} for key, row in nodes.items()]
-        ),
+        nodes=pd.DataFrame([{**dict(zip(keys, key, strict=True)), **row} for key, row in nodes.items()]),
         signals=pd.DataFrame(signals),
         trajectories=pd.DataFrame(visits, columns=["task", "seed", "strategy", "removed", "path"]),
-        distillation=pd.DataFrame(taught, columns=[*keys, "removed", "condition", *accuracies]),
+        distillation=pd.DataFrame(distillation, columns=[*keys, "removed", "condition", *accuracies]),
         manifest={"machine": {"processor": "this one", "threads": 1}, "profile": {"name": "hand"}},
     )
 

@@ -283,13 +283,13 @@ def signal_profile(frame):
     """
     tasks, names = sorted(set(frame["task"])), _ordered(frame["signal"])
     limit = frame["value"].abs().max() or 1.0
-    figure, panels = _panels(tasks, 1.8, 0.3)
+    figure, panels = _panels(tasks, 1.9, 0.6)
     for place, (task, axes) in enumerate(zip(tasks, panels, strict=True)):
         table = frame[frame["task"] == task].pivot(index="signal", columns="layer", values="value")
         _heat(axes, table.loc[names], cmap="RdBu_r", vmin=-limit, vmax=limit, cbar=False)
+        axes.set_xlabel("layer")
         if place % 3:
             axes.set_yticks([])
-    figure.supxlabel("layer", fontsize=7)
     label = "standard deviations from the model's mean"
     figure.colorbar(panels[0].collections[0], ax=panels, label=label, aspect=40)
     return figure
@@ -580,9 +580,9 @@ def accuracy_to_size(frame):
     Figure
         Means over tasks and seeds.
     """
-    columns = ["test_accuracy", "parameters"]
-    originals = frame[frame["removed"] == 0].groupby(UNIT)[columns].first()
-    shown = _with_best_single(frame).join(originals, on=UNIT, rsuffix="_original")
+    columns = [*UNIT, "test_accuracy", "parameters"]
+    originals = frame.loc[frame["removed"] == 0, columns].drop_duplicates(UNIT)
+    shown = _with_best_single(frame).merge(originals, on=UNIT, suffixes=("", "_original"))
     shown["accuracy"] = 100 * shown["test_accuracy"] / shown["test_accuracy_original"]
     shown["size"] = 100 * shown["parameters"] / shown["parameters_original"]
     shown = shown.groupby(["name", "removed"], as_index=False)[["accuracy", "size"]].mean()
@@ -696,8 +696,9 @@ def scoreboard(frame):
             values.append(row.needed)
         table = pd.DataFrame({"value": [row.ours], "low": [row.low], "high": [row.high]})
         _intervals(axes, [""], table, colour)
-        margin = 0.12 * (max(values) - min(values)) or 0.1
-        axes.set_xlim(min(values) - margin, max(values) + margin)
+        low, high = (end([value for value in values if np.isfinite(value)]) for end in (min, max))
+        margin = 0.12 * (high - low) or 0.1
+        axes.set_xlim(low - margin, high + margin)
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(textwrap.fill(row.measure, 56), fontsize=6.5)

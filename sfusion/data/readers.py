@@ -466,7 +466,7 @@ def read_rows(source, text_column="text", label_column="label"):
         if label is None:
             value = raw[label_column].tolist()[number - 1]
             raise SfusionError(
-                f"{where}: row {number} has no label in column {label_column!r} but {value!r}: give names or integers"
+                f"{where}: row {number} has the label {value!r}: give a name or an integer, or remove it"
             )
     if names is not None:
         labels = _named(labels, names, where)

@@ -233,14 +233,16 @@ def compare(new, old):
     gap = (means["new"] - means["old"]).abs()
     means["within"] = ~means["same"] & (gap <= means["allowed"])
     means["differs"] = ~means["same"] & ~means["within"]  # a cell missing on one side, too
-    counted = means.groupby(["task", "what"], sort=False)[["same", "within", "differs"]].sum()
+    means["missing"] = gap.isna()
+    counted = means.groupby(["task", "what"], sort=False)[["same", "within", "differs", "missing"]].sum()
     table = pd.concat([counted.reset_index(), _texts(new, old), _signals(new, old, exact)])
     table["asked"] = "same numbers" if exact else "within the spread over seeds"
     table.loc[table["what"] == "texts", "asked"] = "same texts"
     total = table[["same", "within", "differs"]].sum(axis=1)
     strays = np.where(table["what"].isin(["original", "texts"]), 0.0, STRAYS)
     strict = exact | (table["what"] == "texts")
-    table["passed"] = np.where(strict, table["same"] == total, table["differs"] <= strays * total).astype(bool)
+    passed = np.where(strict, table["same"] == total, table["differs"] <= strays * total).astype(bool)
+    table["passed"] = passed & ~(table["missing"] > 0)
     order = ["task", "what", "asked", "same", "within", "differs", "passed"]
     return table[order].sort_values(["task", "what"], ignore_index=True)
 
@@ -253,12 +255,11 @@ def _texts(new, old):
 
 
 def _signals(new, old, exact):
-    """Compare the signals that both have, where equal numbers are promised."""
+    """Compare the signals of the new study, where equal numbers are promised."""
     if not exact:
         return pd.DataFrame()
-    both = old.signals.merge(
-        new.signals, on=[*UNIT, "path", "layer"], suffixes=("_old", "_new")
-    )  # an earlier study may have extracted them where nothing reads them
+    # An earlier study may have extracted them where nothing reads them.
+    both = old.signals.merge(new.signals, "right", on=[*UNIT, "path", "layer"], suffixes=("_old", "_new"))
     left, right = (both[[f"{name}_{end}" for name in MEASURES]].to_numpy() for end in ("old", "new"))
     same = ((left == right) | (np.isnan(left) & np.isnan(right))).all(axis=1)
     return _counted(both["task"], pd.Series(same, both.index), "signals")
