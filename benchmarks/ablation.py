@@ -17,14 +17,7 @@ from summary import table
 
 from sfusion.models.layers import remove_layers
 from sfusion.records.profiles import load_profile
-from sfusion.training import (
-    accuracies,
-    default_device,
-    derive_seed,
-    fine_tune,
-    fixed_threads,
-    resolve_precision,
-)
+from sfusion.training import accuracies, default_device, derive_seed, fine_tune, fixed_threads, resolve_precision
 
 VARIANTS = {
     # name: (what changes in the recipe, precision; None: the profile's own)
@@ -74,9 +67,7 @@ def differences(rows):
 
     Returns a row a variant and stage: mean over tasks and seeds, and its 95% t interval.
     """
-    wide = rows.pivot_table(
-        index=["stage", "task", "seed"], columns="variant", values="test_accuracy"
-    )
+    wide = rows.pivot_table(index=["stage", "task", "seed"], columns="variant", values="test_accuracy")
     found = []
     for variant in (name for name in VARIANTS if name != BASE):
         for stage, pairs in (100 * (wide[BASE] - wide[variant])).groupby("stage"):
@@ -90,13 +81,10 @@ def markdown(rows):
     """Write the differences as a table, with what they rest on."""
     found = differences(rows).itertuples(index=False, name=None)
     lines = [
-        (variant, stage, f"{points:+.1f} [{low:+.1f}, {high:+.1f}]")
-        for variant, stage, _, points, low, high in found
+        (variant, stage, f"{points:+.1f} [{low:+.1f}, {high:+.1f}]") for variant, stage, _, points, low, high in found
     ]
     seconds = rows.groupby(["variant", "stage"])["seconds"].mean().unstack()["original"]
-    dearer = ", ".join(
-        f"{name} {seconds[name] / seconds[BASE]:.2f} times" for name in VARIANTS if name != BASE
-    )
+    dearer = ", ".join(f"{name} {seconds[name] / seconds[BASE]:.2f} times" for name in VARIANTS if name != BASE)
     return (
         f"{table(['the profile less', 'stage', 'points of test accuracy [95%]'], lines)}\n\n"
         f"Tasks: {', '.join(rows['task'].unique())}; seeds a task: {rows['seed'].nunique()}. "

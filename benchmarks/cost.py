@@ -81,12 +81,9 @@ def estimate(profile, rate, share, gpus):
     rows = []
     for count in gpus:
         hours = sum(
-            math.ceil(nodes / count) * operations / (rate * 1e12 * share) / 3600
-            for _, nodes, operations in found
+            math.ceil(nodes / count) * operations / (rate * 1e12 * share) / 3600 for _, nodes, operations in found
         )
-        rows.append(
-            {"gpus": count, "hours": hours, "gpu_hours": work, "busy": work / hours / count}
-        )
+        rows.append({"gpus": count, "hours": hours, "gpu_hours": work, "busy": work / hours / count})
     return pd.DataFrame(rows)
 
 

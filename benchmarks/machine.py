@@ -39,9 +39,7 @@ KINDS = {
     "matrix products": ("aten::addmm", "aten::mm", "aten::bmm", "aten::baddbmm"),
     "optimiser and clipping": ("aten::_fused_adamw_", "aten::_foreach", "aten::linalg_vector"),
     "casts and copies": ("aten::copy_", "aten::cat", "aten::index", "aten::embedding"),
-    "softmax, GELU, layer norm": (
-        *("aten::_softmax", "aten::gelu", "aten::native_layer_norm", "aten::_log_softmax"),
-    ),
+    "softmax, GELU, layer norm": (*("aten::_softmax", "aten::gelu", "aten::native_layer_norm", "aten::_log_softmax"),),
     "additions and other element-wise": ("aten::add", "aten::mul", "aten::div", "aten::sum"),
 }
 
@@ -229,8 +227,7 @@ def node(quick=False):
         unit = Unit(unit.profile.model_copy(update={"original": short}), unit.task, unit.seed)
         compute_node(unit, (), store)
         patches = [
-            mock.patch.object(owner, name, timed(part, getattr(owner, name)))
-            for part, (owner, name) in PARTS.items()
+            mock.patch.object(owner, name, timed(part, getattr(owner, name))) for part, (owner, name) in PARTS.items()
         ]
         for patch in patches:
             patch.start()
@@ -250,10 +247,7 @@ def _samples_per_second(quick, threads):
     task, recipe = unit_task(unit), unit.profile.recovery
     with fixed_threads(threads):
         seconds = median_seconds(
-            lambda: fine_tune(
-                copy.deepcopy(unit_model(unit)), task.train, recipe, seed=0, precision=precision
-            ),
-            3,
+            lambda: fine_tune(copy.deepcopy(unit_model(unit)), task.train, recipe, seed=0, precision=precision), 3
         )
     return recipe.samples / seconds
 

@@ -21,11 +21,7 @@ def hidden_states(model, data):
     """Yield each batch's outputs of all layers, (layers, B, T, H), and the mask of real tokens."""
     with torch.no_grad():
         for batch in batches(data):
-            output = model(
-                input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                output_hidden_states=True,
-            )
+            output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, output_hidden_states=True)
             yield torch.stack(output.hidden_states[1:]), batch.attention_mask.bool()
 
 
@@ -46,8 +42,7 @@ def energy(model, data):
 
 def pooled(model, data):
     means = [
-        (hidden * mask.unsqueeze(-1)).sum(2) / mask.sum(1, keepdim=True)
-        for hidden, mask in hidden_states(model, data)
+        (hidden * mask.unsqueeze(-1)).sum(2) / mask.sum(1, keepdim=True) for hidden, mask in hidden_states(model, data)
     ]
     return torch.cat(means, 1).numpy()
 
@@ -68,8 +63,7 @@ def task_relevance_mi(model, data):
 def information_flow_mi(model, data):
     with torch.no_grad():
         logits = [
-            model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
-            for batch in batches(data)
+            model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits for batch in batches(data)
         ]
     return information(model, data, torch.cat(logits).argmax(-1).numpy())
 
@@ -78,18 +72,13 @@ def mean_gradients(model, data):
     """Leave the gradient of the mean loss over the probe set in the parameters."""
     model.zero_grad()
     for batch in batches(data):
-        loss = model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels
-        ).loss
+        loss = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels).loss
         (loss * len(batch) / len(data)).backward()
 
 
 def gradient_norm(model, data):
     mean_gradients(model, data)
-    return [
-        float(sum(p.grad.square().sum() for p in layer.parameters()) ** 0.5)
-        for layer in model.bert.encoder.layer
-    ]
+    return [float(sum(p.grad.square().sum() for p in layer.parameters()) ** 0.5) for layer in model.bert.encoder.layer]
 
 
 def gradient_fisher(model, data):
@@ -97,21 +86,15 @@ def gradient_fisher(model, data):
     totals = np.zeros(len(model.bert.encoder.layer))
     for batch in batches(data, 1):
         model.zero_grad()
-        model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels
-        ).loss.backward()
-        totals += [
-            float(sum(p.grad.square().sum() for p in layer.parameters()))
-            for layer in model.bert.encoder.layer
-        ]
+        model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels).loss.backward()
+        totals += [float(sum(p.grad.square().sum() for p in layer.parameters())) for layer in model.bert.encoder.layer]
     return (totals / len(data)).tolist()
 
 
 def gradient_taylor(model, data):
     mean_gradients(model, data)
     return [
-        abs(float(sum((p.grad * p.detach()).sum() for p in layer.parameters())))
-        for layer in model.bert.encoder.layer
+        abs(float(sum((p.grad * p.detach()).sum() for p in layer.parameters()))) for layer in model.bert.encoder.layer
     ]
 
 
@@ -140,11 +123,7 @@ def attentions(model, data):
     model.set_attn_implementation("eager")  # the default kernels return no weights
     with torch.no_grad():
         for batch in batches(data):
-            output = model(
-                input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                output_attentions=True,
-            )
+            output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, output_attentions=True)
             yield torch.stack(output.attentions), batch.attention_mask
     model.set_attn_implementation(before)
 

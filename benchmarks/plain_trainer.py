@@ -27,9 +27,7 @@ def rows(data):
     lengths = data.attention_mask.sum(1).tolist()
     return [
         {"input_ids": ids[:length], "attention_mask": [1] * length, "label": label}
-        for ids, length, label in zip(
-            data.input_ids.tolist(), lengths, data.labels.tolist(), strict=True
-        )
+        for ids, length, label in zip(data.input_ids.tolist(), lengths, data.labels.tolist(), strict=True)
     ]
 
 
@@ -97,15 +95,11 @@ def sweep(directory, task, strategies, original, recovery, probe, seed=0):
         return table
 
     torch.manual_seed(seed)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        directory, num_labels=len(task.label_names)
-    )
+    model = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=len(task.label_names))
     visit(model, original, "original", ())
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for strategy in strategies:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            directory, num_labels=len(task.label_names)
-        )
+        model = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=len(task.label_names))
         model.load_state_dict(weights)
         left, path = list(range(len(model.bert.encoder.layer))), ()
         order = np.random.default_rng(seed).permutation(len(left))

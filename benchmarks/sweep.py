@@ -43,13 +43,10 @@ def unit_of(quick, seed=0, model="minilm-l6"):
     unit, precision = setting(model=str(model))
     profile, samples = unit.profile, QUICK_SAMPLES if quick else SAMPLES
     recipes = {
-        stage: getattr(profile, stage).model_copy(update={"samples": count})
-        for stage, count in samples.items()
+        stage: getattr(profile, stage).model_copy(update={"samples": count}) for stage, count in samples.items()
     }
     sizes = profile.sizes.model_copy(update=QUICK_SIZES if quick else SIZES)
-    profile = profile.model_copy(
-        update={**recipes, "sizes": sizes, "random_orders": 1, "seeds": (seed,)}
-    )
+    profile = profile.model_copy(update={**recipes, "sizes": sizes, "random_orders": 1, "seeds": (seed,)})
     return Unit(profile, unit.task, seed), precision
 
 
@@ -59,9 +56,7 @@ def run_plain(unit, labels):
     probe = task.train.take(range(profile.sizes.probe))
     recipes = profile.original, profile.recovery
     start = time.perf_counter()
-    visits = plain_trainer.sweep(
-        locate_model(profile.model), task, labels, *recipes, probe, unit.seed
-    )
+    visits = plain_trainer.sweep(locate_model(profile.model), task, labels, *recipes, probe, unit.seed)
     return time.perf_counter() - start, visits
 
 
@@ -102,13 +97,9 @@ def _plain_units(quick, threads):
     directory, data = locate_model(profile.model), task.train
     probe = data.take(range(profile.sizes.probe))
     tokenizer = AutoTokenizer.from_pretrained(directory)
-    plain = AutoModelForSequenceClassification.from_pretrained(
-        directory, num_labels=len(task.label_names)
-    )
+    plain = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=len(task.label_names))
     ours = remove_layers(unit_model(unit), ())
-    trainer = plain_trainer.make_trainer(
-        plain, tokenizer, plain_trainer.rows(data), profile.recovery, 0
-    )
+    trainer = plain_trainer.make_trainer(plain, tokenizer, plain_trainer.rows(data), profile.recovery, 0)
     splits = [plain_trainer.rows(task.validation), plain_trainer.rows(task.test)]
     calls = {
         "plain": [
@@ -154,9 +145,7 @@ def _plain_bf16(quick, threads):
     unit, _ = unit_of(quick)
     task, directory = unit_task(unit), locate_model(unit.profile.model)
     tokenizer = AutoTokenizer.from_pretrained(directory)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        directory, num_labels=len(task.label_names)
-    )
+    model = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=len(task.label_names))
     trainer = plain_trainer.make_trainer(
         model, tokenizer, plain_trainer.rows(task.train), unit.profile.recovery, 0, bf16=True
     )
