@@ -225,7 +225,7 @@ def records(folder):
 
 def run_counted(profile, folder, strategies, log):
     """Run a study in a process of its own and write down how often it trained."""
-    from sfusion.pruning import tree
+    from sfusion import training
     from sfusion.study import run_study
 
     trained = []
@@ -237,6 +237,6 @@ def run_counted(profile, folder, strategies, log):
 
         return wrapper
 
-    tree.fine_tune, tree.distill = counted(tree.fine_tune), counted(tree.distill)
+    training.fine_tune = counted(training.fine_tune)
     run_study(profile, folder, strategies=strategies, quiet=True)
     Path(log).write_text(str(len(trained)))

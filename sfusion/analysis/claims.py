@@ -14,18 +14,8 @@ now as the claim does.
 import numpy as np
 import pandas as pd
 
+from sfusion.analysis import tables
 from sfusion.analysis.statistics import QUESTIONS, TIE, bootstrap, interval_text
-from sfusion.analysis.tables import (
-    DENOMINATORS,
-    curves,
-    distillation_scores,
-    distilled,
-    protocols,
-    removal_orders,
-    size_ratios,
-    task_means,
-    wide,
-)
 from sfusion.pruning.strategies import IN_DATASET, STRATEGIES
 from sfusion.records.results import UNIT
 from sfusion.signals import SIGNALS
@@ -115,8 +105,8 @@ def gain_of_own_signal(table):
         other. Both are chosen by the mean over seeds of the highest validation accuracy, so a
         signal that only luck made the best on a task gains nothing here.
     """
-    tested, seen = (wide(table, score)[list(SIGNALS)] for score in ("test_selected", "validation_accuracy"))
-    means = task_means(seen)
+    tested, seen = (tables.wide(table, score)[list(SIGNALS)] for score in ("test_selected", "validation_accuracy"))
+    means = tables.task_means(seen)
     one, own = means.mean().idxmax(), means.idxmax(axis=1)
     gains = [row[own[task]] - row[one] for (task, _), row in tested.iterrows()]
     return pd.Series(gains, index=tested.index)
@@ -136,11 +126,11 @@ def ends_and_accuracy(frame):
         Index (task, seed, strategy): ``first`` and ``last``, the steps at which the first and
         the last layer go, and ``mean_accuracy``, over the depths.
     """
-    orders = removal_orders(frame)
+    orders = tables.removal_orders(frame)
     steps = orders.set_index([*UNIT, "strategy"])
     ends = {"first": 0, "last": orders["layer"].max()}
     table = pd.DataFrame({end: steps.loc[steps["layer"] == n, "step"] for end, n in ends.items()})
-    return table.join(protocols(frame).set_index([*UNIT, "strategy"])["mean_accuracy"])
+    return table.join(tables.protocols(frame).set_index([*UNIT, "strategy"])["mean_accuracy"])
 
 
 def partial_correlations(paths):
@@ -184,10 +174,10 @@ def ratio_readings(results):
         ``distilled_percent``, the same as per cent gained; ``over_pruned_percent``, what
         distillation adds to the pruned model's ratio, in per cent.
     """
-    frame = size_ratios(distilled(results).rename(columns={"test_accuracy": "accuracy"}))
+    frame = tables.size_ratios(tables.distilled(results).rename(columns={"test_accuracy": "accuracy"}))
     frame = frame[frame["removed"] > 0]
     parts = {}
-    for name, title in DENOMINATORS.items():
+    for name, title in tables.DENOMINATORS.items():
         means = frame.pivot_table(index="removed", columns="condition", values=f"{name}_ratio")
         taught, pruned = means["distilled"], means["pruned"]
         parts[title] = means[["pruned", "distilled"]].rename_axis(columns=None).assign(
@@ -201,7 +191,7 @@ def _c1(scores):
     forest, linear = map(PAPER_STRATEGIES.index, ("random-forest", "linear-regression"))
     won = bootstrap(fourteen, _share_won(forest), tasks=False)
     near = bootstrap(fourteen, _share_won(forest, NEAR), tasks=False)
-    means = task_means(fourteen)
+    means = tables.task_means(fourteen)
     gap = means.max(axis=1) - means["random-forest"]
     ties = _share_won(linear)(means.to_numpy()) * len(gap)
     note = (
@@ -213,7 +203,7 @@ def _c1(scores):
 
 def _c2(scores, table):
     own = bootstrap(100 * gain_of_own_signal(table))
-    means = task_means(scores[list(SIGNALS)])
+    means = tables.task_means(scores[list(SIGNALS)])
     best = [
         " = ".join(STRATEGIES[n].title for n in means.columns[row >= row.max() - TIE]) for _, row in means.iterrows()
     ]
@@ -224,7 +214,7 @@ def _c2(scores, table):
 
 
 def _c3(results):
-    scores = distillation_scores(results).set_index(UNIT)
+    scores = tables.distillation_scores(results).set_index(UNIT)
     by_condition = {name: part["test_selected"] for name, part in scores.groupby("condition")}
     taught = by_condition["distilled"]
     originals = scores.loc[scores["condition"] == "distilled", "original"]
@@ -233,7 +223,7 @@ def _c3(results):
     pair["pruned"] = by_condition["pruned"]
     shrunk = bootstrap(pair, _share_shrunk, tasks=False)
     extra = bootstrap(taught - by_condition["same-steps"])
-    frame = distilled(results)
+    frame = tables.distilled(results)
     longer = frame[frame["condition"] == "original-same-steps"].set_index(UNIT)["test_accuracy"]
     longer = pd.DataFrame({"taught": taught, "original": longer})
     fair = bootstrap(longer, _share_above, tasks=False)
@@ -246,7 +236,7 @@ def _c3(results):
 
 
 def _c4(results):
-    folds = size_ratios(distilled(results).rename(columns={"test_accuracy": "accuracy"}))
+    folds = tables.size_ratios(tables.distilled(results).rename(columns={"test_accuracy": "accuracy"}))
     folds = folds[folds["condition"] == "distilled"]
     deepest = folds[folds["removed"] == folds["removed"].max()]
     fold = bootstrap(deepest.set_index(UNIT)["parameters_ratio"])
@@ -268,7 +258,7 @@ def _c6(scores):
     pair = scores[["random-forest", "linear-regression"]]
     ahead = bootstrap(pair, _share_above, tasks=False)
     difference = pair["random-forest"] - pair["linear-regression"]
-    means = task_means(difference)
+    means = tables.task_means(difference)
     note = f"behind on {(means < -TIE).sum()} of {len(means)}; mean difference "
     note += f"{_points(bootstrap(difference))} percentage points"
     return *ahead, 0.5, judge(*ahead[1:], 0.5, above=True), note
@@ -293,10 +283,10 @@ def scoreboard(results):
         claims that count datasets), ``needed`` (what the number would have to reach),
         ``verdict``, ``note``.
     """
-    frame = curves(results)
+    frame = tables.curves(results)
     frame = frame[~frame["group"].isin(["control", "search"])]
-    table = protocols(frame)
-    scores = wide(table, "test_selected")
+    table = tables.protocols(frame)
+    scores = tables.wide(table, "test_selected")
     rows = {"C1": _c1(scores), "C2": _c2(scores, table), "C3": _c3(results)}
     rows |= {"C4": _c4(results), "C5": _c5(frame), "C6": _c6(scores)}
     if results.tasks["seed"].nunique() == 1:

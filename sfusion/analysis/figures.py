@@ -450,35 +450,6 @@ def fusion_fit(predictions):
 
 
 @styled
-def fusion_coefficients(coefficients):
-    """Draw the coefficients of the linear fusion.
-
-    Parameters
-    ----------
-    coefficients : DataFrame
-        Columns ``signal``, ``task`` and ``coefficient`` (share of accuracy per standard deviation
-        of the signal).
-
-    Returns
-    -------
-    Figure
-        A grey dot per fit, and their median; beyond 5 percentage points the scale is logarithmic,
-        for collinear signals make single coefficients very large.
-    """
-    names = _ordered(coefficients["signal"])
-    xlabel = "percentage points of accuracy per standard deviation\n(dots: tasks; median)"
-    figure, axes = _row_axes(len(names), xlabel)
-    frame = 100 * coefficients.pivot(index="task", columns="signal", values="coefficient")
-    _spots(axes, frame, names, shift=0)
-    median = frame[names].median().rename("value").to_frame()
-    table = median.assign(low=median["value"], high=median["value"])
-    _intervals(axes, list(map(_title, names)), table, [_colour(name) for name in names])
-    axes.set_xscale("symlog", linthresh=5)
-    _ticks(axes.xaxis, [-100, -20, -5, 0, 5, 20, 100])
-    return figure
-
-
-@styled
 def fusion_importance(importances):
     """Draw the permutation importance of the signals, for each fusion.
 

@@ -6,7 +6,7 @@ cannot reach .05. So the comparisons are few and were named before the nine data
 each is an interval.
 """
 
-from dataclasses import dataclass
+from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
@@ -34,15 +34,8 @@ FIXED_DEPTHS = (1, 2, 3, 4, 5)  # 2 to 4 were fixed in advance, 1 and 5 added to
 TIE = 1e-9  # shares of whole samples: anything larger is a real difference
 
 
-@dataclass(frozen=True)
-class Contrast:
-    """One comparison: ``first`` minus ``second``, strategies or conditions of the distillation."""
-
-    title: str
-    first: str
-    second: str
-
-
+# One comparison: ``first`` minus ``second``, strategies or conditions of the distillation.
+Contrast = namedtuple("Contrast", ["title", "first", "second"])
 QUESTIONS = yaml.safe_load(Path(__file__).with_name("questions.yaml").read_text(encoding="utf-8"))
 CONTRASTS, CONTROLS = (
     {key: Contrast(*one) for key, one in QUESTIONS[kind].items()} for kind in ("contrasts", "controls")

@@ -1,9 +1,10 @@
 """The pruning tree: what removing layers makes of one model on one task, computed when asked for.
 
-A node is a pruning path: the layers removed so far, in order. Its weights and numbers are a pure
-function of the path and of what the tree was made of; random numbers derive from seed and path, so
-neither other strategies nor the order of the work change a bit. A study is many trees and
-strategies; a compression is one of each.
+A node is a pruning path: the layers removed so far, in order. A step is one layer; or a tuple of
+layers that go at once, with as many recoveries' samples; or the empty tuple, a recovery of a model
+that loses nothing. A node's weights and numbers are a pure function of the path and of what the
+tree was made of; random numbers derive from seed and path, so neither other strategies nor the
+order of the work change a bit. A study is many trees and strategies; a compression is one of each.
 """
 
 import functools
@@ -13,21 +14,12 @@ import numpy as np
 import pandas as pd
 from safetensors.torch import load, save
 
+from sfusion import training
 from sfusion.models.layers import architecture_of, embedding_parameters, layer_stack, remove_layers
-from sfusion.pruning.strategies import View, choose, lookup, remaining
+from sfusion.pruning.strategies import View, choose, lookup, path_name, remaining, step_layers
 from sfusion.records.store import SCHEMA, versions
 from sfusion.signals import MEASURES
 from sfusion.signals.extraction import extract_signals
-from sfusion.training import (
-    accuracy,
-    cast,
-    default_device,
-    derive_seed,
-    distill,
-    fine_tune,
-    predict_logits,
-    resolve_precision,
-)
 
 CONDITIONS = {
     # name: (which model is trained on, whether the original teaches); the others are controls.
@@ -107,7 +99,7 @@ class PruningTree:
         stages |= {"recovery"} if path else set()
         stages |= {"distillation"} if details.get("condition") else set()
         recipes = {stage: self.recipes[stage].model_dump(exclude={"removals"}) for stage in sorted(stages)}
-        return {**self.base, "kind": kind, "path": list(path), "recipes": recipes, **details}
+        return {**self.base, "kind": kind, "path": path_name(path), "recipes": recipes, **details}
 
     def record(self, kind, path, compute, **details):
         """Return a result and the seconds it took, computed unless it is filed.
@@ -141,8 +133,8 @@ class PruningTree:
 
         Parameters
         ----------
-        path : tuple of int
-            Layers removed, in order, by their number in the source.
+        path : tuple of int or tuple
+            Layers removed, in order, by their number in the source; see the module for other steps.
         condition : str, optional
             Of ``CONDITIONS``: the model after the extra steps.
 
@@ -156,7 +148,7 @@ class PruningTree:
         key = path, condition
         if self._held is None or self._held[0] != key:
             recipe = self.recipes["distillation" if condition else "recovery" if path else "original"]
-            layers = self.depth - len(path)
+            layers = len(remaining(path, self.depth))
             model = self._cached(path, condition)
             if model is None:
                 model = self._train(path, condition, recipe, lambda n: self.on_work(n * layers))
@@ -173,23 +165,24 @@ class PruningTree:
         options = {"precision": self.base["precision"], "on_batch": on_batch}
         if condition is not None:
             # The order of samples is the same in every condition: the teacher alone differs.
-            seed = derive_seed("distillation", self.base["seed"])
+            seed = training.derive_seed("distillation", self.base["seed"])
             teacher = self._teacher if CONDITIONS[condition][1] else None
-            return distill(self.model(path), teacher, self.task.train, recipe, seed=seed, **options)
+            return training.distill(self.model(path), teacher, self.task.train, recipe, seed=seed, **options)
         if path:
-            place = remaining(path[:-1], self.depth).index(path[-1])
-            model = remove_layers(self.model(path[:-1]), [place])
+            gone, left = step_layers(path[-1]), remaining(path[:-1], self.depth)
+            model = remove_layers(self.model(path[:-1]), map(left.index, gone))
+            recipe = recipe.model_copy(update={"samples": recipe.samples * max(1, len(gone))})
         else:
             model = remove_layers(self.source(), ()).to(self.base["device"])
         self.release()
-        seed = derive_seed("order", self.base["seed"], path)
-        fine_tune(model, self.task.train, recipe, seed=seed, **options)
+        seed = training.derive_seed("order", self.base["seed"], path)
+        training.fine_tune(model, self.task.train, recipe, seed=seed, **options)
         return model
 
     @functools.cached_property
     def _teacher(self):
         """Logits of the original over the training samples, once for all depths."""
-        return predict_logits(cast(self.model(()), self.base["precision"]), self.task.train)
+        return training.predict_logits(training.cast(self.model(()), self.base["precision"]), self.task.train)
 
     def _learned(self, model):
         """List the parameters that training changes, by name."""
@@ -201,7 +194,7 @@ class PruningTree:
         content = self.store.get_weights(self.spec("weights", path, condition=condition))
         if content is None:
             return None
-        model = remove_layers(self.source(), path)
+        model = remove_layers(self.source(), set(range(self.depth)) - set(remaining(path, self.depth)))
         missing, unexpected = model.load_state_dict(load(content), strict=False)
         # Other library versions may name parameters anew.
         lacking = {name for name, _ in self._learned(model)} & set(missing)
@@ -234,7 +227,7 @@ class PruningTree:
 
     def _evaluate(self, path, split, condition):
         def compute():
-            return accuracy(self.model(path, condition), getattr(self.task, split), self.base["precision"])
+            return training.accuracy(self.model(path, condition), getattr(self.task, split), self.base["precision"])
 
         return self.record("evaluation", path, compute, split=split, condition=condition)
 
@@ -279,12 +272,12 @@ class PruningTree:
             ``validation_accuracy`` and ``test_accuracy``, shares; ``signals``, a list per measure,
             where asked for; seconds of ``training``, ``evaluation`` and ``extraction``.
         """
-        training = self.record("training", path, lambda: self.model(path, condition) and None, condition=condition)
+        trained = self.record("training", path, lambda: self.model(path, condition) and None, condition=condition)
         validation, test = (self._evaluate(path, split, condition) for split in ("validation", "test"))
         record = {
             "validation_accuracy": validation["value"],
             "test_accuracy": test["value"],
-            "training": training["seconds"],
+            "training": trained["seconds"],
             "evaluation": validation["seconds"] + test["seconds"],
         }
         if signals:
@@ -312,8 +305,8 @@ def identity(task, model, seed, max_length, threads, precision="auto", **more):
     dict
         Plain JSON values.
     """
-    device = default_device()
-    decided = {"precision": resolve_precision(precision, device), "device": device, "versions": versions()}
+    device = training.default_device()
+    decided = {"precision": training.resolve_precision(precision, device), "device": device, "versions": versions()}
     asked = {"seed": seed, "max_length": max_length, "threads": threads}
     return {"schema": SCHEMA, "task": task.fingerprint, "model": model, **asked, **decided, **more}
 
@@ -347,7 +340,7 @@ def next_layer(label, path, signals, *, depth, seed, fixed=(), fusion=None):
     int
         Number of a layer in the original model.
     """
-    rng = np.random.default_rng(derive_seed("strategy", seed, label))
+    rng = np.random.default_rng(training.derive_seed("strategy", seed, label))
     view = View(remaining(path, depth), signals, rng, fusion, depth, fixed)
     return choose(lookup(label), view)
 

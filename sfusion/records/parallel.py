@@ -34,11 +34,6 @@ def backend():
     return name
 
 
-def cores():
-    """Count the processor cores that this process may use, by affinity and container quota."""
-    return cpu_count()
-
-
 def jobs(threads):
     """Count the runs to do at once: ``SFUSION_JOBS``, or the cores over the threads of a run.
 
@@ -59,7 +54,7 @@ def jobs(threads):
     """
     text = os.environ.get("SFUSION_JOBS")
     if text is None:
-        return max(1, cores() // threads)
+        return max(1, cpu_count() // threads)
     if not text.isdecimal() or int(text) < 1:
         raise SfusionError(f"SFUSION_JOBS={text!r}: give a positive integer")
     return int(text)

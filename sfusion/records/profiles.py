@@ -38,6 +38,8 @@ class Recipe(_Checked):
         Share of the steps over which the rate rises.
     weight_decay : float
         AdamW's decoupled decay.
+    head_rate : float
+        Times the rate of what stands above the layers: a head, and a pooler, that start untrained.
     dropout : bool
         Whether the model's dropout is on.
     freeze_embeddings : bool
@@ -49,6 +51,7 @@ class Recipe(_Checked):
     batch_size: PositiveInt = 32
     warmup: Share = 0.1
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
+    head_rate: PositiveFloat = 1.0
     dropout: bool = False
     freeze_embeddings: bool = True
 
