@@ -1,6 +1,7 @@
 """Compress the user's own classifier: data and model in, a smaller plain model and a report out."""
 
 import contextlib
+import math
 import os
 import shutil
 import time
@@ -9,17 +10,18 @@ from pathlib import Path
 
 import pandas as pd
 from huggingface_hub.utils import WeakFileLock
+from joblib import cpu_count
 
 from sfusion import SfusionError
 from sfusion.compression import report
 from sfusion.data.readers import draw, order_labels, read_rows, resolve_labels, split_rows
 from sfusion.data.tasks import tokenise
 from sfusion.models.layers import architecture_of, layer_stack, remove_layers, size, token_limit
-from sfusion.models.loading import fingerprint, load_classifier, load_tokenizer, locate_model, with_new_head
+from sfusion.models.loading import fingerprint, load_classifier, load_tokenizer, locate_model, numbered, with_new_head
 from sfusion.pruning.fusion import shipped_fusion
 from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY, STRATEGIES, path_name
 from sfusion.pruning.tree import PruningTree, follow, identity
-from sfusion.records.parallel import cores, progress
+from sfusion.records.parallel import progress
 from sfusion.records.profiles import Distillation, Recipe, Sizes
 from sfusion.records.store import RecordStore
 from sfusion.training import derive_seed, fixed_threads
@@ -162,14 +164,15 @@ def compress(
         raise SfusionError(f"cannot keep {keep} layers: give {lowest} to {depth - 1}")
     task = _task(split, numbers, source.config, load_tokenizer(place), max_length)
     options = {"labels": list(task.label_names), "new_head": new_head}
-    tokens = task.train.input_ids.shape[1]
-    base = identity(task, fingerprint(place), seed, tokens, threads or cores(), **options)
+    base = identity(task, fingerprint(place), seed, task.train.input_ids.shape[1], threads or cpu_count(), **options)
     source.to(base["device"])
     work, last = out.parent / f".{out.name}.sfusion", lowest if keep is None else keep
     with _writing(out, work), fixed_threads(base["threads"]), progress(1, "compress", quiet) as bar:
         stages = recipes(len(task.train), source.config.hidden_size, learning_rate)
+        classes = task.train.labels.tolist()
+        probe = draw(classes, range(len(classes)), PROBE, f"probe {seed}")
         tree = PruningTree(
-            lambda: source, task, RecordStore(work), stages, base=base, tuned=tuned, probe=_probe(task.train, seed),
+            lambda: source, task, RecordStore(work), stages, base=base, tuned=tuned, probe=probe,
             keep_distilled=True, on_work=bar.update,
         )  # fmt: skip
         bar.reset(total=_work(tree, last, distill))
@@ -177,42 +180,37 @@ def compress(
         fusion = shipped_fusion(one.model, one.reads) if one.learned_from else None
         path = follow(tree, strategy, last, fusion)
         bar.set_description("distil" if distill else "choose")
-        chosen, taught = choose_depth(tree, path, keep, max_drop, distill)
-        curve = tabulate(tree, path, chosen, taught)
+        chosen, accuracies = choose_depth(tree, path, keep, max_drop, distill)
+        curve = tabulate(tree, chosen, accuracies)
         bar.set_description("measure")
         bar.refresh()
-        asked = {"strategy": strategy, "target": {"keep": keep, "max_drop": max_drop}, "held_out": test is None}
+        asked = {"strategy": strategy, "target": {"keep": keep, "max_drop": max_drop}}
         shutil.rmtree(output := work / "output", ignore_errors=True)  # of a killed run
         output.mkdir()
         written = report.build(
-            output, tree, chosen, curve, model=model, place=place, asked=asked, onnx=onnx, int8=int8, started=started
+            output, tree, chosen, curve, model, asked, held_out=test is None, onnx=onnx, int8=int8, started=started
         )
-        if out.is_dir():
-            out.rmdir()
-        os.rename(output, out)
+        os.replace(output, out)  # an empty directory gives way
         # A curve is there to be chosen from: its work makes the choice quick.
         if keep is not None or max_drop is not None:
             shutil.rmtree(work, ignore_errors=True)
     return CompressionResult(out, written, curve)
 
 
-def _check_options(out, keep, max_drop, strategy, seed, learning_rate, threads):
+def _check_options(out, keep, max_drop, strategy, seed, rate, threads):
     """Refuse before anything is read what can be refused."""
     known, drop = ", ".join(COMPRESSION_STRATEGIES), max_drop is not None
-    numbers = {"learning_rate": learning_rate, "threads": threads}
-    strange = [n for n, value in numbers.items() if value is not None and not 0 < value < float("inf")]
+    taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
     for wrong, message in (
         (strategy not in COMPRESSION_STRATEGIES, f"strategy {strategy!r} is not known: use one of {known}"),
         (keep is not None and drop, "give keep or max_drop, not both"),
         (drop and not 0 <= max_drop < 1, f"max_drop {max_drop}: give a share such as 0.01, one percentage point"),
         (keep is not None and keep < 1, f"cannot keep {keep} layers: keep at least one"),
         (seed < 0, f"seed {seed}: give 0 or more"),
-        (strange, f"{strange[0]} {numbers[strange[0]]}: give a positive number" if strange else ""),
+        (rate is not None and not 0 < rate < math.inf, f"learning_rate {rate}: give a positive number"),
+        (threads is not None and not 0 < threads < math.inf, f"threads {threads}: give a positive number"),
         (out.is_symlink(), f"{out} is a link: give the directory itself"),
-        (
-            out.exists() and (not out.is_dir() or any(out.iterdir())),
-            f"{out} exists already and is not empty: give a new directory",
-        ),
+        (taken, f"{out} exists already and is not empty: give a new directory"),
         (not out.parent.is_dir(), f"{out.parent} is not a directory; create it first"),
         (not os.access(out.parent, os.W_OK), f"{out.parent} cannot be written: choose another directory"),
     ):
@@ -250,12 +248,10 @@ def load_source(name, train, labels=None, new_head=False, seed=0):
         own = [model.config.id2label[number] for number in range(model.config.num_labels)]
         numbers = resolve_labels(found, own, train.where, labels)
         if labels:
-            model.config.id2label = dict(enumerate(labels))
-            model.config.label2id = {label: number for number, label in enumerate(labels)}
+            model.config.update(numbered(labels))
         return model, True, numbers
-    if labels is not None and not set(found) <= set(labels):
-        strange = sorted(set(found) - set(labels))[0]
-        raise SfusionError(f"{train.where} has the label {strange!r}, which labels do not name")
+    if labels is not None and (strange := sorted(set(found) - set(labels))):
+        raise SfusionError(f"{train.where} has the label {strange[0]!r}, which labels do not name")
     names = tuple(labels or order_labels(train.names, [train.frame], train.where))
     head = with_new_head(model, names, derive_seed("head", seed))
     return head, False, {label: names.index(label) for label in found}
@@ -284,8 +280,7 @@ def fit_tokens(tokenizer, config, texts, max_length=None):
     report.ready_tokenizer(tokenizer, config)
     limit = min(token_limit(config) or tokenizer.model_max_length, tokenizer.model_max_length)
     if max_length is None:
-        counts = [len(ids) for ids in tokenizer(texts)["input_ids"]]
-        enough = int(pd.Series(counts).quantile(0.95, interpolation="higher"))
+        enough = int(pd.Series(map(len, tokenizer(texts)["input_ids"])).quantile(0.95, interpolation="higher"))
         max_length = min(-(-max(enough, 8) // 8) * 8, LONGEST, limit)
     if not 3 <= max_length <= limit:
         raise SfusionError(f"max_length {max_length}: the model takes 3 to {limit} tokens")
@@ -300,18 +295,11 @@ def _task(split, numbers, config, tokenizer, max_length):
     return tokenise("own", split, names, numbers, tokenizer, max_length, whole, "files")
 
 
-def _probe(train, seed):
-    """Draw the training samples that the signals are taken from, classes in proportion."""
-    labels = train.labels.tolist()
-    return draw(labels, range(len(labels)), PROBE, f"probe {seed}")
-
-
 def _work(tree, last, distill):
     """Count the work of a pruning path: samples times layers."""
-    work = {stage: recipe.samples for stage, recipe in tree.recipes.items()}
-    total = 0 if tree.tuned else work["original"] * tree.depth
-    total += sum(work["recovery"] * layers for layers in range(last, tree.depth))
-    return total + (work["distillation"] * last if distill else 0)
+    original, distilled = 0 if tree.tuned else tree.depth, last if distill else 0
+    layers = {"original": original, "recovery": sum(range(last, tree.depth)), "distillation": distilled}
+    return sum(tree.recipes[stage].samples * count for stage, count in layers.items())
 
 
 def choose_depth(tree, path, keep, max_drop, distill):
@@ -328,54 +316,37 @@ def choose_depth(tree, path, keep, max_drop, distill):
 
     Returns
     -------
-    tuple of (tuple of int, set of tuple of int)
-        The chosen part of the path, and the parts that were distilled.
+    tuple of (tuple, dict)
+        The chosen model: the part of the path and None or ``"distilled"``; and by these the
+        validation accuracy of all that were measured.
     """
-    taught = set()
-
-    def best(length):
-        """Return the validation accuracy at a depth, distilled if that is better."""
-        accuracy = tree.evaluate(path[:length], "validation")
-        if distill and length:
-            taught.add(path[:length])
-            accuracy = max(accuracy, tree.evaluate(path[:length], "validation", "distilled"))
-            tree.trim()
-        return accuracy
-
-    if keep is not None:
-        best(len(path))
-        return path, taught
-    original = tree.evaluate((), "validation")
-    samples = len(tree.task.validation)
+    parts = [path[:length] for length in range(len(path) + 1)]
+    found = {(part, None): tree.evaluate(part, "validation") for part in parts}
+    original, samples = found[(), None], len(tree.task.validation)
     spread = (original * (1 - original) / samples) ** 0.5
     # A difference of whole samples: rounding of the shares must not decide.
     floor = original - (spread if max_drop is None else max_drop) - 0.5 / samples / 1000
-    lengths = range(len(path) + 1)
-    length = max(n for n in lengths if tree.evaluate(path[:n], "validation") >= floor)
-    if distill:
-        best(length)
-        # The teacher may bring back what fine-tuning could not: try on while it does.
-        while length < len(path) and best(length + 1) >= floor:
-            length += 1
-    return path[:length], taught
+    best = path if keep is not None else max((p for p in parts if found[p, None] >= floor), key=len)
+    # The teacher may bring back what fine-tuning could not: try on while it does.
+    for part in parts[max(1, len(best)) :] if distill else ():
+        found[part, "distilled"] = tree.evaluate(part, "validation", "distilled")
+        tree.trim()
+        if max(found[part, None], found[part, "distilled"]) < floor:
+            break
+        best = part
+    taught = found.get((best, "distilled"), -1.0) >= found[best, None]
+    return (best, "distilled" if taught else None), found
 
 
-def tabulate(tree, path, chosen, taught):
-    """Tabulate every model on a pruning path, see :class:`CompressionResult`."""
+def tabulate(tree, chosen, accuracies):
+    """Tabulate what :func:`choose_depth` measured, see :class:`CompressionResult`."""
     rows, samples = [], len(tree.task.validation)
-    for length in range(len(path) + 1):
-        part = path[:length]
+    for (part, condition), accuracy in sorted(accuracies.items(), key=lambda item: len(item[0][0])):
         cost = size(remove_layers(tree.source(), part), tree.base["max_length"])
-        found = {False: tree.evaluate(part, "validation")}
-        if part in taught:
-            found[True] = tree.evaluate(part, "validation", "distilled")
-        better = found.get(True, -1.0) >= found[False]
-        for distilled, accuracy in found.items():
-            interval = report.accuracy_interval(round(accuracy * samples), samples)
-            written = part == chosen and distilled == better
-            row = {"layers": cost["layers"], "distilled": distilled, "chosen": written, "path": path_name(part)}
-            row |= {"validation_accuracy": accuracy, "low": interval["low"], "high": interval["high"]}
-            rows.append(row | {key: cost[key] for key in ("parameters", "flops")})
+        interval = report.accuracy_interval(round(accuracy * samples), samples)
+        row = {"layers": cost["layers"], "distilled": condition is not None, "chosen": (part, condition) == chosen}
+        row |= {"path": path_name(part), "validation_accuracy": accuracy, "low": interval["low"]}
+        rows.append(row | {"high": interval["high"], "parameters": cost["parameters"], "flops": cost["flops"]})
     return pd.DataFrame(rows)
 
 
@@ -384,13 +355,9 @@ def _writing(out, work):
     """Hold the work's folder for this process alone, and turn a disk's errors into one line."""
     try:
         work.mkdir(exist_ok=True)
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(WeakFileLock(work / "lock", timeout=0.1))
-            except TimeoutError:
-                raise SfusionError(
-                    f"{out} is being made by another process: wait for it, or give another place"
-                ) from None
+        with WeakFileLock(work / "lock", timeout=0.1):
             yield
+    except TimeoutError:  # of the lock: nothing else here waits
+        raise SfusionError(f"{out} is being made by another process: wait for it, or give another place") from None
     except OSError as error:
         raise SfusionError(f"cannot write {out}: {error.strerror or error}") from error

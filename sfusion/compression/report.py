@@ -8,25 +8,28 @@ import json
 import logging
 import platform
 import shutil
+import tempfile
 import time
 import warnings
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from timeit import timeit
 
 import numpy as np
+import pandas as pd
 import torch
-import yaml
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, metadata_load
 from scipy.stats import binomtest
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from sfusion import SfusionError, first_line
 from sfusion.analysis.costs import compression_table
 from sfusion.analysis.figures import compression_curve, save_figure
 from sfusion.analysis.statistics import interval_text
+from sfusion.data.readers import SPLITS
 from sfusion.models.layers import architecture_of, copy_model, size
-from sfusion.models.loading import load_tokenizer
-from sfusion.records.store import write_atomically
+from sfusion.models.loading import load_tokenizer, locate_model
 from sfusion.training import predict_logits
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -40,17 +43,11 @@ ONNX_BATCH = 64
 TOLERANCE = 1e-3  # of a logit, or of the largest where that is above 1: two runtimes' rounding
 
 
-def public_name(model):
-    """Name a model without its place on a machine."""
-    return Path(model).resolve().name if Path(model).is_dir() else str(model)
-
-
 def licence(directory):
     """Read the licence of a model from its card; None where there is none."""
-    card = Path(directory) / "README.md"
     try:
-        found = ModelCard.load(card, ignore_metadata_errors=True).data.license
-    except (OSError, TypeError, ValueError, yaml.YAMLError):  # none, or none that can be read
+        found = metadata_load(Path(directory) / "README.md")["license"]
+    except Exception:  # none, or none that can be read
         return None
     return found if isinstance(found, str) else None
 
@@ -91,7 +88,7 @@ def ready_tokenizer(tokenizer, config):
         )
 
 
-def build(folder, tree, chosen, curve, *, model, place, asked, onnx, int8, started):
+def build(folder, tree, chosen, curve, model, asked, *, held_out, onnx, int8, started):
     """Write the model with everything that is reported about it.
 
     What is reported is measured on the files: loaded again as plain transformers does.
@@ -101,16 +98,16 @@ def build(folder, tree, chosen, curve, *, model, place, asked, onnx, int8, start
     folder : Path
         An empty one.
     tree : PruningTree
-    chosen : tuple of int
-        Layers removed; written is the distilled model where ``curve`` says so.
+    chosen : tuple
+        Of the model to write: path, and condition or None; see :meth:`PruningTree.model`.
     curve : DataFrame
         See :class:`sfusion.compression.compress.CompressionResult`.
     model : str or Path
-        As the user named it.
-    place : Path
-        Directory of the source model; its tokenizer and stored type are kept.
+        As the user named it; its tokenizer and stored type are kept.
     asked : dict
-        ``strategy``, ``target``, and ``held_out``: whether the test texts were held out.
+        ``strategy`` and ``target``.
+    held_out : bool
+        Whether the test texts were held out.
     onnx, int8 : bool
         Also export.
     started : tuple of float
@@ -121,38 +118,34 @@ def build(folder, tree, chosen, curve, *, model, place, asked, onnx, int8, start
     dict
         The report.
     """
-    task, base, original = tree.task, tree.base, folder.with_name(f"{folder.name}-original")
-    tokenizer, dtype, config = load_tokenizer(place), _stored_type(place), tree.source().config
-    condition = "distilled" if curve[curve["chosen"]]["distilled"].any() else None
-    plain, right, found = {}, {}, {}
-    for name, where in (("before", ((), None)), ("after", (chosen, condition))):
-        shutil.rmtree(original, ignore_errors=True)
-        copied = copy_model(tree.model(*where), dtype).cpu()
-        ready_tokenizer(tokenizer, copied.config)
-        target = folder if name == "after" else original
-        copied.save_pretrained(target)
-        plain[name] = load_plain(target)
-        found[name], right[name] = describe(plain[name], task.test, base["max_length"])
+    task, base, source = tree.task, tree.base, tree.source().config
+    place = locate_model(model)
+    tokenizer, stored = load_tokenizer(place), AutoConfig.from_pretrained(place).dtype or torch.float32
+    runs, right, found = {}, {}, {}
+    with tempfile.TemporaryDirectory(dir=folder.parent) as original:
+        for name, target, node in (("before", original, ((), None)), ("after", folder, chosen)):
+            copied = copy_model(tree.model(*node), stored).cpu()
+            ready_tokenizer(tokenizer, copied.config)
+            copied.save_pretrained(target)
+            runs[name] = load_plain(target)
+            found[name], right[name] = describe(runs[name], task.test, base["max_length"])
     tokenizer.save_pretrained(folder)
-    shutil.rmtree(original, ignore_errors=True)
-    runs = dict(plain)
     if onnx or int8:
-        for name, entry, run in export(folder, plain["after"], task.test, int8):
+        for name, entry, run in export(folder, runs["after"], task.test, int8):
             found[name], runs[name] = entry, run
     times, ratios = latency(runs, task.test)
     for name, entry in times.items():
         found[name]["latency_ms"] = entry
-    origin = {"type": config.model_type, "licence": licence(place), "was_fine_tuned": tree.tuned}
-    data = {"fingerprint": task.fingerprint, "held_out_test": asked["held_out"], "max_length": base["max_length"]}
+    public = Path(model).resolve().name if Path(model).is_dir() else str(model)  # not its place on this machine
+    data = {"fingerprint": task.fingerprint, "held_out_test": held_out, "max_length": base["max_length"]}
     processor = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
     libraries = {name: version(name).split("+")[0] for name in ("torch", "transformers", "sfusion")}
     found |= {
-        "model": {"name": public_name(model), **origin},
-        "strategy": asked["strategy"],
-        "target": asked["target"],
-        "layers": {"original": tree.depth, "removed": list(chosen)},
+        "model": {"name": public, "type": source.model_type, "licence": licence(place), "was_fine_tuned": tree.tuned},
+        **asked,
+        "layers": {"original": tree.depth, "removed": list(chosen[0])},
         "recipes": {stage: recipe.model_dump(exclude={"removals"}) for stage, recipe in tree.recipes.items()},
-        "data": {"classes": list(task.label_names), **data, **{name: len(t) for name, t in task.texts.items()}},
+        "data": {"classes": list(task.label_names), **data, **{name: len(getattr(task, name)) for name in SPLITS}},
         "machine": {**{k: base[k] for k in ("threads", "precision", "device")}, "processor": processor, **libraries},
         "seed": base["seed"],
         "change": paired_change(right["before"], right["after"], base["seed"]),
@@ -165,18 +158,11 @@ def build(folder, tree, chosen, curve, *, model, place, asked, onnx, int8, start
     spent = time.perf_counter() - started[0], time.process_time() - started[1]
     found["seconds"] = {"clock": round(spent[0], 1), "processor": round(spent[1], 1)}
     text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(folder / "report.json", text.encode())
-    write_atomically(folder / "README.md", str(card(found)).encode())
+    (folder / "report.json").write_text(text, "utf-8")
+    (folder / "README.md").write_text(str(card(found)), "utf-8")
     for file in folder.iterdir():
         shutil.copymode(folder / "report.json", file)  # some libraries leave theirs to the owner
     return found
-
-
-def _stored_type(directory):
-    """Read the type in which the given weights are stored; it is kept."""
-    config = json.loads((directory / "config.json").read_text())
-    stored = str(config.get("dtype") or config.get("torch_dtype") or "float32")
-    return getattr(torch, stored.removeprefix("torch."), torch.float32)
 
 
 def load_plain(directory):
@@ -225,11 +211,6 @@ def paired_change(before, after, seed=0):
     return {"accuracy": float(change.mean()), "low": float(low), "high": float(high)}
 
 
-def predictions_hash(names):
-    """Hash predicted class names, in the order of the test rows: SHA-256, hexadecimal."""
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()
-
-
 def describe(model, data, max_length):
     """Measure one model on the test samples.
 
@@ -244,14 +225,15 @@ def describe(model, data, max_length):
     Returns
     -------
     tuple of (dict, ndarray of bool)
-        Accuracy with interval, hash of the predictions, sizes; and which samples were right.
+        Accuracy with interval, hash of the predicted class names in the order of the samples (a
+        line each), sizes; and which samples were right.
     """
     predicted = predict_logits(model, data).argmax(-1)
     right = (predicted == data.labels).numpy()
-    names = [model.config.id2label[int(number)] for number in predicted]
+    names = "\n".join(model.config.id2label[int(number)] for number in predicted)
     entry = {
         **accuracy_interval(right.sum(), len(right)),
-        "predictions_sha256": predictions_hash(names),
+        "predictions_sha256": hashlib.sha256(names.encode()).hexdigest(),
         **size(model, max_length),
         "bytes": sum(p.numel() * p.element_size() for p in model.parameters()),
     }
@@ -280,20 +262,15 @@ def latency(runs, data):
     found, ratios = {name: {} for name in runs}, {name: {} for name in runs if name != "before"}
     for count in BATCHES:
         ids = data.input_ids[torch.arange(count) % len(data)]
-        mask, times = torch.ones_like(ids), {name: [] for name in runs}
+        calls = {name: partial(run, ids, attention_mask=torch.ones_like(ids)) for name, run in runs.items()}
         with torch.inference_mode():
-            for turn in range(WARM_UP + ROUNDS):
-                for name, run in runs.items():
-                    start = time.perf_counter()
-                    run(ids, attention_mask=mask)
-                    if turn >= WARM_UP:
-                        times[name].append(1000 * (time.perf_counter() - start))
-        for name, values in times.items():
-            quartiles = np.quantile(values, [0.25, 0.5, 0.75]).round(3).tolist()
-            found[name][f"batch_{count}"] = dict(zip(("low", "median", "high"), quartiles, strict=True))
+            rounds = [{name: timeit(call, number=1) for name, call in calls.items()} for _ in range(WARM_UP + ROUNDS)]
+        times = 1000 * pd.DataFrame(rounds[WARM_UP:])
+        quartiles = times.quantile([0.25, 0.5, 0.75]).set_axis(["low", "median", "high"]).round(3)
+        for name in runs:
+            found[name][f"batch_{count}"] = quartiles[name].to_dict()
         for name in ratios:
-            paired = np.divide(times["before"], times[name])
-            ratios[name][f"batch_{count}"] = round(float(np.median(paired)), 3)
+            ratios[name][f"batch_{count}"] = round(float((times["before"] / times[name]).median()), 3)
     return found, ratios
 
 
@@ -313,18 +290,6 @@ class _Logits(torch.nn.Module):
 
     def forward(self, input_ids, attention_mask):
         return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-
-
-@contextlib.contextmanager
-def _quiet():
-    """Keep back what the exporters report of operators that no classifier has."""
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def export(folder, model, data, int8):
@@ -350,17 +315,19 @@ def export(folder, model, data, int8):
     SfusionError
         When the export fails or its logits are not PyTorch's.
     """
-    model = copy.deepcopy(model).float()
-    files = {"onnx": folder / "model.onnx"}
-    with _quiet():
-        _export(model, data, files["onnx"])
+    model, files = copy.deepcopy(model).float(), [folder / "model.onnx"]
+    # The exporters report operators that no classifier has.
+    with warnings.catch_warnings(action="ignore"), contextlib.ExitStack() as after:
+        after.callback(logging.disable, logging.NOTSET)
+        logging.disable(logging.WARNING)
+        _export(model, data, files[0])
         if int8:
             from onnxruntime.quantization import quantize_dynamic
 
-            files["onnx_int8"] = folder / "model.int8.onnx"
-            quantize_dynamic(files["onnx"], files["onnx_int8"])
-    logits = _batched(lambda *batch: _Logits(model)(*batch).float().numpy(), data)
-    found = [(name, *_measure(path, logits, data)) for name, path in files.items()]
+            files.append(folder / "model.int8.onnx")
+            quantize_dynamic(*files)
+    logits = predict_logits(model, data).numpy()
+    found = [(name, *_measure(file, logits, data)) for name, file in zip(ONNX, files, strict=False)]
     difference = found[0][1]["largest_difference"]
     if difference > TOLERANCE * max(1.0, float(np.abs(logits).max())):
         raise SfusionError(
@@ -371,30 +338,21 @@ def export(folder, model, data, int8):
 
 
 def _export(model, data, file):
-    import onnx
-
     shape = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
     two = torch.arange(2) % len(data)
     try:
-        torch.onnx.export(
-            _Logits(model).eval(), (data.input_ids[two], data.attention_mask[two]), file, dynamo=True,
+        program = torch.onnx.export(
+            _Logits(model).eval(), (data.input_ids[two], data.attention_mask[two]), dynamo=True,
             input_names=["input_ids", "attention_mask"], output_names=["logits"], opset_version=OPSET,
-            dynamic_shapes={"input_ids": shape, "attention_mask": shape}, external_data=False, verbose=False,
+            dynamic_shapes={"input_ids": shape, "attention_mask": shape}, verbose=False,
         )  # fmt: skip
+        # Every node names the line and file on this machine that it came from.
+        for part in (program.model.graph, *program.model.functions.values()):
+            for node in part.all_nodes():
+                node.metadata_props.clear()
+        program.save(file, external_data=False)
     except Exception as error:  # the exporter's errors have no common base
         raise SfusionError(f"the model cannot be exported to ONNX: {first_line(error)}") from error
-    # Every node names the line and file on this machine that it came from.
-    graph = onnx.load(file)
-    for part in (graph.graph, *graph.functions):
-        for node in part.node:
-            del node.metadata_props[:]
-    onnx.save(graph, file)
-
-
-def _batched(run, data):
-    with torch.inference_mode():
-        batches = torch.arange(len(data)).split(ONNX_BATCH)
-        return np.concatenate([run(one.input_ids, one.attention_mask) for one in map(data.take, batches)])
 
 
 def _measure(file, logits, data):
@@ -410,53 +368,47 @@ def _measure(file, logits, data):
         feed = {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()}
         return session.run(None, feed)[0]
 
-    found = _batched(run, data)
+    batches = zip(data.input_ids.split(ONNX_BATCH), data.attention_mask.split(ONNX_BATCH), strict=True)
+    found = np.concatenate([run(*batch) for batch in batches])
+    predicted = found.argmax(-1)
     entry = {
         "file": file.name,
-        **accuracy_interval((found.argmax(-1) == data.labels.numpy()).sum(), len(data)),
-        "same_labels": int((found.argmax(-1) == logits.argmax(-1)).sum()),
+        **accuracy_interval((predicted == data.labels.numpy()).sum(), len(data)),
+        "same_labels": int((predicted == logits.argmax(-1)).sum()),
         "largest_difference": float(np.abs(found - logits).max()),
         "bytes": file.stat().st_size,
     }
     return entry, run
 
 
-def _percent(share):
-    return f"{100 * share:.1f}%"
-
-
 def verdict(found):
     """Write in one sentence whether the accuracy held, and whether the test texts settle it."""
     if not found["layers"]["removed"]:
         return "No smaller model stays within the limit on validation: the original is written."
-    limit = found["target"]["max_drop"]
-    limit = WITHIN if limit is None else limit
+    limit = WITHIN if found["target"]["max_drop"] is None else found["target"]["max_drop"]
     change = [found["change"][key] for key in ("accuracy", "low", "high")]
     held, *ends = (number >= -limit - 1e-9 for number in change)
     settled = all(end == held for end in ends)
     points = interval_text(*(100 * number for number in change), signed=True)
     return (
-        f"Test accuracy went from {_percent(found['before']['accuracy'])} to "
-        f"{_percent(found['after']['accuracy'])}, {points} percentage points: "
-        f"{'within' if held else 'NOT within'} {100 * limit:g} pp of the original"
+        f"Test accuracy went from {found['before']['accuracy']:.1%} to {found['after']['accuracy']:.1%}, "
+        f"{points} percentage points: {'within' if held else 'NOT within'} {100 * limit:g} pp of the original"
         f"{'' if settled else ' on these texts, which are too few to settle it'}."
     )
 
 
 def summary(found):
     """Put a report into a few lines."""
-    before, after = found["before"], found["after"]
+    before, after, gone = found["before"], found["after"], found["layers"]["removed"]
     lines = [
-        f"layers {before['layers']} -> {after['layers']}, removed in the original "
-        f"{found['layers']['removed']} by {found['strategy']}",
+        f"layers {before['layers']} -> {after['layers']}, removed in the original {gone} by {found['strategy']}",
         found["verdict"],
         f"parameters {before['parameters'] / 1e6:.1f} M -> {after['parameters'] / 1e6:.1f} M, "
         f"weights {before['bytes'] / 1e6:.1f} MB -> {after['bytes'] / 1e6:.1f} MB",
     ]
     for batch, ratio in found["latency_ratio"]["after"].items():
         one, two = (entry["latency_ms"][batch]["median"] for entry in (before, after))
-        name = batch.replace("_", " ")
-        lines.append(f"{name}: {one:.1f} ms -> {two:.1f} ms, {ratio:.2f} times as fast")
+        lines.append(f"{batch.replace('_', ' ')}: {one:.1f} ms -> {two:.1f} ms, {ratio:.2f} times as fast")
     return "\n".join(lines)
 
 

@@ -11,19 +11,19 @@ import importlib.metadata
 import importlib.util
 import inspect
 import json
+import math
 import os
 import re
 import tempfile
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import yaml
 
 from sfusion import SfusionError
@@ -32,34 +32,19 @@ TABLE = Path(__file__).with_name("corpora.yaml")
 # Two texts are near duplicates when their first words agree (a model reads little more) or when
 # their sets of word 4-grams have at least this Jaccard similarity.
 SAME_START, SHINGLE, SIMILAR = 12, 4, 0.5
-
-
-def cache_folder():
-    """Return the folder of what is made once per machine.
-
-    Returns
-    -------
-    Path
-        ``SFUSION_CACHE``, or ``~/.cache/sfusion``; it need not exist.
-    """
-    return Path(os.environ.get("SFUSION_CACHE") or os.path.expanduser("~/.cache/sfusion"))
-
-
 MASK = "this"
 MIN_WORDS, MAX_WORDS = 8, 120
 SKIPPED_PATHS = frozenset({"tests", "externals", "_lib", "conftest.py"})
 # Sections of numpydoc that hold "name : type" lines with indented descriptions.
-ITEM_SECTIONS = frozenset(
-    "parameters,other parameters,returns,yields,receives,raises,warns,attributes,methods,options".split(",")
-)
+ITEMISED = "parameters,other parameters,returns,yields,receives,raises,warns,attributes,methods,options".split(",")
 
 
-def inside(source: str, path: str) -> bool:
+def inside(source, path):
     """Check whether a dotted name is a path or lies below it."""
     return f"{source}.".startswith(f"{path}.")
 
 
-def docstrings(library: str, within: tuple[str, ...] = ()) -> Iterator[tuple[str, str]]:
+def docstrings(library, within=()):
     """Yield (source, docstring) for a library, file by file in sorted order.
 
     A source is the dotted name of a module, a function, a class or a method of a class; private
@@ -69,7 +54,7 @@ def docstrings(library: str, within: tuple[str, ...] = ()) -> Iterator[tuple[str
     ----------
     library : str
         Import name of an installed package.
-    within : tuple of str
+    within : sequence of str
         Dotted module paths to read; all of the library when empty.
 
     Yields
@@ -86,29 +71,25 @@ def docstrings(library: str, within: tuple[str, ...] = ()) -> Iterator[tuple[str
     if found is None or found.origin is None:
         raise SfusionError(f"library {library!r} is not installed: make the environment again")
     root = Path(found.origin).parent
-    files = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
-    for name, path in sorted(files.items()):
-        module = ".".join([library, *name.removesuffix(".py").split("/")]).removesuffix(".__init__")
-        if SKIPPED_PATHS & set(name.split("/")):
+    for path in sorted(root.rglob("*.py"), key=Path.as_posix):
+        parts = path.relative_to(root).parts
+        module = ".".join([library, *parts]).removesuffix(".py").removesuffix(".__init__")
+        if SKIPPED_PATHS & set(parts) or not any(inside(module, place) for place in within or [library]):
             continue
-        if within and not any(inside(module, path) for path in within):
-            continue
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in other people's docstrings
+        with warnings.catch_warnings(action="ignore"):  # invalid escapes in other people's docstrings
             tree = ast.parse(path.read_bytes())
-        yield module, ast.get_docstring(tree) or ""
-        for node in tree.body:
-            match node:
-                case ast.ClassDef() | ast.FunctionDef():
-                    source = f"{module}.{node.name}"
-                    yield source, ast.get_docstring(node) or ""
-                    for inner in node.body if isinstance(node, ast.ClassDef) else ():
-                        if isinstance(inner, ast.FunctionDef):
-                            yield f"{source}.{inner.name}", ast.get_docstring(inner) or ""
-                case ast.Expr(
-                    ast.Call(ast.Name("add_newdoc"), [*_, ast.Constant(str(target)), ast.Constant(str(text))])
-                ):
-                    yield f"{module}.{target}", inspect.cleandoc(text)
+        yield from _documented(module, tree)
+
+
+def _documented(source, node):
+    yield source, ast.get_docstring(node) or ""
+    for inner in () if isinstance(node, ast.FunctionDef) else node.body:
+        match inner:
+            # Of a class in a class nothing is read.
+            case ast.FunctionDef() | ast.ClassDef() if (type(node), type(inner)) != (ast.ClassDef, ast.ClassDef):
+                yield from _documented(f"{source}.{inner.name}", inner)
+            case ast.Expr(ast.Call(ast.Name("add_newdoc"), [*_, ast.Constant(str(name)), ast.Constant(str(text))])):
+                yield f"{source}.{name}", inspect.cleandoc(text)
 
 
 UNDERLINE = re.compile(r"\s*([-=~^])\1{2,}\s*$")
@@ -116,7 +97,7 @@ BULLET = re.compile(r"(?:[-*+•]|\d+[.)]|\(\w+\)|#\.)\s")
 ADMONITION = re.compile(r"\.\. (?:note|warning|tip|important)::$")
 
 
-def paragraphs(docstring: str) -> Iterator[tuple[str, str]]:
+def paragraphs(docstring):
     """Yield (section, paragraph) of a docstring: lower-case header, lines joined by a space.
 
     Left out: headers, lists, literal blocks, directives with their bodies (but the bodies of
@@ -132,17 +113,15 @@ def paragraphs(docstring: str) -> Iterator[tuple[str, str]]:
         Section and paragraph.
     """
     section, margin, block, block_indent = "", 0, [], 0
-    skipped = None  # lines indented deeper than this are passed over
-    lines = docstring.expandtabs().splitlines()
-    for line, following in zip(lines, [*lines[1:], ""], strict=False):
+    skipped = math.inf  # lines indented deeper than this are passed over
+    for line, following in pairwise([*docstring.expandtabs().splitlines(), "", ""]):
         text, indent = line.strip(), len(line) - len(line.lstrip())
-        if skipped is not None and text:
-            if indent > skipped:
-                continue
-            skipped = None
+        if text and indent > skipped:
+            continue
+        skipped = math.inf if text else skipped
         underline = UNDERLINE.match(line)
         header = text and not underline and UNDERLINE.match(following)
-        item = section in ITEM_SECTIONS and indent <= margin
+        item = section in ITEMISED and indent <= margin
         unread = BULLET.match(text) or text.startswith((".. ", "..."))
         stop = not text or underline or header or item or unread
         if block and (stop or indent != block_indent):
@@ -153,9 +132,7 @@ def paragraphs(docstring: str) -> Iterator[tuple[str, str]]:
         elif not stop:
             block, block_indent = [*block, text], indent
         if text.endswith("::") or unread:
-            skipped = None if ADMONITION.match(text) else indent
-    if block:
-        yield section, " ".join(block)
+            skipped = math.inf if ADMONITION.match(text) else indent
 
 
 ROLE = re.compile(r"(?::[\w:+-]+:)?(`+)~?\.?(.+?)\1_*")
@@ -164,13 +141,12 @@ LINK_TARGET = re.compile(r"\s*<[^<>]*>$")
 FOOTNOTE = re.compile(r"\s*\[[\w., -]+\]_")
 EMPHASIS = re.compile(r"(?<![\w*])(\*{1,2})(\w[^*]*)\1(?![\w*])")
 DOTTED = re.compile(
-    r"\b(?:matplotlib|mpl|networkx|nx|numpy|np|pandas|pd|scipy|sklearn|sympy"
-    r"|transformers)(?:\.\w+)*\.(\w+)"
+    r"\b(?:matplotlib|mpl|networkx|nx|numpy|np|pandas|pd|scipy|sklearn|sympy|transformers)(?:\.\w+)*\.(\w+)"
 )
 LATEX = re.compile(r"\\(?:\w+\{(\w+)\}|(\w+))")
 
 
-def clean(paragraph: str) -> str:
+def clean(paragraph):
     """Turn RST markup into plain words, and a library's dotted path into its last part."""
     text = MARKDOWN_LINK.sub(r"\1", FOOTNOTE.sub("", paragraph))
     text = ROLE.sub(lambda found: LINK_TARGET.sub("", found[2]), text)
@@ -181,24 +157,19 @@ def clean(paragraph: str) -> str:
 
 WORD = re.compile(r"[(\"']?[A-Za-z][A-Za-z'-]*[)\"',.;:!?]*")
 NOT_PROSE = re.compile(
-    r">>>|%\(|[{}|]|={3}|-{3}|https?:|\b(?:doi|pp|vol|eds)\b|"
-    r"copyright|spdx|licen[sc]e|\bcf\.|\bet al\b",
-    re.IGNORECASE,
+    r"(?i)>>>|%\(|[{}|]|={3}|-{3}|https?:|\b(?:doi|pp|vol|eds)\b|copyright|spdx|licen[sc]e|\bcf\.|\bet al\b"
 )
 
 
-def is_prose(text: str) -> bool:
+def is_prose(text):
     """Whether a cleaned paragraph is readable: its length, words not symbols, no code."""
     words = text.split()
-    return (
-        MIN_WORDS <= len(words) <= MAX_WORDS
-        and text[0].isupper()
-        and not NOT_PROSE.search(text)
-        and sum(WORD.fullmatch(word) is not None for word in words) >= 0.75 * len(words)
-    )
+    if not MIN_WORDS <= len(words) <= MAX_WORDS or not text[0].isupper() or NOT_PROSE.search(text):
+        return False
+    return sum(WORD.fullmatch(word) is not None for word in words) >= 0.75 * len(words)
 
 
-def mask(text: str, pattern: str) -> str:
+def mask(text, pattern):
     """Put `MASK` for every word (letters, digits, underscores) that holds the pattern.
 
     Case is ignored and the pattern may lie inside the word, so a stem covers inflections,
@@ -220,7 +191,7 @@ def mask(text: str, pattern: str) -> str:
     return re.sub(r"\w*\0[\w\0]*", MASK, marked)
 
 
-def _word(pattern: str) -> str:
+def _word(pattern):
     """Match a short word that must not be found inside others, but in snake_case and CamelCase."""
     return rf"(?-i:(?<![A-Za-z])|(?<=[a-z])(?=[A-Z]))(?:{pattern})(?-i:(?![a-z]))"
 
@@ -233,40 +204,40 @@ class Corpus:
     ----------
     name, title, description : str
         Slug, heading and what a label means.
-    libraries : tuple of str
+    libraries : list of str
         Import names of the packages whose sources are read.
-    classes : mapping of str to (tuple of str, str)
+    classes : dict of str to (list of str, str)
         For each label its keys and a regular expression of the words that would give it away
         (see `mask`). A key is a dotted module path, or a docstring section when `by_section`.
     cap : int
         Most texts per label, over all splits. Sections fill it in the order of `sections`.
-    sections : tuple of str
+    sections : list of str
         Docstring sections that are read ("" is the text before the first header).
     by_section : bool
-        Whether the keys are sections.
+        Whether the keys are sections, all that are read.
     """
 
     name: str
     title: str
     description: str
-    libraries: tuple[str, ...]
-    classes: Mapping[str, tuple[tuple[str, ...], str]]
+    libraries: list[str]
+    classes: dict[str, tuple[list[str], str]]
     cap: int
-    sections: tuple[str, ...]
+    sections: list[str]
     by_section: bool = False
 
     @property
-    def label_names(self) -> tuple[str, ...]:
+    def label_names(self):
         """Label names, sorted."""
         return tuple(sorted(self.classes))
 
     @property
-    def keys(self) -> dict[str, str]:
+    def keys(self):
         """Label by key."""
         return {key: label for label, (keys, _) in self.classes.items() for key in keys}
 
     @property
-    def masked(self) -> str:
+    def masked(self):
         """One regular expression of everything that would give a label away."""
         names = [_word(library) for library in self.libraries]
         return "|".join([*names, "scikit-learn", *(words for _, words in self.classes.values())])
@@ -277,11 +248,9 @@ def _read_corpora():
     for name, table in yaml.safe_load(TABLE.read_text(encoding="utf-8")).items():
         classes = {}
         for label, one in table.pop("classes").items():
-            patterns = [one["stems"]] if "stems" in one else []
-            patterns += [_word(one["words"])] if "words" in one else []
-            classes[label] = tuple(one["keys"]), "|".join(patterns)
-        options = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
-        found[name] = Corpus(name, classes=classes, **options)
+            patterns = [make(one[kind]) for kind, make in (("stems", str), ("words", _word)) if kind in one]
+            classes[label] = one["keys"], "|".join(patterns)
+        found[name] = Corpus(name, classes=classes, **table)
     return found
 
 
@@ -291,48 +260,42 @@ CORPORA = _read_corpora()
 def _unique(rows):
     """Keep the first of each group of near duplicates, and none where their labels differ."""
     kept, sizes, clashing = [], [], set()
-    by_start, by_shingle = {}, defaultdict(list)
+    places = defaultdict(list)  # of kept texts that share a start or a shingle
     for row in rows:
         words = re.findall("[a-z]+", row[0].lower())
         start = tuple(words[:SAME_START])
         shingles = {tuple(words[i : i + SHINGLE]) for i in range(max(1, len(words) - SHINGLE + 1))}
-        shared = Counter(twin for shingle in shingles for twin in by_shingle[shingle])
+        shared = Counter(twin for shingle in shingles for twin in places[shingle])
         twins = [twin for twin, common in shared.items() if common >= SIMILAR * (len(shingles) + sizes[twin] - common)]
-        twins += [by_start[start]] if start in by_start else []
+        twins += places[start]
         if twins:
             clashing.update(twin for twin in twins if kept[twin][1] != row[1])
             continue
-        by_start[start] = len(kept)
-        for shingle in shingles:
-            by_shingle[shingle].append(len(kept))
+        for key in (start, *shingles):
+            places[key].append(len(kept))
         kept.append(row)
         sizes.append(len(shingles))
     return [row for i, row in enumerate(kept) if i not in clashing]
 
 
-def _make(corpus: Corpus) -> pd.DataFrame:
+def _make(corpus):
     keys, masked_words, rows = corpus.keys, corpus.masked, []
-    within = () if corpus.by_section else tuple(keys)
     for library in corpus.libraries:
-        for source, docstring in docstrings(library, within):
-            label = next((keys[path] for path in keys if inside(source, path)), None)
+        for source, docstring in docstrings(library, () if corpus.by_section else list(keys)):
             for section, paragraph in paragraphs(docstring):
-                label = keys.get(section) if corpus.by_section else label
-                if label is None or section not in corpus.sections:
-                    continue
-                if is_prose(text := clean(paragraph)):
-                    masked, order = mask(text, masked_words), corpus.sections.index(section)
+                if section in corpus.sections and is_prose(text := clean(paragraph)):
+                    masked, place = mask(text, masked_words), section if corpus.by_section else source
                     if len(masked.split()) >= MIN_WORDS:
-                        rows.append((masked, label, source, order))
+                        label = next(keys[key] for key in keys if inside(place, key))
+                        rows.append((masked, label, source, corpus.sections.index(section)))
     frame = pd.DataFrame(_unique(rows), columns=["text", "label", "source", "order"])
     # What fills a label up to the cap hangs on each text alone, never on its neighbours.
-    digest = frame["text"].map(lambda text: hashlib.sha256(text.encode()).hexdigest())
-    frame = frame.assign(digest=digest).sort_values(["label", "order", "digest"])
-    frame = frame.groupby("label").head(corpus.cap)
+    frame["digest"] = [hashlib.sha256(text.encode()).hexdigest() for text in frame["text"]]
+    frame = frame.sort_values(["label", "order", "digest"]).groupby("label").head(corpus.cap)
     return frame[["text", "label", "source"]].reset_index(drop=True)
 
 
-def versions(name: str) -> str:
+def versions(name):
     """Distributions and versions behind a corpus, as "numpy 2.4.6, scipy 1.17.1".
 
     Parameters
@@ -358,15 +321,7 @@ def versions(name: str) -> str:
         raise SfusionError(f"corpus {name!r} needs {error.name}: make the environment again") from None
 
 
-def _cache_file(name: str) -> Path:
-    # The digest of code and table is a schema number that nobody can forget to raise.
-    code = b"".join(Path(file).read_bytes() for file in (__file__, TABLE))
-    schema = hashlib.sha256(code).hexdigest()
-    key = hashlib.sha256(f"{schema} {versions(name)}".encode()).hexdigest()[:16]
-    return cache_folder() / f"{name}-{key}.parquet"
-
-
-def build(name: str) -> pd.DataFrame:
+def build(name):
     """Texts of an embedded corpus, from the cache or made anew (a few seconds).
 
     The cache is a Parquet file in ``$SFUSION_CACHE`` (default ``~/.cache/sfusion``), keyed by the
@@ -389,23 +344,23 @@ def build(name: str) -> pd.DataFrame:
     SfusionError
         If the corpus is unknown or a library is not installed.
     """
-    path = _cache_file(name)
+    # The digest of code and table is a schema number that nobody can forget to raise.
+    decided = Path(__file__).read_bytes() + TABLE.read_bytes() + versions(name).encode()
+    folder = Path(os.environ.get("SFUSION_CACHE") or os.path.expanduser("~/.cache/sfusion"))
+    path = folder / f"{name}-{hashlib.sha256(decided).hexdigest()[:16]}.parquet"
     with suppress(OSError, pa.ArrowException):
-        return pq.read_table(path, page_checksum_verification=True).to_pandas()
+        return pd.read_parquet(path, page_checksum_verification=True)
     frame = _make(CORPORA[name])
     with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            part = Path(scratch) / path.name
-            table = pa.Table.from_pandas(frame, preserve_index=False)
-            pq.write_table(table, part, write_page_checksum=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            part = Path(scratch, path.name)
+            frame.to_parquet(part, index=False, write_page_checksum=True)
             os.replace(part, path)
     return frame
 
 
-def fingerprint(frame: pd.DataFrame) -> str:
+def fingerprint(frame):
     """Sha256 (hex) over the texts and labels of a frame, row by row in its order."""
-    digest = hashlib.sha256()
-    for text, label in zip(frame["text"], frame["label"], strict=True):
-        digest.update(json.dumps([text, label]).encode() + b"\n")
-    return digest.hexdigest()
+    rows = (json.dumps(row) + "\n" for row in zip(frame["text"], frame["label"], strict=True))
+    return hashlib.sha256("".join(rows).encode()).hexdigest()

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -30,6 +31,8 @@ OWN_TEST_SHARE, VALIDATION_LIMIT = 0.2, 2000
 # Of a larger split a fixed draw of this many rows is read; of a longer text, this many characters
 # (some hundreds of tokens).
 ROW_LIMIT, TEXT_LIMIT = 50_000, 4_000
+CONVERTED = "refs/convert/parquet"  # the Hub's own conversion, for sets made with loading scripts
+ASK_FOLDER = "set SFUSION_DATA to a folder that holds {}/{{train,validation,test}}.parquet"
 HUB_TIMEOUT = 5  # seconds; an offline machine must say so at once
 
 
@@ -61,8 +64,7 @@ def allocate(counts, n):
     for label in counts:
         places[label] += rest * room[label] // total
     # Largest remainders first; sorted() keeps the order of the classes among equals.
-    by_remainder = sorted(counts, key=lambda label: -(rest * room[label] % total))
-    for label in by_remainder[: n - sum(places.values())]:
+    for label in sorted(counts, key=lambda label: -(rest * room[label] % total))[: n - sum(places.values())]:
         places[label] += 1
     return places
 
@@ -147,17 +149,14 @@ class TaskSpec:
         Columns that are joined, with a space, into the text.
     label : str
         Column of class numbers (with names in the features) or of class names.
-    revision : str, optional
-        Git revision, where another than the default branch is needed.
     config : str, optional
-        Configuration, for a revision that names its files ``config/split/*.parquet``.
+        Configuration, for a set that is read from the Hub's own conversion.
     """
 
     name: str
     repo: str = ""
     text: tuple[str, ...] = ("text",)
     label: str = "label"
-    revision: str | None = None
     config: str | None = None
 
 
@@ -168,9 +167,11 @@ class Pool:
     Attributes
     ----------
     rest : DataFrame
-        What is split by seed: ``text``, ``label`` and ``group``, whose rows stay together.
+        What is split by seed: ``text``, ``label`` and maybe more.
     test : DataFrame
         Columns ``text`` and ``label``.
+    group : str
+        Column of ``rest`` whose equal rows stay together.
     label_names : tuple of str
     validation_share : float
         Of ``rest``, where nothing else is asked for.
@@ -180,16 +181,54 @@ class Pool:
 
     rest: pd.DataFrame
     test: pd.DataFrame
+    group: str
     label_names: tuple[str, ...]
     validation_share: float
     source: str
 
 
+def _held_out(frame, group, share, salt):
+    held = hold_out(frame["label"].tolist(), frame[group].tolist(), share, salt)
+    return frame[~held], frame[held]
+
+
+def divide(pool, sizes, seed, where):
+    """Divide the rest of a pool into training and validation, and draw from these and its test part.
+
+    Parameters
+    ----------
+    pool : Pool
+    sizes : sequence of 3 ints or None
+        Texts of train, validation and test; None, or too many, for all there are.
+    seed : int
+        Varies the training and validation texts and their order; the test texts stay the same.
+    where : str
+        Source, for the message.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        ``train``, ``validation`` and ``test``: rows in the order drawn, classes in proportion.
+
+    Raises
+    ------
+    SfusionError
+        When there are too few texts for one of them.
+    """
+    share = sizes[1] / (sizes[0] + sizes[1]) if sizes[0] and sizes[1] else pool.validation_share
+    parts = *_held_out(pool.rest, pool.group, share, f"validation {seed}"), pool.test
+    drawn, salts = {}, (f"train {seed}", f"validation {seed}", "test")
+    for name, part, size, salt in zip(SPLITS, parts, sizes, salts, strict=True):
+        if part.empty:
+            raise SfusionError(f"{where}: too few texts for a {name} split")
+        drawn[name] = part.iloc[draw(part["label"].tolist(), part["text"].tolist(), size, salt)]
+    return drawn
+
+
 def _require(raw, columns, where):
     for column in columns:
         if column not in raw:
-            has = ", ".join(map(str, raw)) or "none"
-            raise SfusionError(f"{where} has no column {column!r}: it has {has}")
+            raise SfusionError(f"{where} has no column {column!r}: it has {', '.join(map(str, raw)) or 'none'}")
 
 
 def _named(numbers, names, where):
@@ -208,10 +247,9 @@ def _tidy(raw, text, label, names, where):
         " ".join(part for part in parts if isinstance(part, str))[:TEXT_LIMIT].strip()
         for parts in zip(*(raw[column] for column in text), strict=True)
     ]
-    labels = raw[label].tolist()
-    labels = [str(name) for name in labels] if names is None else _named(list(map(int, labels)), names, where)
+    labels = raw[label].astype(str).tolist() if names is None else _named(raw[label].astype(int), names, where)
     frame = pd.DataFrame({"text": texts, "label": labels}, dtype=object)
-    return frame[frame["text"] != ""].reset_index(drop=True)
+    return frame[frame["text"] != ""]
 
 
 def order_labels(declared, frames, where):
@@ -268,85 +306,72 @@ def _rows(count):
 
 
 def _embedded(name):
-    frame = corpora.build(name).rename(columns={"source": "group"})
-    test = hold_out(frame["label"].tolist(), frame["group"].tolist(), CORPUS_TEST_SHARE, "test")
-    rest, test = (part.reset_index(drop=True) for part in (frame[~test], frame[test]))
+    rest, test = _held_out(corpora.build(name), "source", CORPUS_TEST_SHARE, "test")
     names, source = corpora.CORPORA[name].label_names, f"embedded: {corpora.versions(name)}"
-    return Pool(rest, test, names, VALIDATION_SHARE, source)
+    return Pool(rest, test, "source", names, VALIDATION_SHARE, source)
 
 
-def _pooled(parts, declared, source, where):
-    """Join train and validation, without repeats and without texts of the test split."""
+def _pooled(splits, text, label, source, where):
+    """Join train and validation, without repeats and without texts of the test split.
+
+    ``splits`` holds of each split raw tables, the declared class names and the place for messages.
+    """
+    parts, declared = {}, {}
+    for split, (tables, names, place) in splits.items():
+        parts[split] = pd.concat([_tidy(raw, text, label, names, place) for raw in tables], ignore_index=True)
+        declared |= dict.fromkeys(names or ())
     for split in {"train": "", "test": "", **parts}:
         if split not in parts or parts[split].empty:
             raise SfusionError(f"{where}: the {split} split is {'empty' if split in parts else 'missing'}")
-    test = parts["test"]
-    kept = [parts[split] for split in ("train", "validation") if split in parts]
-    rest = pd.concat(kept, ignore_index=True)
-    rest = rest[~rest["text"].isin(set(test["text"]))].drop_duplicates("text", ignore_index=True)
+    test = parts.pop("test")
+    rest = pd.concat(parts.values(), ignore_index=True)
+    share = len(parts["validation"]) / len(rest) if "validation" in parts else VALIDATION_SHARE
+    rest = rest[~rest["text"].isin(test["text"])].drop_duplicates("text", ignore_index=True)
     if rest.empty:
         raise SfusionError(f"{where}: every training text occurs in the test split")
     order_labels((), [rest], f"{where}: the train split")
-    share = len(kept[1]) / (len(kept[0]) + len(kept[1])) if len(kept) == 2 else VALIDATION_SHARE
-    return Pool(rest.assign(group=rest["text"]), test, order_labels(declared, [rest, test], where), share, source)
-
-
-def _read_table(path):
-    try:
-        return pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        raise SfusionError(f"{path} is not a readable Parquet file: {first_line(error)}") from None
+    return Pool(rest, test, "text", order_labels(declared, [rest, test], where), share, source)
 
 
 def _folder(name, folder):
-    where = Path(folder) / name
-    files = {split: where / f"{split}.parquet" for split in SPLITS}
-    frames, declared = {}, {}
-    for split, file in files.items():
+    where, splits = Path(folder, name), {}
+    for split in SPLITS:
+        file = where / f"{split}.parquet"
         if file.is_file():
-            table = _read_table(file)
-            names = class_names(table.schema, "label")
-            raw = table.take(_rows(len(table))).to_pandas()
-            frames[split] = _tidy(raw, ("text",), "label", names, str(file))
-            declared |= dict.fromkeys(names or ())
+            raw, *declared = _load(file, "label")
+            splits[split] = [raw.iloc[_rows(len(raw))]], *declared
         elif split != "validation":
             raise SfusionError(f"no file {file}: a task folder holds train, validation and test.parquet")
-    return _pooled(frames, list(declared), "folder", str(where))
+    return _pooled(splits, ("text",), "label", "folder", where)
 
 
 @functools.cache
 def _revision(repo, revision):
     """Resolve a branch once per process, so that one that moves changes no result midway."""
-    import huggingface_hub  # slow to import, and needed for the Hub alone
-
     return huggingface_hub.dataset_info(repo, revision=revision, timeout=HUB_TIMEOUT).sha
 
 
 def _hub(spec):
     import datasets  # slow to import, and needed for the Hub alone
 
+    # The conversion names its files config/split/*.parquet.
     files = spec.config and {split: f"{spec.config}/*{split}/*.parquet" for split in SPLITS}
     # The errors of both libraries have no common base.
     try:
-        revision = _revision(spec.repo, spec.revision)
+        revision = _revision(spec.repo, spec.config and CONVERTED)
         loaded = datasets.load_dataset(spec.repo, data_files=files, revision=revision)
     except Exception as error:
-        raise SfusionError(
-            f"task {spec.name!r}: {spec.repo} cannot be had from the Hub ({first_line(error)}); "
-            f"offline, set SFUSION_DATA to a folder that holds {spec.name}/"
-            "{train,validation,test}.parquet"
-        ) from error
-    parts, declared, where = {}, [], f"{spec.repo}@{revision}"
+        line = f"task {spec.name!r}: {spec.repo} cannot be had from the Hub ({first_line(error)}); offline, "
+        raise SfusionError(line + ASK_FOLDER.format(spec.name)) from error
+    splits, where = {}, f"{spec.repo}@{revision}"
     for split in (split for split in SPLITS if split in loaded):
         data = loaded[split]
         wanted = [column for column in data.column_names if column in (*spec.text, spec.label)]
         names = getattr(data.features.get(spec.label), "names", None)
-        declared = declared or names or []
         # In batches, so that of long texts no more than the part that is kept stays in memory.
-        batches = data.select(_rows(len(data))).select_columns(wanted).iter(1000)
-        tidy = [_tidy(pd.DataFrame(batch), spec.text, spec.label, names, where) for batch in batches]
-        parts[split] = pd.concat(tidy, ignore_index=True) if tidy else pd.DataFrame()
-    return _pooled(parts, declared, f"hub: {where}", where)
+        batches = data.select(_rows(len(data))).select_columns(wanted).to_pandas(batch_size=1000, batched=True)
+        splits[split] = batches, names, where
+    return _pooled(splits, spec.text, spec.label, f"hub: {where}", where)
 
 
 @functools.lru_cache(maxsize=16)
@@ -395,19 +420,18 @@ def _load(source, label):
     if isinstance(source, pd.DataFrame):
         return source, None, "the data frame"
     if hasattr(source, "to_pandas") and hasattr(source, "features"):  # a datasets.Dataset
-        names = getattr(source.features.get(label), "names", None)
-        return source.to_pandas(), names, "the data set"
+        return source.to_pandas(), getattr(source.features.get(label), "names", None), "the data set"
     if not isinstance(source, str | Path):
         raise SfusionError(f"data of type {type(source).__name__}: give a file or a data frame")
     path = Path(source)
     if not path.is_file():
         raise SfusionError(f"no file {path}")
-    if path.suffix == ".parquet":
-        table = _read_table(path)
-        return table.to_pandas(), class_names(table.schema, label), str(path)
-    if path.suffix not in (".csv", ".jsonl"):
+    if path.suffix not in (".csv", ".jsonl", ".parquet"):
         raise SfusionError(f"{path}: the suffix must be .csv, .jsonl or .parquet")
     try:
+        if path.suffix == ".parquet":
+            table = pq.read_table(path)
+            return table.to_pandas(), class_names(table.schema, label), str(path)
         if path.suffix == ".jsonl":
             return pd.read_json(path, lines=True, encoding="utf-8", dtype=False, convert_axes=False), None, str(path)
         # Every column as it is written: a text "NA" is a text, and a label 01 is not 1.
@@ -420,8 +444,9 @@ def _load(source, label):
         raise SfusionError(f'{path}: a line is not an object such as {{"text": "...", "label": "..."}}') from None
     except UnicodeDecodeError as error:
         raise SfusionError(f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8") from None
-    except (OSError, ValueError) as error:
-        raise SfusionError(f"{path} is not a readable file: {first_line(error)}") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        kind = "Parquet file" if path.suffix == ".parquet" else "file"
+        raise SfusionError(f"{path} is not a readable {kind}: {first_line(error)}") from None
 
 
 def _class_name(value):
@@ -459,19 +484,18 @@ def read_rows(source, text_column="text", label_column="label"):
     _require(raw, (text_column, label_column), where)
     if raw.empty:
         raise SfusionError(f"{where} holds no labelled text")
-    texts, labels = raw[text_column].tolist(), list(map(_class_name, raw[label_column]))
-    for number, (text, label) in enumerate(zip(texts, labels, strict=True), 1):
+    texts, values = raw[text_column].tolist(), raw[label_column].tolist()
+    labels = list(map(_class_name, values))
+    for number, (text, value, label) in enumerate(zip(texts, values, labels, strict=True), 1):
         if not isinstance(text, str) or not text.strip():
             raise SfusionError(f"{where}: row {number} has no text in column {text_column!r}: remove such rows")
         if label is None:
-            value = raw[label_column].tolist()[number - 1]
             raise SfusionError(
                 f"{where}: row {number} has the label {value!r}: give a name or an integer, or remove it"
             )
     if names is not None:
         labels = _named(labels, names, where)
-    frame = pd.DataFrame({"text": texts, "label": labels}, dtype=object)
-    return Rows(frame, tuple(names or ()), where)
+    return Rows(pd.DataFrame({"text": texts, "label": labels}, dtype=object), tuple(names or ()), where)
 
 
 def split_rows(train, test, *, seed, limit):
@@ -504,7 +528,7 @@ def split_rows(train, test, *, seed, limit):
     order_labels((), [train.frame], train.where)
     rest = train.frame.drop_duplicates("text", ignore_index=True)
     if test is None:
-        rest, held = _held_out(rest, OWN_TEST_SHARE, f"test {seed}")
+        rest, held = _held_out(rest, "text", OWN_TEST_SHARE, f"test {seed}")
     else:
         held = test.frame
         known = set(train.frame["label"])
@@ -512,23 +536,15 @@ def split_rows(train, test, *, seed, limit):
             raise SfusionError(
                 f"{test.where} has the label {strange[0]!r}, {train.where} has not: it has {_listed(sorted(known))}"
             )
-        rest = rest[~rest["text"].isin(set(held["text"]))]
+        rest = rest[~rest["text"].isin(held["text"])]
         if rest.empty:
             raise SfusionError(f"{train.where}: every text occurs in {test.where}")
     order_labels((), [rest], train.where)
     share = min(VALIDATION_SHARE, VALIDATION_LIMIT / len(rest))
-    rest, validation = _held_out(rest, share, f"validation {seed}")
-    chosen = draw(rest["label"].tolist(), rest["text"].tolist(), limit, f"train {seed}")
-    parts = {"train": rest.iloc[chosen], "validation": validation, "test": held}
-    for split, part in parts.items():
-        if part.empty:
-            raise SfusionError(f"{train.where}: too few texts for a {split} split")
-    return {split: part.reset_index(drop=True) for split, part in parts.items()}
-
-
-def _held_out(frame, share, salt):
-    held = hold_out(frame["label"].tolist(), frame["text"].tolist(), share, salt)
-    return frame[~held], frame[held]
+    parts = divide(Pool(rest, held, "text", (), share, train.where), (limit, None, None), seed, train.where)
+    # A user's validation and test texts keep the order of the file.
+    kept = {name: parts[name].sort_index() for name in ("validation", "test")}
+    return {name: part.reset_index(drop=True) for name, part in {**parts, **kept}.items()}
 
 
 def _listed(names, most=8):

@@ -9,11 +9,10 @@ import torch
 
 from sfusion import SfusionError
 from sfusion.data import corpora
-from sfusion.data.readers import SPLITS, TaskSpec, draw, hold_out, read_pool
-from sfusion.models.loading import load_tokenizer
+from sfusion.data.readers import ASK_FOLDER, SPLITS, TaskSpec, divide, read_pool
+from sfusion.models.loading import load_tokenizer, stamped
 
 SOURCES = ("auto", "embedded", "folder", "hub")
-PARQUET = "refs/convert/parquet"  # the Hub's own conversion, for sets made with loading scripts
 
 _YAHOO = ("question_title", "question_content", "best_answer")
 # The paper's nine: repositories and columns are our reading, its sources are not known.
@@ -21,8 +20,8 @@ _SPECS = [
     *map(TaskSpec, corpora.CORPORA),
     TaskSpec("newsgroup", "SetFit/20_newsgroups", label="label_text"),
     TaskSpec("dbpedia", "fancyzhx/dbpedia_14", ("title", "content")),
-    TaskSpec("arxiv", "ccdv/arxiv-classification", revision=PARQUET, config="no_ref"),
-    TaskSpec("patent", "ccdv/patent-classification", revision=PARQUET, config="abstract"),
+    TaskSpec("arxiv", "ccdv/arxiv-classification", config="no_ref"),
+    TaskSpec("patent", "ccdv/patent-classification", config="abstract"),
     TaskSpec("yahoo", "community-datasets/yahoo_answers_topics", _YAHOO, "topic"),
     TaskSpec("yelp", "Yelp/yelp_review_full"),
     TaskSpec("agnews", "fancyzhx/ag_news"),
@@ -126,7 +125,7 @@ def resolve(name, source="auto", folder=None):
     Returns
     -------
     tuple of (str, str or None, tuple)
-        The source, the folder where one is used, and the times and sizes of its files.
+        The source, the folder where one is used, and its files with their times and sizes.
 
     Raises
     ------
@@ -139,21 +138,15 @@ def resolve(name, source="auto", folder=None):
         raise SfusionError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
     folder = folder or os.environ.get("SFUSION_DATA") or None
     if source == "auto":
-        source = "folder" if folder else "hub"
-        source = source if TASKS[name].repo else "embedded"
+        source = "embedded" if not TASKS[name].repo else "folder" if folder else "hub"
     if source != "folder":
         if bool(TASKS[name].repo) == (source == "embedded"):
             raise SfusionError(f"task {name!r} has no {source} source: use 'auto'")
         return source, None, ()
     if folder is None:
-        raise SfusionError(
-            f"task {name!r} from a folder: set SFUSION_DATA to a folder that holds {name}/"
-            "{train,validation,test}.parquet"
-        )
-    files = [Path(folder, name, f"{split}.parquet") for split in SPLITS]
-    stats = [file.stat() for file in files if file.is_file()]
-    stamp = tuple((stat.st_mtime_ns, stat.st_size) for stat in stats)
-    return source, os.path.abspath(folder), stamp
+        raise SfusionError(f"task {name!r} from a folder: {ASK_FOLDER.format(name)}")
+    folder = os.path.abspath(folder)
+    return source, folder, stamped(Path(folder, name, f"{split}.parquet") for split in SPLITS)
 
 
 def load_task(
@@ -198,23 +191,11 @@ def load_task(
     if len(sizes) != 3 or any(size is not None and size < 1 for size in sizes):
         raise SfusionError(f"sizes {tuple(sizes)}: give 3 positive numbers, or None for all")
     pool = read_pool(TASKS.get(name, TaskSpec(name)), *resolve(name, source, folder))
-
-    share = sizes[1] / (sizes[0] + sizes[1]) if sizes[0] and sizes[1] else pool.validation_share
-    labels, groups = pool.rest["label"].tolist(), pool.rest["group"].tolist()
-    held = hold_out(labels, groups, share, f"validation {seed}")
-    parts = {"train": pool.rest[~held], "validation": pool.rest[held], "test": pool.test}
-    # The test texts are the same at every seed.
-    salts = f"train {seed}", f"validation {seed}", "test"
     tokenizer = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
     if not 3 <= max_length <= tokenizer.model_max_length:
         raise SfusionError(f"max_length {max_length}: give 3 to {tokenizer.model_max_length} tokens")
+    drawn = divide(pool, sizes, seed, f"task {name!r}")
     numbers = {label: number for number, label in enumerate(pool.label_names)}
-    drawn = {
-        split: part.iloc[draw(part["label"].tolist(), part["text"].tolist(), size, salt)]
-        for (split, part), size, salt in zip(parts.items(), sizes, salts, strict=True)
-    }
-    if few := [split for split, part in drawn.items() if part.empty]:
-        raise SfusionError(f"task {name!r}: too few texts for a {few[0]} split")
     return tokenise(name, drawn, pool.label_names, numbers, tokenizer, max_length, [pool.rest, pool.test], pool.source)
 
 
@@ -242,7 +223,7 @@ def tokenise(name, frames, label_names, numbers, tokenizer, max_length, whole, s
     """
     texts = {split: frame["text"].tolist() for split, frame in frames.items()}
     encoded = {
-        split: encode(texts[split], [numbers[label] for label in frame["label"]], tokenizer, max_length)
+        split: encode(texts[split], frame["label"].map(numbers).tolist(), tokenizer, max_length)
         for split, frame in frames.items()
     }
     fingerprint = corpora.fingerprint(pd.concat(whole))

@@ -1,7 +1,6 @@
 """Layers: where each architecture keeps them, removing them, and what is left counted."""
 
 import copy
-import operator
 from dataclasses import dataclass
 
 import torch
@@ -109,7 +108,7 @@ def layer_stack(model):
     SfusionError
         For an architecture that ``ARCHITECTURES`` does not name.
     """
-    return operator.attrgetter(architecture_of(model.config).layers)(model)
+    return model.get_submodule(architecture_of(model.config).layers)
 
 
 def embedding_parameters(model):
@@ -126,6 +125,21 @@ def embedding_parameters(model):
     modules = dict(model.named_modules())
     paths = architecture_of(model.config).embeddings
     return [p for path in paths if path in modules for p in modules[path].parameters()]
+
+
+def head_parameters(model):
+    """Return the parameters above the layer stack: pooler, classifier, a decoder's last norm.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+
+    Returns
+    -------
+    list of torch.nn.Parameter
+    """
+    below = {id(p) for p in (*embedding_parameters(model), *layer_stack(model).parameters())}
+    return [p for p in model.parameters() if id(p) not in below]
 
 
 def copy_model(model, dtype):
@@ -180,8 +194,7 @@ def remove_layers(model, layers):
     if len(gone) == depth:
         raise SfusionError(f"cannot remove all {depth} layers: keep at least one")
     if fixed := sorted(set(gone) & set(architecture.fixed)):
-        kind = model.config.model_type
-        raise SfusionError(f"cannot remove layer {fixed[0]} of a {kind}: it is built otherwise")
+        raise SfusionError(f"cannot remove layer {fixed[0]} of a {model.config.model_type}: it is built otherwise")
     # Placeholders in the copy's memory keep the layers that go from being copied at all.
     model = copy.deepcopy(model, {id(layer_stack(model)[i]): nn.Identity() for i in gone})
     kept = nn.ModuleList(m for i, m in enumerate(layer_stack(model)) if i not in gone)
@@ -189,8 +202,7 @@ def remove_layers(model, layers):
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
                 module.layer_idx = position
-    parent, _, name = architecture.layers.rpartition(".")
-    setattr(operator.attrgetter(parent)(model), name, kept)
+    model.set_submodule(architecture.layers, kept)
     for field in architecture.per_layer:
         entries = getattr(model.config, field, None)
         if entries is not None:
@@ -216,8 +228,7 @@ def size(model, max_length):
         closed form for BERT and its like (declared here), else as ``torch.utils.flop_counter``
         counts them.
     """
-    layers = layer_stack(model)
-    closed = model.config.model_type in CLOSED_FORM
+    layers, closed = layer_stack(model), model.config.model_type in CLOSED_FORM
     return {
         "layers": len(layers),
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -234,8 +245,7 @@ def _flops(model, tokens):
 
 
 def _counted_flops(model, tokens):
-    device = next(model.parameters()).device
-    ids = torch.ones(1, tokens, dtype=torch.long, device=device)
+    ids = torch.ones(1, tokens, dtype=torch.long, device=model.device)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(ids, attention_mask=torch.ones_like(ids))
     return counter.get_total_flops()

@@ -124,13 +124,14 @@ def load_model(name_or_dir, num_labels=None, label_names=None, seed=0):
     SfusionError
         When the model cannot be found or its weights are not safetensors.
     """
-    kwargs = {} if label_names is None else _labels(label_names)
+    kwargs = {} if label_names is None else numbered(label_names)
     if num_labels is not None:
         kwargs["num_labels"] = num_labels
     return _load(name_or_dir, seed, **kwargs)[0].eval()
 
 
-def _labels(names):
+def numbered(names):
+    """Write down classes in the order of their numbers as a configuration does."""
     return {"id2label": dict(enumerate(names)), "label2id": {name: number for number, name in enumerate(names)}}
 
 
@@ -170,17 +171,16 @@ def load_classifier(name_or_dir):
     """
     model, info = _load(name_or_dir)
     architecture = architecture_of(model.config)
-    body = (architecture.layers, *architecture.embeddings)
+    body = tuple(f"{path}." for path in (architecture.layers, *architecture.embeddings))
     missing = sorted(info["missing_keys"])
-    if lost := [name for name in missing if name.startswith(tuple(f"{p}." for p in body))]:
+    if lost := [name for name in missing if name.startswith(body)]:
         raise SfusionError(f"model {str(name_or_dir)!r} lacks weights, {lost[0]} for one")
-    trained = not missing
-    if trained and model.config.problem_type in ("regression", "multi_label_classification"):
+    if not missing and model.config.problem_type in ("regression", "multi_label_classification"):
         raise SfusionError(
             f"model {str(name_or_dir)!r} is made for {model.config.problem_type}: give a "
             "classifier with one label per text"
         )
-    return model.eval(), trained
+    return model.eval(), not missing
 
 
 def with_new_head(model, label_names, seed=0):
@@ -201,7 +201,7 @@ def with_new_head(model, label_names, seed=0):
         In evaluation mode.
     """
     config = copy.deepcopy(model.config)
-    config.update({**_labels(label_names), "problem_type": None})
+    config.update({**numbered(label_names), "problem_type": None})
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         fresh = AutoModelForSequenceClassification.from_config(
@@ -225,18 +225,29 @@ def fingerprint(name_or_dir):
         SHA-256, hexadecimal, over ``config.json``, every safetensors file and the tokenizer.
     """
     directory = locate_model(name_or_dir)
-    names = ("config.json", *TOKENIZER_FILES, *TOKENIZER_SETTINGS)
-    files = [file for name in names if (file := directory / name).is_file()]
-    files = [(file, file.stat()) for file in (*files, *sorted(directory.glob("*.safetensors")))]
-    return _fingerprint(tuple((file, stat.st_mtime_ns, stat.st_size) for file, stat in files))
+    files = [directory / name for name in ("config.json", *TOKENIZER_FILES, *TOKENIZER_SETTINGS)]
+    return _fingerprint(stamped([*files, *sorted(directory.glob("*.safetensors"))]))
+
+
+def stamped(files):
+    """Stamp files, so that a cache of what was read notices when they change.
+
+    Parameters
+    ----------
+    files : iterable of Path
+        Those that do not exist are left out.
+
+    Returns
+    -------
+    tuple of tuple
+        Path, time and size of each.
+    """
+    stats = [(file, file.stat()) for file in files if file.is_file()]
+    return tuple((file, stat.st_mtime_ns, stat.st_size) for file, stat in stats)
 
 
 @functools.lru_cache(maxsize=8)
-def _fingerprint(stamped):
-    """Hash files; times and sizes are there so that a changed file is not taken from the cache."""
-    digest = hashlib.sha256()
-    for file, *_ in stamped:
-        digest.update(file.name.encode())
-        with file.open("rb") as handle:
-            digest.update(hashlib.file_digest(handle, "sha256").digest())
-    return digest.hexdigest()
+def _fingerprint(stamps):
+    """Hash files; see :func:`stamped`."""
+    parts = [file.name.encode() + hashlib.sha256(file.read_bytes()).digest() for file, *_ in stamps]
+    return hashlib.sha256(b"".join(parts)).hexdigest()
