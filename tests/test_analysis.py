@@ -1,6 +1,7 @@
 """From frames to reported numbers, each against an answer worked out by hand."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,25 +10,11 @@ import tiny
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import wilcoxon
 
-from sfusion import SIGNALS, STRATEGIES, SfusionError, sweep
-from sfusion.analysis.statistics import bootstrap
-from sfusion.analysis.tables import (
-    DENOMINATORS,
-    best_single,
-    curves,
-    distilled,
-    effective_by_chance,
-    effective_signals,
-    fusion_nodes,
-    protocols,
-    removal_orders,
-    signal_correlations,
-    size_ratios,
-    standardised_signals,
-    task_means,
-    wide,
-)
+from sfusion import SIGNALS, STRATEGIES, SfusionError, sweep, tables
+from sfusion.analysis.statistics import bootstrap, compare_pair
+from sfusion.analysis.tables import curves, distilled, protocols, size_ratios, wide
 
 NAMES = list(SIGNALS)
 
@@ -37,61 +24,54 @@ def _score(task, seed, label, removed):
     return 0.9 - 0.1 * removed, 0.8 - 0.1 * removed + 0.001 * place + 0.01 * seed
 
 
+def _taught(task, seed, condition, removed):
+    return 0.5, {"distilled": 0.7, "same-steps": 0.65, "original-same-steps": 0.95}[condition]
+
+
+@pytest.fixture(scope="module")
+def results():
+    return tiny.make_results(_score, _taught)
+
+
 def _path(validation, test, strategy="energy", task="t", seed=0):
     """Make the curve of one strategy, from no removal on."""
-    return pd.DataFrame(
-        {
-            "task": task,
-            "seed": seed,
-            "strategy": strategy,
-            "name": "random" if strategy.startswith("random-") else strategy,
-            "group": "g",
-            "removed": range(len(test)),
-            "path": ["-".join(map(str, range(n))) for n in range(len(test))],
-            "validation_accuracy": validation,
-            "test_accuracy": test,
-        }
-    )
+    name, removed = strategy.partition("-")[0], range(len(test))
+    columns = {"task": task, "seed": seed, "strategy": strategy, "name": name, "group": "g", "removed": removed}
+    paths = ["-".join(map(str, range(n))) for n in removed]
+    return pd.DataFrame({**columns, "path": paths, "validation_accuracy": validation, "test_accuracy": test})
 
 
 def _series(values):
     """Index values by (task, seed): a list a task."""
-    index = [(f"t{i}", seed) for i, part in enumerate(values) for seed in range(len(part))]
-    flat = [value for part in values for value in part]
-    return pd.Series(flat, index=pd.MultiIndex.from_tuples(index, names=["task", "seed"]))
+    flat = {(f"t{i}", seed): value for i, part in enumerate(values) for seed, value in enumerate(part)}
+    return pd.Series(flat).rename_axis(["task", "seed"])
 
 
-def test_fusions_may_learn_from_walks_without_fusion_or_search():
-    results = tiny.make_results(_score, tasks=("t",), seeds=(0,))
-    kept = set(fusion_nodes(results)["path"])
+def test_fusions_may_learn_from_walks_without_fusion_or_search(results):
+    kept = set(tables.fusion_nodes(results)["path"])
     own = {label: {tiny.path_of(label, n) for n in (1, 2)} for label in tiny.LABELS}
     assert own["energy"] | own["random-1"] | own["top-first"] | {""} <= kept
     learned = [name for name, s in STRATEGIES.items() if s.learned_from] + ["greedy-oracle"]
     assert not any(own[name] & kept for name in learned)
 
 
-def test_curves_put_every_visit_beside_its_node():
-    results = tiny.make_results(_score, tasks=("t",), seeds=(0, 1))
+def test_curves_put_every_visit_beside_its_node(results):
     frame = curves(results)
     assert len(frame) == len(results.trajectories)
-    for row in frame.itertuples():
-        label = row.strategy if row.removed else None
-        assert row.test_accuracy == _score(row.task, row.seed, label, row.removed)[1]
-        assert row.layers == tiny.WIDE - row.removed
-    names = frame.drop_duplicates("strategy").set_index("strategy")
-    assert names.loc["random-1", ["name", "group"]].tolist() == ["random", "random"]
-    assert names.loc["random-forest", ["name", "group"]].tolist() == ["random-forest", "fusion"]
-    assert names.loc["energy", "group"] == SIGNALS["energy"].group
+    visits = frame.assign(label=frame["strategy"].where(frame["removed"] > 0, "")).itertuples()
+    assert frame["test_accuracy"].tolist() == [_score(v.task, v.seed, v.label, v.removed)[1] for v in visits]
+    assert (frame["layers"] == tiny.WIDE - frame["removed"]).all()
+    names = frame.drop_duplicates("strategy").set_index("strategy")[["name", "group"]].T.to_dict("list")
+    assert names["random-1"] == ["random", "random"]
+    assert names["random-forest"] == ["random-forest", "fusion"]
+    assert names["energy"] == ["energy", SIGNALS["energy"].group]
 
 
-def test_a_visit_without_its_node_is_not_made_up():
-    results = tiny.make_results(_score, tasks=("t",), seeds=(0,))
-    lost = replace(results, nodes=results.nodes.head(-1))
-    assert len(curves(lost)) < len(results.trajectories)
-    doubled = tiny.make_results(_score, tasks=("t",), seeds=(0,))
-    doubled.nodes.loc[len(doubled.nodes)] = doubled.nodes.iloc[-1]
+def test_a_visit_without_its_node_is_not_made_up(results):
+    lost, doubled = results.nodes.head(-1), pd.concat([results.nodes, results.nodes.tail(1)])
+    assert len(curves(replace(results, nodes=lost))) < len(results.trajectories)
     with pytest.raises(ValueError, match="not a many-to-one merge"):
-        curves(doubled)
+        curves(replace(results, nodes=doubled))
 
 
 def test_protocols_by_hand():
@@ -105,95 +85,72 @@ def test_protocols_by_hand():
 
 
 def test_protocols_keep_strategies_tasks_and_seeds_apart():
-    paths = [
-        _path([1, 0.5, 0.6], [1, 0.1, 0.2]),
-        _path([1, 0.6, 0.5], [1, 0.3, 0.4], "random-0"),
-        _path([1, 0.6, 0.5], [1, 0.5, 0.6], task="u"),
-        _path([1, 0.5, 0.6], [1, 0.7, 0.8], seed=1),
-    ]
-    table = protocols(pd.concat(paths).sample(frac=1, random_state=0))
-    found = table.set_index(["task", "seed", "strategy"])[["validation_selected", "removed", "test_selected"]]
-    assert found.loc[("t", 0, "energy")].tolist() == [0.2, 2, 0.2]
-    assert found.loc[("t", 0, "random-0")].tolist() == [0.3, 1, 0.4]
-    assert found.loc[("u", 0, "energy")].tolist() == [0.5, 1, 0.6]
-    assert found.loc[("t", 1, "energy")].tolist() == [0.8, 2, 0.8]
-    assert len(found) == 4
+    cases = {
+        # validation and test by depth: test accuracy where validation is highest, its depth, the highest on test
+        ("t", 0, "energy"): ([1, 0.5, 0.6], [1, 0.1, 0.2], [0.2, 2, 0.2]),
+        ("t", 0, "random-0"): ([1, 0.6, 0.5], [1, 0.3, 0.4], [0.3, 1, 0.4]),
+        ("u", 0, "energy"): ([1, 0.6, 0.5], [1, 0.5, 0.6], [0.5, 1, 0.6]),
+        ("t", 1, "energy"): ([1, 0.5, 0.6], [1, 0.7, 0.8], [0.8, 2, 0.8]),
+    }
+    paths = [_path(seen, test, name, task, seed) for (task, seed, name), (seen, test, _) in cases.items()]
+    table = protocols(pd.concat(paths).sample(frac=1, random_state=0)).set_index(["task", "seed", "strategy"])
+    found = table[["validation_selected", "removed", "test_selected"]].T.to_dict("list")
+    assert found == {key: expected for key, (*_, expected) in cases.items()}
 
 
 accuracies = st.lists(st.integers(0, 4).map(lambda n: n / 4), min_size=6, max_size=6)
 
 
-@given(validation=accuracies, one=accuracies, other=accuracies)
-def test_the_honest_depth_is_chosen_without_the_test_split(validation, one, other):
-    chosen = ["removed", "path", "validation_accuracy"]
-    tables = [protocols(_path(validation, test))[chosen] for test in (one, other)]
-    pd.testing.assert_frame_equal(*tables)
-    best = max(validation[1:])
-    assert tables[0]["removed"].item() == 5 - validation[:0:-1].index(best)
-
-
 @given(validation=accuracies, test=accuracies)
-def test_the_paper_protocol_is_never_below_the_honest_one(validation, test):
-    (row,) = protocols(_path(validation, test)).itertuples()
-    assert row.optimism >= 0
+def test_the_honest_depth_is_chosen_without_test_and_never_beats_the_papers(validation, test):
+    (row,) = protocols(_path(validation, test)[::-1]).itertuples()  # in whatever order the rows come
+    best = max(validation[1:])
+    removed = 5 - validation[:0:-1].index(best)
+    assert (row.validation_accuracy, row.removed) == (best, removed)
+    assert row.path == "-".join(map(str, range(removed)))
+    assert row.validation_selected == test[removed]
     assert row.test_selected == max(test[1:])
-    assert row.validation_selected == test[row.removed]
+    assert row.optimism >= 0
 
 
-def test_random_draws_are_averaged_into_one_row():
-    table = protocols(
-        pd.concat(
-            [
-                _path([1, 0.5], [1, 0.2], "random-0"),
-                _path([1, 0.5], [1, 0.6], "random-1"),
-                _path([1, 0.5], [1, 0.9], "energy"),
-            ]
-        )
-    )
-    pivot = wide(table, "test_selected")
-    assert list(pivot) == ["energy", "random"]
-    assert pivot.loc[("t", 0)].tolist() == pytest.approx([0.9, 0.4])
-
-
-def test_wide_keeps_the_order_of_the_registry():
-    pivot = wide(protocols(curves(tiny.make_results(_score))), "validation_selected")
+def test_wide_averages_random_draws_and_keeps_the_order_of_the_registry(results):
+    pivot = wide(protocols(curves(results)), "validation_selected")
     assert list(pivot) == list(STRATEGIES)
     assert pivot.index.tolist() == [(t, s) for t in "tuv" for s in (0, 1)]
-    means = task_means(pivot)
-    # One removal: .7, the strategy's place, and the mean of seeds 0 and 1.
-    assert means.loc["u", "intensity"] == pytest.approx(0.7 + 0.001 + 0.005)
+    means = tables.task_means(pivot).loc["u"]
+    for name, draws in {"intensity": ["intensity"], "random": ["random-0", "random-1"]}.items():
+        # One removal: .7, the strategy's place, and the mean of seeds 0 and 1.
+        place = np.mean([tiny.LABELS.index(draw) for draw in draws])
+        assert means[name] == pytest.approx(0.7 + 0.001 * place + 0.005)
+
+
+# --- intervals and pairs
 
 
 @pytest.mark.parametrize("value", [0.25, 0.1, 1 / 3])
 def test_the_bootstrap_of_constant_data_is_that_constant(value):
-    found = bootstrap(_series([[value] * 3] * 4))
-    assert found == pytest.approx((value, value, value), abs=1e-15)
+    assert bootstrap(_series([[value] * 3] * 4)) == pytest.approx((value, value, value), abs=1e-15)
 
 
-def test_the_bootstrap_resamples_tasks():
-    # Both tasks are drawn alike with probability 1/4: more than the tail of 2.5% at either end.
-    assert bootstrap(_series([[0.0, 0.0], [1.0, 1.0]])) == (0.5, 0.0, 1.0)
-
-
-def test_the_bootstrap_resamples_seeds_within_a_task():
-    assert bootstrap(_series([[0.0, 1.0]])) == (0.5, 0.0, 1.0)
-    assert bootstrap(_series([[0.3]])) == (0.3, 0.3, 0.3)
-
-
-def test_of_the_tasks_at_hand_only_seeds_are_drawn():
-    assert bootstrap(_series([[0.0, 0.0], [1.0, 1.0]]), tasks=False) == (0.5, 0.5, 0.5)
-    assert bootstrap(_series([[0.0, 1.0], [1.0, 1.0]]), tasks=False) == (0.75, 0.5, 1.0)
-
-
-def test_every_task_counts_alike():
-    # Task 0 has four seeds and task 1 a single one.
-    mean, _, _ = bootstrap(_series([[0.0] * 4, [1.0]]))
-    assert mean == 0.5
+@pytest.mark.parametrize(
+    "values, tasks, found",
+    [
+        # Both tasks are drawn alike with probability 1/4: more than the tail of 2.5% at either end.
+        ([[0.0, 0.0], [1.0, 1.0]], True, (0.5, 0.0, 1.0)),
+        ([[0.0] * 4, [1.0]], True, (0.5, 0.0, 1.0)),  # every task counts alike
+        ([[0.0, 1.0]], True, (0.5, 0.0, 1.0)),
+        ([[0.3]], True, (0.3, 0.3, 0.3)),
+        # Of the tasks at hand only seeds are drawn.
+        ([[0.0, 0.0], [1.0, 1.0]], False, (0.5, 0.5, 0.5)),
+        ([[0.0, 1.0], [1.0, 1.0]], False, (0.75, 0.5, 1.0)),
+    ],
+)
+def test_the_bootstrap_resamples_tasks_and_seeds_within_a_task(values, tasks, found):
+    assert bootstrap(_series(values), tasks=tasks) == found
 
 
 def test_the_bootstrap_has_a_generator_of_its_own():
     data = _series(np.random.default_rng(0).normal(size=(5, 3)).tolist())
-    np.random.seed(1)
     state = np.random.get_state()[1].copy()
     one, same, other = bootstrap(data), bootstrap(data), bootstrap(data, seed=1)
     assert one == same
@@ -218,8 +175,7 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(0)
     covered = {0.5: 0, 0.95: 0}
     for _ in range(100):
-        tasks = rng.normal(size=(9, 1))
-        data = _series((tasks + 0.3 * rng.normal(size=(9, 3))).tolist())
+        data = _series((rng.normal(size=(9, 1)) + 0.3 * rng.normal(size=(9, 3))).tolist())
         for level in covered:
             _, low, high = bootstrap(data, level=level, resamples=200)
             covered[level] += low <= 0 <= high
@@ -230,33 +186,49 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says():
 
 
 def test_the_bootstrap_of_a_statistic_of_columns():
-    frame = pd.DataFrame({"a": [1.0, 1.0, 0.0, 0.0], "b": [0.0, 0.0, 0.5, 0.5]})
-    frame.index = _series([[0, 0], [0, 0]]).index
+    frame = pd.DataFrame({"a": _series([[1.0, 1.0], [0.0, 0.0]]), "b": _series([[0.0, 0.0], [0.5, 0.5]])})
     share = bootstrap(frame, lambda means: np.mean(means[:, 0] > means[:, 1]))
     assert share == (0.5, 0.0, 1.0)
     assert bootstrap(frame, lambda means: means[:, 0].min() - 1) == (-1.0, -1.0, 0.0)
 
 
-def _rooted(columns, paths=("",), task="t", seed=0):
-    """Make the signals of a root of three layers; all follow column ``a`` where none is given."""
-    rows = []
-    for path in paths:
-        for layer in range(3):
-            row = {name: columns.get(name, columns["a"])[layer] for name in NAMES}
-            rows.append({"task": task, "seed": seed, "path": path, "layer": layer, **row})
-    return pd.DataFrame(rows)
+def test_pairs_are_counted_by_hand():
+    first = _series([[0.5, 0.7], [0.6, 0.6], [0.9, 0.4]])
+    second = _series([[0.4, 0.5], [0.6, 0.6], [0.6, 0.8]])
+    found = compare_pair(first, second)
+    assert found["difference"] == pytest.approx(np.mean([0.15, 0.0, -0.05]))
+    # Better twice, twice tied, once better and once worse: (2 + 2 / 2 + 1) / 6.
+    assert found["improvement"] == pytest.approx(4 / 6)
+    assert (found["ahead"], found["tied"], found["behind"]) == (1, 1, 1)
+    assert found["wilcoxon"] == wilcoxon([0.15, -0.05]).pvalue
+    assert found["low"] <= found["difference"] <= found["high"]
 
 
-class _Only:
-    """Results of which a function reads one frame alone."""
+def test_equal_scores_have_no_p():
+    same = _series([[0.5, 0.5], [0.6, 0.6]])
+    found = compare_pair(same, same)
+    assert found["difference"] == found["low"] == found["high"] == 0
+    assert found["improvement"] == 0.5
+    assert np.isnan(found["wilcoxon"])
 
-    def __init__(self, **frames):
-        self.__dict__.update(frames)
+
+# --- signals over the layers
+
+
+def _signals(seed=0, path="", **columns):
+    """Make the signals of a model of three layers; all grow along them where none is given."""
+    given = {name.replace("_", "-"): values for name, values in columns.items()}
+    values = pd.DataFrame(dict.fromkeys(NAMES, [1, 2, 3]) | given)
+    return values.assign(task="t", seed=seed, path=path, layer=range(3))
+
+
+def _read(table, *parts):
+    """Call a function that reads the signals alone."""
+    return table(SimpleNamespace(signals=pd.concat(parts, ignore_index=True)))
 
 
 def test_correlations_of_signals_turn_those_that_remove_the_highest():
-    signals = _rooted({"a": [1, 2, 3], "attention-entropy": [9, 8, 7], "energy": [1, 3, 2]})
-    found = signal_correlations(_Only(signals=signals))
+    found = _read(tables.signal_correlations, _signals(attention_entropy=[9, 8, 7], energy=[1, 3, 2]))
     assert list(found) == list(found.index) == NAMES
     assert found.loc["weight-norm", "attention-entropy"] == pytest.approx(1)
     # Ranks 1, 2, 3 against 1, 3, 2: 1 - 6 * 2 / (3 * 8).
@@ -265,143 +237,113 @@ def test_correlations_of_signals_turn_those_that_remove_the_highest():
     np.testing.assert_allclose(found, found.T)
 
 
+# The signals of a pruned model are no part of either.
+UNITS = _signals(), _signals(seed=1, energy=[30, 20, 10]), _signals(path="3", weight_norm=[2, 5, 1])
+
+
 def test_correlations_are_averaged_over_units_and_read_roots_alone():
-    one = _rooted({"a": [1, 2, 3], "attention-entropy": [3, 2, 1]})
-    other = _rooted({"a": [1, 2, 3], "attention-entropy": [3, 2, 1], "energy": [3, 2, 1]}, seed=1)
-    pruned = _rooted({"a": [1, 2, 3], "energy": [2, 2, 1]}, paths=("3",))
-    found = signal_correlations(_Only(signals=pd.concat([one, other, pruned])))
+    found = _read(tables.signal_correlations, *UNITS)
     assert found.loc["weight-norm", "energy"] == pytest.approx(0)
     assert found.loc["weight-norm", "intensity"] == pytest.approx(1)
 
 
-@pytest.mark.parametrize(
-    "matrix, count", [(np.eye(4), 4), (np.ones((4, 4)), 1), (np.kron(np.eye(2), np.ones((3, 3))), 2)]
-)
-def test_effective_signals_are_counted(matrix, count):
-    assert effective_signals(np.array(matrix)) == pytest.approx(count)
-    np.testing.assert_allclose(effective_signals(np.stack([matrix, matrix])), count)
-
-
-def test_unrelated_orders_of_few_layers_are_few():
-    # Squared rank correlations average 1 / (layers - 1): 12^2 / (12 + 132 / 5), nearly.
-    assert effective_by_chance(12, 6) == pytest.approx(144 / (12 + 132 / 5), rel=0.03)
-    assert effective_by_chance(12, 200) == pytest.approx(144 / (12 + 132 / 199), rel=0.01)
-
-
 def test_standardised_signals_are_averaged_over_seeds():
-    one = _rooted({"a": [1, 2, 3]})
-    other = _rooted({"a": [1, 2, 3], "energy": [30, 20, 10]}, seed=1)
-    pruned = _rooted({"a": [1, 5, 3]}, paths=("3",))
-    found = standardised_signals(_Only(signals=pd.concat([one, other, pruned], ignore_index=True)))
+    found = _read(tables.standardised_signals, *UNITS)
     assert len(found) == 3 * 12
     values = found.pivot(index="layer", columns="signal", values="value")
     np.testing.assert_allclose(values["weight-norm"], [-np.sqrt(1.5), 0, np.sqrt(1.5)])
     np.testing.assert_allclose(values["energy"], 0, atol=1e-15)
 
 
-def test_removal_orders_by_hand():
-    path = _path([1] * 3, [1] * 3).assign(path=["", "2", "2-0"], layers=[4, 3, 2])
-    table = removal_orders(path)
-    assert dict(zip(table["layer"], table["step"], strict=True)) == {2: 1, 0: 2, 1: 3, 3: 4}
+@pytest.mark.parametrize(
+    "matrix, count", [(np.eye(4), 4), (np.ones((4, 4)), 1), (np.kron(np.eye(2), np.ones((3, 3))), 2)]
+)
+def test_effective_signals_are_counted(matrix, count):
+    assert tables.effective_signals(matrix) == pytest.approx(count)
+    np.testing.assert_allclose(tables.effective_signals(np.stack([matrix, matrix])), count)
+
+
+def test_unrelated_orders_of_few_layers_are_few():
+    # Squared rank correlations average 1 / (layers - 1): 12^2 / (12 + 132 / 5), nearly.
+    assert tables.effective_by_chance(12, 6) == pytest.approx(144 / (12 + 132 / 5), rel=0.03)
+    assert tables.effective_by_chance(12, 200) == pytest.approx(144 / (12 + 132 / 199), rel=0.01)
+
+
+# --- orders, sizes, distillation
+
+
+@pytest.mark.parametrize(
+    "paths, steps", [(["", "2", "2-0"], {2: 1, 0: 2, 1: 3, 3: 4}), (["", "1", "1-2"], {1: 1, 2: 2, 0: 3})]
+)
+def test_removal_orders_by_hand_end_with_the_layers_that_stay(paths, steps):
+    layers = [len(steps) - removed for removed in range(3)]
+    table = tables.removal_orders(_path([1] * 3, [1] * 3).assign(path=paths, layers=layers))
+    assert dict(zip(table["layer"], table["step"], strict=True)) == steps
     assert set(table["strategy"]) == set(table["name"]) == {"energy"}
 
 
-def test_the_layer_that_stays_comes_last():
-    path = _path([1] * 3, [1] * 3).assign(path=["", "10", "10-2"], layers=[3, 2, 1])
-    path["path"] = ["", "1", "1-2"]
-    table = removal_orders(path).set_index("layer")["step"]
-    assert table.to_dict() == {1: 1, 2: 2, 0: 3}
-
-
 def test_size_ratios_by_hand():
-    rows = [
-        {"task": "t", "seed": 0, "removed": 0, "accuracy": 0.8, **tiny.sizes_of(6)},
-        {"task": "t", "seed": 0, "removed": 3, "accuracy": 0.6, **tiny.sizes_of(3)},
-        {"task": "t", "seed": 1, "removed": 0, "accuracy": 0.5, **tiny.sizes_of(6)},
-        {"task": "t", "seed": 1, "removed": 5, "accuracy": 0.6, **tiny.sizes_of(1)},
-    ]
+    kept = [(0, 0, 0.8), (0, 3, 0.6), (1, 0, 0.5), (1, 5, 0.6)]
+    rows = [dict(task="t", seed=s, removed=n, accuracy=value, **tiny.sizes_of(6 - n)) for s, n, value in kept]
     found = size_ratios(pd.DataFrame(rows))
     assert len(found) == 4
     np.testing.assert_allclose(found["encoder_parameters_ratio"], [1, 0.75 * 2, 1, 1.2 * 6])
     np.testing.assert_allclose(found["parameters_ratio"], [1, 0.75 * 160 / 130, 1, 1.2 * 160 / 110])
     np.testing.assert_allclose(found["flops_ratio"], found["encoder_parameters_ratio"])
     assert not [column for column in found if column.endswith("_original")]
-    assert {f"{name}_ratio" for name in DENOMINATORS} <= set(found)
+    assert {f"{name}_ratio" for name in tables.DENOMINATORS} <= set(found)
 
 
-def test_distilled_puts_the_conditions_beside_where_they_started():
-    def taught(task, seed, condition, removed):
-        return 0.5, {"distilled": 0.7, "same-steps": 0.65, "original-same-steps": 0.95}[condition]
-
-    results = tiny.make_results(_score, taught, tasks=("t",), seeds=(0,))
-    found = distilled(results).set_index(["removed", "condition"])
-    forest = _score("t", 0, "random-forest", 1)[1]
-    assert found["test_accuracy"].to_dict() == pytest.approx(
-        {
-            (0, "original"): 0.8,
-            (0, "original-same-steps"): 0.95,
-            (1, "pruned"): forest,
-            (1, "distilled"): 0.7,
-            (1, "same-steps"): 0.65,
-            (2, "pruned"): forest - 0.1,
-            (2, "distilled"): 0.7,
-            (2, "same-steps"): 0.65,
-        }
-    )
+def test_distilled_puts_the_conditions_beside_where_they_started(results):
+    frame = distilled(results).query("task == 't' and seed == 0")
+    found = frame.set_index(["removed", "condition"])
+    forest = {n: _score("t", 0, "random-forest", n)[1] for n in (1, 2)}
+    expected = {(0, "original"): 0.8, (0, "original-same-steps"): 0.95}
+    for n in (1, 2):
+        expected |= {(n, "pruned"): forest[n], (n, "distilled"): 0.7, (n, "same-steps"): 0.65}
+    assert found["test_accuracy"].to_dict() == pytest.approx(expected)
     assert set(found["original"]) == {0.8}
     assert found.loc[(2, "distilled"), "layers"] == tiny.WIDE - 2
     # The original is the unpruned model itself, not the one with more steps.
-    ratios = size_ratios(distilled(results).rename(columns={"test_accuracy": "accuracy"}))
-    extra = ratios[ratios["condition"] == "original-same-steps"]["parameters_ratio"]
-    assert extra.item() == pytest.approx(0.95 / 0.8)
+    ratios = size_ratios(frame.rename(columns={"test_accuracy": "accuracy"})).set_index("condition")
+    assert ratios.loc["original-same-steps", "parameters_ratio"] == pytest.approx(0.95 / 0.8)
 
 
 def test_the_best_single_signal_is_chosen_on_validation():
     def score(task, seed, label, removed):
-        best = {("t", 0): "energy", ("t", 1): "weight-norm"}[task, seed]
         # On test another would be best, and among all strategies the forest.
-        bonus = {best: 0.05, "random-forest": 0.2}.get(label, 0.0)
+        bonus = {("energy", "weight-norm")[seed]: 0.05, "random-forest": 0.2}.get(label, 0.0)
         return 0.7 + bonus, 0.9 if label == "intensity" else 0.6
 
-    results = tiny.make_results(score, tasks=("t",))
-    found = best_single(curves(results)).set_index(["seed", "removed"])["name"]
-    assert found.to_dict() == {
-        (seed, removed): name for seed, name in enumerate(["energy", "weight-norm"]) for removed in range(3)
-    }
+    found = tables.best_single(curves(tiny.make_results(score, tasks=("t",)))).set_index(["seed", "removed"])["name"]
+    best = enumerate(["energy", "weight-norm"])
+    assert found.to_dict() == {(seed, removed): name for seed, name in best for removed in range(3)}
 
 
-def test_of_equal_single_signals_the_first_is_taken():
-    frame = curves(tiny.make_results(lambda *_: (0.5, 0.5), tasks=("t",), seeds=(0,)))
-    assert set(best_single(frame)["name"]) == {NAMES[0]}
+def test_of_equal_single_signals_the_first_is_taken(results):
+    frame = curves(replace(results, nodes=results.nodes.assign(validation_accuracy=0.5)))
+    assert set(tables.best_single(frame)["name"]) == {NAMES[0]}
 
 
-@pytest.fixture
-def file(tmp_path, monkeypatch):
-    """The YAML file of a tiny profile."""
+# --- a sweep
+
+
+PLAIN = {name for name, strategy in STRATEGIES.items() if strategy.teaches_fusions}
+LEARNED = {"energy", "random", "linear-regression"}
+
+
+def test_sweep_walks_the_asked_strategies_or_all_but_the_fusions(tmp_path, monkeypatch):
     monkeypatch.setenv("SFUSION_DATA", str(tiny.data_folder()))
     monkeypatch.setenv("SFUSION_JOBS", "1")
     profile = tiny.make_profile(tiny.write_model(tmp_path / "model", layers=3), random_orders=1)
     file = tmp_path / "mine.yaml"
     file.write_text(yaml.safe_dump(profile.model_dump(mode="json", exclude={"name"})))
-    return file
-
-
-def test_sweep_walks_the_asked_strategies(file, tmp_path):
-    frame = sweep(file, iter(["energy", "random"]), folder=tmp_path / "build", quiet=True)
-    assert set(frame["strategy"]) == {"energy", "random-0"}
-    assert len(frame) == 2 * 2 * 3
-    assert frame["test_accuracy"].between(0, 1).all()
-    learned = sweep(file, ["energy", "random", "linear-regression"], folder=tmp_path / "build", quiet=True)
-    assert set(learned["strategy"]) == {"energy", "random-0", "linear-regression"}
-
-
-def test_sweep_takes_all_but_the_fusions_by_default(file, tmp_path):
-    frame = sweep(file, folder=tmp_path / "build", quiet=True)
-    plain = [name for name, s in STRATEGIES.items() if s.teaches_fusions]
-    assert set(frame["name"]) == set(plain)
-
-
-def test_sweep_of_an_unknown_strategy_is_one_line(file, tmp_path):
+    for asked, names in ((None, PLAIN), (LEARNED, LEARNED)):
+        frame = sweep(file, asked and iter(asked), folder=tmp_path / "build", quiet=True)
+        assert set(frame["name"]) == names
+        assert set(frame["strategy"]) == names - {"random"} | {"random-0"}
+        assert len(frame) == 2 * 3 * len(names)
+        assert frame["test_accuracy"].between(0, 1).all()
     with pytest.raises(SfusionError) as error:
         sweep(file, ["energy", "magic"], folder=tmp_path / "build", quiet=True)
     assert "'magic'" in tiny.one_line(error)

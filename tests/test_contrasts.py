@@ -1,19 +1,17 @@
 """Contrasts, regret and compute costs, each against an answer worked out by hand."""
 
-import itertools
+from dataclasses import replace
+from itertools import combinations, product
 
-import numpy as np
 import pandas as pd
 import pytest
 import tiny
-from scipy.stats import wilcoxon
 
 from sfusion import STRATEGIES
 from sfusion.analysis.costs import compute_costs
-from sfusion.analysis.statistics import BEST_SINGLE, CONTRASTS, CONTROLS, across, compare_pair, contrasts, measured
+from sfusion.analysis.statistics import BEST_SINGLE, CONTRASTS, CONTROLS, across, contrasts, measured
 from sfusion.analysis.tables import curves, regret, subsets
-from sfusion.records.results import Results
-from sfusion.signals import MEASURES
+from sfusion.pruning.strategies import path_name
 
 GAIN = {"random-forest": 0.06, "greedy-oracle": 0.08, "energy": 0.03, "top-first": -0.02}
 
@@ -22,12 +20,6 @@ def _score(task, seed, label, removed):
     gain = GAIN.get(label, 0.0) * removed
     # Validation prefers energy among the signals; on test it gains as the table says.
     return 0.5 + gain / 2 - 0.01 * removed, 0.6 + gain - 0.01 * removed + 0.05 * seed
-
-
-def _series(values):
-    index = [(f"t{i}", seed) for i, part in enumerate(values) for seed in range(len(part))]
-    flat = [value for part in values for value in part]
-    return pd.Series(flat, index=pd.MultiIndex.from_tuples(index, names=["task", "seed"]))
 
 
 def _taught(task, seed, condition, removed):
@@ -41,11 +33,10 @@ def results():
 
 def test_the_contrasts_were_fixed_and_name_known_strategies():
     assert list(CONTRASTS) == ["single", "random", "top", "oracle", "teacher"]
-    others = {"distilled", "same-steps", BEST_SINGLE}
-    for one in (*CONTRASTS.values(), *CONTROLS.values()):
-        assert {one.first, one.second} <= {*STRATEGIES, *others}
-    titles = [one.title for one in (*CONTRASTS.values(), *CONTROLS.values())]
-    assert len(set(titles)) == len(titles)
+    asked = [*CONTRASTS.values(), *CONTROLS.values()]
+    known = {*STRATEGIES, "distilled", "same-steps", BEST_SINGLE}
+    assert {name for one in asked for name in (one.first, one.second)} <= known
+    assert len({one.title for one in asked}) == len(asked)
 
 
 def test_scores_hold_the_signal_that_validation_prefers(results):
@@ -53,10 +44,8 @@ def test_scores_hold_the_signal_that_validation_prefers(results):
     best = scores.xs(BEST_SINGLE, level="name")
     pd.testing.assert_frame_equal(best, scores.xs("energy", level="name"))
     # Two removals: mean of test over them, and the value where validation is highest.
-    at = best.loc[("t", 1)]
-    assert at["mean_accuracy"] == pytest.approx(0.65 + (0.02 + 0.04) / 2)
-    assert at["validation_selected"] == pytest.approx(0.65 + 0.04)
-    assert at["removed_2"] == pytest.approx(0.65 + 0.04)
+    at = best.loc[("t", 1), ["mean_accuracy", "validation_selected", "removed_2"]]
+    assert at.tolist() == pytest.approx([0.65 + (0.02 + 0.04) / 2, 0.65 + 0.04, 0.65 + 0.04])
 
 
 def test_every_contrast_is_the_mean_difference(results):
@@ -64,60 +53,33 @@ def test_every_contrast_is_the_mean_difference(results):
     expected = {"single": 0.045, "random": 0.09, "top": 0.12, "oracle": -0.03, "teacher": 0.01}
     for name, difference in expected.items():
         row = table.loc[(CONTRASTS[name].title, "mean_accuracy")]
-        assert row["difference"] == pytest.approx(difference)
-        assert row["low"] == pytest.approx(difference) == pytest.approx(row["high"])
+        assert row[["difference", "low", "high"]].tolist() == pytest.approx([difference] * 3)
         won = difference > 0
         assert row["improvement"] == won
         assert (row["ahead"], row["tied"], row["behind"]) == ((3, 0, 0) if won else (0, 0, 3))
         assert row["wilcoxon"] == 0.25  # the least that three tasks can give
-    assert set(table.index.get_level_values("measure")) == {
-        *("mean_accuracy", "validation_selected", "removed_1", "removed_2")
-    }
+    measures = {"mean_accuracy", "validation_selected", "removed_1", "removed_2"}
+    assert set(table.index.get_level_values("measure")) == measures
 
 
 def test_studies_stand_beside_each_other_by_the_mean_over_the_depths(results):
-    def lower(task, seed, label, removed):
-        validation, test = _score(task, seed, label, removed)
-        return validation, test - 0.02 * (label == "energy")
-
-    others = tiny.make_results(lower, _taught)
-    table = across({"one": results, "other": others})
-    for name, one in (("one", results), ("other", others)):
-        alone = contrasts(one).query("measure == 'mean_accuracy'").reset_index(drop=True)
-        mine = table[table["study"] == name].drop(columns="study").reset_index(drop=True)
-        pd.testing.assert_frame_equal(mine, alone)
-    random = table[table["contrast"] == CONTRASTS["random"].title]
-    assert random["difference"].nunique() == 1
-    best = table[table["contrast"] == CONTRASTS["single"].title].set_index("study")["difference"]
-    assert best["other"] == pytest.approx(best["one"] + 0.02)
+    energy = results.nodes["path"].isin([tiny.path_of("energy", removed) for removed in (1, 2)])
+    lower = results.nodes.assign(test_accuracy=results.nodes["test_accuracy"] - 0.02 * energy)
+    studies = {"one": results, "other": replace(results, nodes=lower)}
+    table = across(studies).set_index("study")
+    for name, study in studies.items():
+        alone = contrasts(study).query("measure == 'mean_accuracy'")
+        pd.testing.assert_frame_equal(table.loc[name].reset_index(drop=True), alone.reset_index(drop=True))
+    gaps = table.set_index("contrast", append=True)["difference"].unstack("study")
+    gap = gaps["other"] - gaps["one"]
+    assert gap[CONTRASTS["random"].title] == 0
+    assert gap[CONTRASTS["single"].title] == pytest.approx(0.02)
 
 
 def test_a_contrast_without_its_strategies_is_left_out():
     labels = [name for name in tiny.LABELS if name != "greedy-oracle"]
-    table = contrasts(tiny.make_results(_score, _taught, labels=labels))
-    assert CONTRASTS["oracle"].title not in set(table["contrast"])
-    assert CONTRASTS["top"].title in set(table["contrast"])
-
-
-def test_pairs_are_counted_by_hand():
-    first = _series([[0.5, 0.7], [0.6, 0.6], [0.9, 0.4]])
-    second = _series([[0.4, 0.5], [0.6, 0.6], [0.6, 0.8]])
-    found = compare_pair(first, second)
-    means = [0.15, 0.0, -0.05]
-    assert found["difference"] == pytest.approx(np.mean(means))
-    # Better twice, twice tied, once better and once worse: (2 + 2 / 2 + 1) / 6.
-    assert found["improvement"] == pytest.approx(4 / 6)
-    assert (found["ahead"], found["tied"], found["behind"]) == (1, 1, 1)
-    assert found["wilcoxon"] == wilcoxon([0.15, -0.05]).pvalue
-    assert found["low"] <= found["difference"] <= found["high"]
-
-
-def test_equal_scores_have_no_p():
-    same = _series([[0.5, 0.5], [0.6, 0.6]])
-    found = compare_pair(same, same)
-    assert found["difference"] == found["low"] == found["high"] == 0
-    assert found["improvement"] == 0.5
-    assert np.isnan(found["wilcoxon"])
+    titles = set(contrasts(tiny.make_results(_score, _taught, labels=labels))["contrast"])
+    assert titles == {one.title for name, one in CONTRASTS.items() if name != "oracle"}
 
 
 # --- the best set of layers, and the compute cost ---------------------------------------------------
@@ -125,58 +87,32 @@ def test_equal_scores_have_no_p():
 DEPTH = 3
 # Share of test samples right without a set of layers, of 3; validation is .1 lower throughout.
 TEST = {(): 0.9, (0,): 0.8, (1,): 0.85, (2,): 0.6, (0, 1): 0.7, (0, 2): 0.5, (1, 2): 0.55}
-WAYS = {
-    "top-first": (2, 1),
-    "bottom-first": (0, 1),
-    "energy": (1, 0),
-    "random-forest": (1, 0),
-    "greedy-oracle": (1, 0),
-}
+INWARD = dict.fromkeys(("energy", "random-forest", "greedy-oracle"), (1, 0))
+WAYS = {"top-first": (2, 1), "bottom-first": (0, 1), **INWARD}
 
 
 @pytest.fixture(scope="module")
-def searched():
+def searched(results):
     """Three layers, two seeds, every set; the way (0, 1) is no way from the top down."""
-    nodes, signals, visits = [], [], []
     ways = {way[:n] for way in WAYS.values() for n in range(3)}
-    ways |= {c for n in (1, 2) for c in itertools.combinations((2, 1, 0), n)}
-    for seed in (0, 1):
-        for way in sorted(ways):
-            test = TEST[tuple(sorted(way))] + 0.02 * seed
-            if list(way) == [0, 1]:
-                test += 0.2  # luck of another order, which must not count
-            path = "-".join(map(str, way))
-            left = DEPTH - len(way)
-            nodes.append(
-                {
-                    **{"task": "t", "seed": seed, "path": path, "removed": len(way)},
-                    **{"validation_accuracy": test - 0.1, "test_accuracy": test},
-                    **{"training": 10.0 * left, "evaluation": 1.0, "extraction": 2.0 * left},
-                    **{"layers": left, "parameters": left, "encoder_parameters": left},
-                    "flops": 1e9 * left,
-                }
-            )
-            for layer in set(range(DEPTH)) - set(way):
-                values = dict.fromkeys(MEASURES, float(layer))
-                signals.append({"task": "t", "seed": seed, "path": path, "layer": layer, **values})
-        for label, way in WAYS.items():
-            for n in range(3):
-                visits.append(("t", seed, label, n, "-".join(map(str, way[:n]))))
-    return Results(
-        tasks=pd.DataFrame({"task": "t", "seed": [0, 1], "validation": 20, "test": 60}),
-        nodes=pd.DataFrame(nodes),
-        signals=pd.DataFrame(signals),
-        trajectories=pd.DataFrame(visits, columns=["task", "seed", "strategy", "removed", "path"]),
-        distillation=pd.DataFrame(),
-        manifest={
-            "profile": {
-                "subsets": ["t"],
-                "recovery": {"samples": 100},
-                "sizes": {"probe": 10, "validation": None, "test": None},  # all there are
-            },
-            "fit_seconds": {"random-forest": 0.5},
-        },
-    )
+    ways |= {gone for n in (1, 2) for gone in combinations((2, 1, 0), n)}
+    nodes = []
+    for seed, way in product((0, 1), sorted(ways)):
+        left = DEPTH - len(way)
+        # Luck of another order than from the top down must not count.
+        test = TEST[tuple(sorted(way))] + 0.02 * seed + 0.2 * (way == (0, 1))
+        scores = {"validation_accuracy": test - 0.1, "test_accuracy": test}
+        seconds = {"training": 10.0 * left, "evaluation": 1.0, "extraction": 2.0 * left}
+        sizes = dict.fromkeys(("layers", "parameters", "encoder_parameters"), left) | {"flops": 1e9 * left}
+        key = {"task": "t", "seed": seed, "path": path_name(way), "removed": len(way)}
+        nodes.append(key | scores | seconds | sizes)
+    visits = [("t", s, name, n, path_name(way[:n])) for s, n, (name, way) in product((0, 1), range(3), WAYS.items())]
+    sizes = {"probe": 10, "validation": None, "test": None}  # all there are
+    profile = {"subsets": ["t"], "recovery": {"samples": 100}, "sizes": sizes}
+    tasks = pd.DataFrame({"task": "t", "seed": [0, 1], "validation": 20, "test": 60})
+    trajectories = pd.DataFrame(visits, columns=["task", "seed", "strategy", "removed", "path"])
+    manifest = {"profile": profile, "fit_seconds": {"random-forest": 0.5}}
+    return replace(results, tasks=tasks, nodes=pd.DataFrame(nodes), trajectories=trajectories, manifest=manifest)
 
 
 def test_every_set_counts_once_along_its_way_from_the_top(searched):
@@ -187,50 +123,42 @@ def test_every_set_counts_once_along_its_way_from_the_top(searched):
 
 
 def test_without_a_search_there_is_no_regret(searched):
-    none = Results(**{**vars(searched), "manifest": {"profile": {"subsets": []}}})
+    none = replace(searched, manifest={"profile": {"subsets": []}})
     assert subsets(none).empty
     assert regret(none, curves(searched)).empty
 
 
 def test_regret_is_the_way_to_the_best_set(searched):
     table = regret(searched, curves(searched))
-    means = table.groupby(["strategy", "removed"])[["regret", "place"]].mean()
-    # Best without one layer: (1,); without two: (0, 1).
-    assert means.loc[("top-first", 1)].tolist() == pytest.approx([0.25, 0.0])
-    assert means.loc[("bottom-first", 1)].tolist() == pytest.approx([0.05, 0.5])
-    assert means.loc[("energy", 1)].tolist() == pytest.approx([0.0, 1.0])
-    assert means.loc[("top-first", 2)].tolist() == pytest.approx([0.15, 0.5])
-    assert means.loc[("bottom-first", 2)].tolist() == pytest.approx([0.0, 1.0])
     assert len(table) == 2 * 2 * len(WAYS)
+    means = table.groupby(["strategy", "removed"])[["regret", "place"]].mean().unstack("removed")
+    # Best without one layer: (1,); without two: (0, 1).
+    expected = {"top-first": [0.25, 0.15, 0, 0.5], "bottom-first": [0.05, 0, 0.5, 1], "energy": [0, 0, 1, 1]}
+    for name, found in expected.items():
+        assert means.loc[name].tolist() == pytest.approx(found)
 
 
 def test_compute_costs_count_what_a_user_would_run(searched):
     table = compute_costs(searched, curves(searched))
+    costs = table[["training", "signals", "labels"]].T
     down = 3 * 100 * 1e9 * (2 + 1) / 1e12  # recoveries with two layers left, then one
     look = 3 * 10 * 1e9 * (3 + 2) / 1e12  # probes with three layers left, then two
-    assert table.loc["top-first", ["training", "signals", "labels"]].tolist() == [down, 0, 0]
-    assert table.loc["top-first", "times"] == 1
-    assert table.loc["top-first", "seconds"] == 10 * 2 + 10
-    assert table.loc["energy", ["training", "signals", "labels"]].tolist() == [down, look, 0]
-    assert table.loc["energy", "seconds"] == 30 + 2 * 3 + 2 * 2
+    assert costs["top-first"].tolist() == [down, 0, 0]
+    assert costs["energy"].tolist() == [down, look, 0]
+    assert table["seconds"][["top-first", "energy"]].tolist() == [10 * 2 + 10, 30 + 2 * 3 + 2 * 2]
     # Three children with two layers left, then two with one; each is trained, and then looked at.
     tried = (3 * 100 + 20) * 1e9 / 1e12
-    oracle = tried * (3 * 2 + 2 * 1)
-    costs = table.loc["greedy-oracle", ["training", "signals", "labels"]]
-    assert costs.tolist() == pytest.approx([0, 0, oracle])
+    assert costs["greedy-oracle"].tolist() == pytest.approx([0, 0, tried * (3 * 2 + 2 * 1)])
     # The plain ways: 2, 2-1, 0, 0-1, 1, 1-0.
     labels = tried * (2 + 1) * 3
     # Their parents with two layers left are asked too; the original is on its own way.
     asked = look + 3 * 10 * 1e9 * 2 * 3 / 1e12
-    forest = table.loc["random-forest"]
-    costs = forest[["training", "signals", "labels"]].tolist()
-    assert costs == pytest.approx([down, asked, labels])
-    assert forest["fit"] == 0.5
-    assert forest["times"] == pytest.approx((down + asked + labels) / down)
-    # Of 1 removed .85 against .6, of 2 removed .7 against .55.
-    assert forest["gain"] == pytest.approx(100 * (0.25 + 0.15) / 2)
+    assert costs["random-forest"].tolist() == pytest.approx([down, asked, labels])
+    assert table.loc["random-forest", "fit"] == 0.5
+    assert table.loc["top-first", "times"] == 1
+    assert table.loc["random-forest", "times"] == pytest.approx((down + asked + labels) / down)
     # The one signal that walked is the best: its way is tried, each model on it asked.
-    best = table.loc["best-single"]
-    costs = best[["training", "signals", "labels"]].tolist()
-    assert costs == pytest.approx([0, look, tried * (2 + 1)])
-    assert best["gain"] == pytest.approx(forest["gain"])
+    assert costs["best-single"].tolist() == pytest.approx([0, look, tried * (2 + 1)])
+    # Of 1 removed .85 against .6, of 2 removed .7 against .55.
+    gain = 100 * (0.25 + 0.15) / 2
+    assert table["gain"][["random-forest", "best-single"]].tolist() == pytest.approx([gain, gain])

@@ -23,11 +23,8 @@ EXTRAS = PROJECT["optional-dependencies"]
 # The extras that requirements.lock covers; the others are left to the user's machine.
 LOCKED_EXTRAS = ("dev", "dask", "onnx")
 LOCKED_ON = {
-    "python_version": "3.11",
-    "python_full_version": "3.11.0",
-    "sys_platform": "linux",
-    "platform_system": "Linux",
-}
+    "python_version": "3.11", "python_full_version": "3.11.0", "sys_platform": "linux", "platform_system": "Linux",
+}  # fmt: skip
 LOCK_LINES = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
 
 
@@ -64,11 +61,8 @@ def test_lock_is_the_closure_of_the_direct_dependencies():
                 continue
             seen.add(key)
             needed = map(Requirement, metadata.requires(requirement.name) or [])
-            queue += [
-                other
-                for other in needed
-                if other.marker is None or other.marker.evaluate(LOCKED_ON | {"extra": extra})
-            ]
+            here = LOCKED_ON | {"extra": extra}
+            queue += [other for other in needed if other.marker is None or other.marker.evaluate(here)]
     # A CUDA build of torch brings its own packages, which the lock leaves out.
     closure = {name for name, _ in seen if not name.startswith(("cuda", "nvidia", "triton"))}
     assert closure == LOCK.keys(), "run `make lock`"
@@ -83,37 +77,32 @@ def test_environment_yml_pins_the_direct_dependencies_as_the_lock_does():
     assert {n: r.extras for n, r in pinned.items()} == {n: r.extras for n, r in DIRECT.items()}
 
 
-@pytest.mark.parametrize("spec", CORE + sum(EXTRAS.values(), []))
-def test_pyproject_gives_a_reason_for(spec):
-    assert re.search(rf'^ *"{re.escape(spec)}",  # \S.*$', PROJECT_TEXT, re.MULTILINE)
+def test_every_dependency_has_its_reason_beside_it():
+    lines = [(PROJECT_TEXT, f'"{spec}",') for spec in CORE + sum(EXTRAS.values(), [])]
+    lines += [(CONDA_TEXT, f"- {entry}") for entry in CONDA_PIP + [name for name in CONDA if isinstance(name, str)]]
+    bare = [line for text, line in lines if not re.search(rf"^ *{re.escape(line)}  # \S.*$", text, re.MULTILINE)]
+    assert not bare
 
 
-@pytest.mark.parametrize("entry", CONDA_PIP + [name for name in CONDA if isinstance(name, str)])
-def test_environment_yml_gives_a_reason_for(entry):
-    assert re.search(rf"^ *- {re.escape(entry)}  # \S.*$", CONDA_TEXT, re.MULTILINE)
-
-
-@pytest.mark.parametrize("name", LOCK)
-def test_running_environment_has_the_locked(name):
-    assert Version(metadata.version(name)).public == LOCK[name], "run `make env`"
+def test_running_environment_has_what_is_locked():
+    assert {name: Version(metadata.version(name)).public for name in LOCK} == LOCK, "run `make env`"
 
 
 @pytest.mark.parametrize(
     ("folder", "extras"), [("sfusion", EXTRAS.keys() - {"dev"}), ("tests", EXTRAS), ("benchmarks", EXTRAS)]
 )
 def test_imports_are_declared(folder, extras):
-    sources = sorted((ROOT / folder).glob("*.py"))
-    assert sources
+    sources = sorted((ROOT / folder).rglob("*.py"))
     imported = set()
     for node in (node for path in sources for node in ast.walk(ast.parse(path.read_text()))):
         if isinstance(node, ast.Import):
             imported |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             imported.add(node.module.partition(".")[0])
-    own = {"sfusion"} | {path.stem for path in [*sources, *ROOT.glob("benchmarks/*.py")]}
+    own = {"sfusion"} | {path.stem for place in ("tests", "benchmarks") for path in (ROOT / place).glob("*.py")}
+    foreign = imported - own - sys.stdlib_module_names
+    assert foreign
     providers = metadata.packages_distributions()
-    distributions = {
-        canonicalize_name(providers.get(module, [module])[0]) for module in imported - own - sys.stdlib_module_names
-    }
+    distributions = {canonicalize_name(providers.get(module, [module])[0]) for module in foreign}
     declared = _requirements(CORE + sum((EXTRAS[name] for name in extras), []))
     assert distributions <= declared.keys(), "declare the package in pyproject.toml"

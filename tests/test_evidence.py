@@ -4,32 +4,26 @@ import itertools
 
 import pytest
 
-from sfusion import load_profile, load_results
+from sfusion import MEASURES, load_profile, load_results
 from sfusion.analysis.tables import fusion_nodes, subsets
 from sfusion.notebooks import SHOWN
 from sfusion.pruning.strategies import STRATEGIES, expand
 from sfusion.pruning.tree import CONDITIONS
 from sfusion.records.profiles import Profile
 from sfusion.records.results import COMMITTED
-from sfusion.signals import MEASURES
 
 PROFILES = sorted(file.parent.name for file in COMMITTED.glob("*/manifest.json"))
 UNIT = ["task", "seed"]
 
 
 @pytest.fixture(scope="module", params=PROFILES)
-def name(request):
-    return request.param
+def profile(request):
+    return load_profile(request.param)
 
 
 @pytest.fixture(scope="module")
-def profile(name):
-    return load_profile(name)
-
-
-@pytest.fixture(scope="module")
-def results(name):
-    return load_results(COMMITTED / name)
+def results(profile):
+    return load_results(COMMITTED / profile.name)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +36,10 @@ def _units(profile):
 
 
 def _rows(frame):
-    return list(frame.itertuples(index=False, name=None))
+    """List the rows as a set, after checking that none is there twice."""
+    rows = list(frame.itertuples(index=False, name=None))
+    assert len(set(rows)) == len(rows)
+    return set(rows)
 
 
 def test_the_evidence_is_committed_all_nine_sets_with_three_seeds():
@@ -61,22 +58,16 @@ def test_records_are_those_of_the_profile_as_it_stands(results, profile):
 def test_every_strategy_went_all_the_way_on_every_task_and_seed(results, profile, depth):
     labels = expand(STRATEGIES, profile.random_orders)
     expected = {(*unit, label, n) for unit in _units(profile) for label in labels for n in range(depth)}
-    found = _rows(results.trajectories[[*UNIT, "strategy", "removed"]])
-    assert len(found) == len(expected)
-    assert set(found) == expected
+    assert _rows(results.trajectories[[*UNIT, "strategy", "removed"]]) == expected
 
 
 def test_every_visited_model_has_its_numbers_and_what_fusions_read_its_signals(results, depth):
     keys = [*UNIT, "path"]
-    nodes = set(_rows(results.nodes[keys]))
-    assert set(_rows(results.trajectories[keys])) <= nodes
-    assert len(nodes) == len(results.nodes)
+    assert _rows(results.trajectories[keys].drop_duplicates()) <= _rows(results.nodes[keys])
     assert (results.nodes["removed"] + results.nodes["layers"] == depth).all()
-    counts = results.signals.groupby(keys).size().to_dict()
-    layers = results.nodes.set_index(keys)["layers"].to_dict()
-    assert counts == {key: layers[key] for key in counts}
-    read = fusion_nodes(results)
-    assert set(_rows(read.loc[read["layers"] > 1, keys])) <= set(counts)
+    counts = results.signals.groupby(keys).size()
+    assert counts.equals(results.nodes.set_index(keys)["layers"].reindex(counts.index))
+    assert _rows(fusion_nodes(results).query("layers > 1")[keys]) <= set(counts.index)
     assert results.signals[list(MEASURES)].notna().all(axis=None)
 
 
@@ -91,22 +82,17 @@ def test_greedy_search_tried_every_child(results, depth):
 
 
 def test_every_set_was_trained_where_the_profile_says(results, profile, depth):
-    found = subsets(results)
-    assert set(found["task"]) == set(profile.subsets)
-    per_unit = found.groupby(UNIT).size()
-    assert (per_unit == 2**depth - 2).all()
-    assert len(per_unit) == len(profile.subsets) * len(profile.seeds)
+    searched = {unit: 2**depth - 2 for unit in _units(profile) if unit[0] in profile.subsets}
+    assert subsets(results).groupby(UNIT).size().to_dict() == searched
 
 
 def test_the_forests_path_was_distilled_with_its_controls(results, profile):
     forest = results.trajectories[results.trajectories["strategy"] == "random-forest"]
-    forest = forest[forest["removed"].isin(profile.distillation.removals)]
+    forest = _rows(forest.loc[forest["removed"].isin(profile.distillation.removals), [*UNIT, "path"]])
     pruned = [name for name, (start, _) in CONDITIONS.items() if start == "pruned"]
-    expected = {(*row, name) for row in _rows(forest[[*UNIT, "path"]]) for name in pruned}
+    expected = {(*row, name) for row in forest for name in pruned}
     expected |= {(*unit, "", "original-same-steps") for unit in _units(profile)}
-    found = _rows(results.distillation[[*UNIT, "path", "condition"]])
-    assert len(found) == len(expected)
-    assert set(found) == expected
+    assert _rows(results.distillation[[*UNIT, "path", "condition"]]) == expected
 
 
 def test_the_original_beats_the_baseline_on_every_real_dataset():

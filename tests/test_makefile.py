@@ -1,10 +1,12 @@
 """The Makefile's contract: its targets, their commands, and how it makes the environment."""
 
+import functools
 import os
 import re
 import shutil
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,119 +28,101 @@ BUILD = [
 ]
 
 
-def _start(*arguments, folder=ROOT, **variables):
+def _make(folder, *arguments, fails=False, **variables):
     # A make that runs these tests must not hand down its own options.
-    inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PROFILE", "PYTHON")
+    inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PROFILE")
     environment = {name: value for name, value in os.environ.items() if name not in inherited}
-    return subprocess.Popen(
-        ["make", *arguments],
-        cwd=folder,
-        env=environment | {"FAIL_ON": "nothing"} | variables,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def _make(*arguments, status=0, **options):
-    process = _start(*arguments, **options)
-    output, _ = process.communicate(timeout=60)
-    assert (process.returncode == 0) == (status == 0), output
-    return output
+    environment |= {"FAIL_ON": "nothing", "PYTHON": "./fake-python"} | variables
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "timeout": 60}
+    done = subprocess.run(["make", *arguments], cwd=folder, env=environment, **options)
+    assert (done.returncode != 0) == fails, done.stdout
+    return done.stdout
 
 
 @pytest.fixture
-def checkout(tmp_path):
+def make(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     (tmp_path / "pyproject.toml").touch()
     (tmp_path / "requirements.lock").write_text("torch==9.9\n")
     (tmp_path / "fake-python").write_text(FAKE_PYTHON)
     (tmp_path / "fake-python").chmod(0o755)
-    return tmp_path
+    return functools.partial(_make, tmp_path)
 
 
-def _calls(checkout):
+@pytest.fixture
+def calls(tmp_path):
     """Return the calls since the last time, and forget them."""
-    path = checkout / "calls"
-    lines = path.read_text().splitlines() if path.exists() else []
-    path.write_text("")
-    return lines
+
+    def new():
+        path = tmp_path / "calls"
+        lines = path.read_text().splitlines() if path.exists() else []
+        path.write_text("")
+        return lines
+
+    return new
 
 
 def test_plain_make_lists_every_target():
-    text = (ROOT / "Makefile").read_text()
-    public = re.search(r"^\.PHONY: (.*)$", text, re.MULTILINE)[1]
-    listed = re.findall(r"^  ([a-z]+) +\S.*$", _make(), re.MULTILINE)
-    assert sorted(listed) == sorted(public.split())
-    contract = "help env reproduce replay compare test nbval bench lint clean"
-    assert set(contract.split()) <= set(listed)
+    public = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    listed = re.findall(r"^  ([a-z]+) +\S.*$", _make(ROOT), re.MULTILINE)
+    assert sorted(listed) == sorted(public)
+    assert set("help env reproduce replay compare test nbval bench lint clean".split()) <= set(listed)
 
 
 @pytest.mark.parametrize("target", ["reproduce", "replay", "compare"])
 @pytest.mark.parametrize("profile", ["embedded", "nine"])
-def test_profile_reaches_the_command_line(target, profile, checkout):
+def test_profile_reaches_the_command_line(target, profile, make):
     choice = [] if profile == "embedded" else [f"PROFILE={profile}"]
-    planned = _make("-n", target, *choice, folder=checkout).splitlines()
     # A replay shows what README shows, unless told otherwise.
     told = [] if target == "replay" and not choice else ["--profile", profile]
-    assert planned[-1].split() == [".venv/bin/python", "-m", "sfusion", target, *told]
+    command = make("-n", target, *choice).splitlines()[-1].split()
+    assert command == [".venv/bin/python", "-m", "sfusion", target, *told]
 
 
 @pytest.mark.parametrize("target", ["reproduce", "replay", "compare", "test", "nbval", "bench"])
-def test_a_target_makes_the_environment_first(target, checkout):
-    _make(target, "PYTHON=./fake-python", folder=checkout)
-    calls = _calls(checkout)
-    assert calls[: len(BUILD)] == BUILD
-    assert len(calls) == len(BUILD) + 1
+def test_a_target_makes_the_environment_first(target, make, calls):
+    make(target)
+    *build, _ = calls()
+    assert build == BUILD
 
 
-def test_environment_is_made_once(checkout):
-    _make("env", "PYTHON=./fake-python", folder=checkout)
-    assert _calls(checkout) == BUILD
-    _make("env", "PYTHON=./fake-python", folder=checkout)
-    assert _calls(checkout) == []
-
-
-@pytest.mark.parametrize("name", ["requirements.lock", "pyproject.toml"])
-def test_environment_is_updated_in_place_when_stale(name, checkout):
-    _make("env", "PYTHON=./fake-python", folder=checkout)
-    _calls(checkout)
-    later = time.time() + 5
-    os.utime(checkout / name, (later, later))
-    _make("env", "PYTHON=./fake-python", folder=checkout)
-    assert _calls(checkout) == BUILD[1:]
+@pytest.mark.parametrize("newer", [None, "requirements.lock", "pyproject.toml"])
+def test_environment_is_made_once_and_updated_in_place_when_stale(newer, make, calls, tmp_path):
+    make("env")
+    assert calls() == BUILD
+    if newer:
+        later = time.time() + 5
+        os.utime(tmp_path / newer, (later, later))
+    make("env")
+    assert calls() == (BUILD[1:] if newer else [])
 
 
 @pytest.mark.parametrize("step", BUILD[1:])
-def test_half_made_environment_is_made_again(step, checkout):
-    _make("env", "PYTHON=./fake-python", status=2, folder=checkout, FAIL_ON=step)
-    assert _calls(checkout)[-1] == step
-    _make("env", "PYTHON=./fake-python", folder=checkout)
-    assert _calls(checkout) == BUILD
+def test_half_made_environment_is_made_again(step, make, calls):
+    make("env", fails=True, FAIL_ON=step)
+    assert calls()[-1] == step
+    make("env")
+    assert calls() == BUILD
 
 
 @pytest.mark.skipif(shutil.which("flock") is None, reason="the system has no flock command")
-def test_two_makes_at_once_build_one_environment(checkout):
-    makes = [_start("env", "PYTHON=./fake-python", folder=checkout) for _ in range(2)]
-    for process in makes:
-        output, _ = process.communicate(timeout=60)
-        assert process.returncode == 0, output
-    assert _calls(checkout) == BUILD
+def test_two_makes_at_once_build_one_environment(make, calls):
+    with ThreadPoolExecutor() as threads:
+        list(threads.map(make, ["env", "env"]))
+    assert calls() == BUILD
 
 
-def test_missing_python_is_one_clear_line(checkout):
-    output = _make("env", "PYTHON=", status=2, folder=checkout)
-    assert "no Python 3.11 or later found" in output
-    assert not (checkout / ".venv").exists()
+def test_missing_python_is_one_clear_line(make, tmp_path):
+    assert "no Python 3.11 or later found" in make("env", fails=True, PYTHON="")
+    assert not (tmp_path / ".venv").exists()
 
 
-def test_clean_keeps_the_environment(checkout):
-    for folder in ("build/embedded", "sfusion/__pycache__", ".venv/lib/__pycache__"):
-        (checkout / folder).mkdir(parents=True)
-    _make("clean", folder=checkout)
-    assert not (checkout / "build").exists()
-    assert not (checkout / "sfusion/__pycache__").exists()
-    assert (checkout / ".venv/lib/__pycache__").exists()
+def test_clean_keeps_the_environment(make, tmp_path):
+    gone, kept = ("build", "sfusion/__pycache__"), ".venv/lib/__pycache__"
+    for folder in (*gone, kept):
+        (tmp_path / folder).mkdir(parents=True)
+    make("clean")
+    assert [(tmp_path / folder).exists() for folder in (*gone, kept)] == [False, False, True]
 
 
 def test_ci_runs_lint_and_test():

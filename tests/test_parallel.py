@@ -1,13 +1,11 @@
 """Where the work runs: variables, order of results, threads of a run, and the backends."""
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -20,9 +18,7 @@ from sfusion.pruning.searches import Experiment, Search
 from sfusion.records.parallel import backend, dismiss, jobs, pool, progress
 from sfusion.records.profiles import ROOT
 from sfusion.records.store import RecordStore
-from sfusion.training import fixed_threads
-
-LABELS = ["energy", "random-0"]
+from sfusion.training import fixed_threads, resolve_precision
 
 
 @pytest.fixture(autouse=True)
@@ -33,90 +29,50 @@ def environment(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def _search(units, folder):
-    Search(units, RecordStore(folder / "store"), quiet=True).iterate(LABELS)
-
-
-@pytest.fixture(scope="module")
-def units(tmp_path_factory):
-    profile = tiny.make_profile(tiny.write_model(tmp_path_factory.mktemp("parallel") / "model"))
-    return [Experiment(profile, task, 0) for task in profile.tasks]
-
-
-@pytest.fixture(scope="module")
-def alone(units, tmp_path_factory):
-    """Records of a walk in this process."""
-    folder = tmp_path_factory.mktemp("alone")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SFUSION_DATA", str(tiny.data_folder()))
-        patch.setenv("SFUSION_JOBS", "1")
-        _search(units, folder)
-    return tiny.records(folder)
-
-
-def test_loky_is_the_default():
-    assert backend() == "loky"
+@pytest.fixture
+def distributed(monkeypatch):
+    monkeypatch.setenv("SFUSION_BACKEND", "dask")
+    return pytest.importorskip("distributed", reason="the extra dask is not installed")
 
 
 @pytest.mark.parametrize("name", ["loky", "dask", "ray"])
-def test_a_known_backend_is_taken(name, monkeypatch):
+def test_a_known_backend_is_taken_and_loky_by_default(name, monkeypatch):
+    assert backend() == "loky"
     monkeypatch.setenv("SFUSION_BACKEND", name)
     assert backend() == name
 
 
-@pytest.mark.parametrize("name", ["threading", "Dask", "", "loky "])
-def test_an_unknown_backend_is_one_line(name, monkeypatch):
-    monkeypatch.setenv("SFUSION_BACKEND", name)
-    with pytest.raises(SfusionError) as error:
-        backend()
-    message = tiny.one_line(error)
-    assert repr(name) in message
-    assert "loky, dask, ray" in message
+BAD = [("SFUSION_BACKEND", text, "use one of loky, dask, ray") for text in ("threading", "Dask", "", "loky ")]
+BAD += [("SFUSION_JOBS", text, "give a positive integer") for text in ("0", "-1", "two", "1.5", "", "\u00b2")]
 
 
-def test_jobs_are_the_cores_over_the_threads(monkeypatch):
+@pytest.mark.parametrize("variable, text, says", BAD)
+def test_a_bad_variable_is_one_line(variable, text, says, monkeypatch):
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(SfusionError) as error, pool(1):
+        pass
+    assert f"{variable}={text!r}: {says}" in tiny.one_line(error)
+
+
+@pytest.mark.parametrize("quota, expected", [(6, [6, 3, 2, 1, 1, 1]), (1, [1] * 6)])
+def test_jobs_are_the_cores_or_a_containers_quota_over_the_threads_unless_set(quota, expected, monkeypatch):
     monkeypatch.delenv("SFUSION_JOBS")
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
-    monkeypatch.setattr(context, "_cpu_count_cgroup", lambda count: count)
-    assert [jobs(threads) for threads in (1, 2, 3, 4, 6, 9)] == [6, 3, 2, 1, 1, 1]
-
-
-def test_a_containers_quota_counts(monkeypatch):
-    monkeypatch.delenv("SFUSION_JOBS")
-    monkeypatch.setattr(context, "_cpu_count_cgroup", lambda _: 1)
-    assert jobs(1) == 1
-
-
-def test_jobs_can_be_set(monkeypatch):
+    monkeypatch.setattr(context, "_cpu_count_cgroup", lambda _: quota)
+    assert [jobs(threads) for threads in (1, 2, 3, 4, 6, 9)] == expected
     monkeypatch.setenv("SFUSION_JOBS", "7")
     assert jobs(4) == 7
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", "", "\N{SUPERSCRIPT TWO}"])
-def test_bad_jobs_are_one_line(text, monkeypatch):
-    monkeypatch.setenv("SFUSION_JOBS", text)
-    with pytest.raises(SfusionError) as error:
-        jobs(1)
-    assert repr(text) in tiny.one_line(error)
-
-
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_results_come_in_the_order_given_round_after_round(workers, monkeypatch):
+def test_results_come_in_the_order_given_round_after_round_and_errors_come_through(workers, monkeypatch):
     monkeypatch.setenv("SFUSION_JOBS", workers)
-    with pool(1) as run:
+    with pytest.raises(SfusionError, match="'fp16'"), pool(1) as run:
         for start in (0, 100):
             arguments = [(start + i, 2) for i in range(7)]
             assert list(run(pow, arguments)) == [i**2 for i, _ in arguments]
         assert list(run(pow, [])) == []
-
-
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_an_error_for_people_comes_through(workers, monkeypatch):
-    monkeypatch.setenv("SFUSION_JOBS", workers)
-    with pytest.raises(SfusionError, match="'fp16'"), pool(1) as run:
-        from sfusion.training import resolve_precision
-
         list(run(resolve_precision, [("fp32",), ("fp16",), ("bf16",)]))
 
 
@@ -142,14 +98,13 @@ def test_threads_are_fixed_and_given_back():
     assert torch.get_num_threads() == before
 
 
-def test_a_backend_that_is_not_installed_names_its_extra(monkeypatch):
-    for name in ("dask", "ray"):
-        monkeypatch.setenv("SFUSION_BACKEND", name)
-        monkeypatch.setitem(sys.modules, "distributed", None)
-        monkeypatch.setitem(sys.modules, "ray", None)
-        with pytest.raises(SfusionError) as error, pool(1):
-            pass
-        assert f"sfusion[{name}]" in tiny.one_line(error)
+@pytest.mark.parametrize("name, module", [("dask", "distributed"), ("ray", "ray")])
+def test_a_backend_that_is_not_installed_names_its_extra(name, module, monkeypatch):
+    monkeypatch.setenv("SFUSION_BACKEND", name)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(SfusionError) as error, pool(1):
+        pass
+    assert f"sfusion[{name}]" in tiny.one_line(error)
 
 
 def test_progress_is_silent_in_ci(monkeypatch, capsys):
@@ -162,78 +117,52 @@ def test_progress_is_silent_in_ci(monkeypatch, capsys):
     assert "title" in capsys.readouterr().err
 
 
-def _same(folder, expected):
-    found = tiny.records(folder)
-    assert found.keys() == expected.keys()
-    differing = [key for key in found if json.dumps(found[key]) != json.dumps(expected[key])]
-    assert not differing
+def _records(units, folder):
+    """Walk two strategies; give the exact text of every record, so that not a bit may differ."""
+    Search(units, RecordStore(folder / "store"), quiet=True).iterate(["energy", "random-0"])
+    return {name: json.dumps(record) for name, record in tiny.records(folder).items()}
 
 
 @pytest.mark.slow
-def test_two_workers_give_the_bits_of_one(units, alone, tmp_path, monkeypatch):
-    monkeypatch.setenv("SFUSION_JOBS", "2")
-    _search(units, tmp_path)
-    _same(tmp_path, alone)
-
-
-@pytest.mark.slow
-def test_dask_gives_the_same_bits(units, alone, tmp_path, monkeypatch):
-    distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
-    monkeypatch.setenv("SFUSION_BACKEND", "dask")
-    workers = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, protocol="tcp")
-    with workers as cluster:
-        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
-        with pool(1) as run:
-            assert os.getpid() not in set(run(os.getpid, [()] * 4))
-        _search(units, tmp_path)
-    _same(tmp_path, alone)
-
-
-def test_dask_starts_a_cluster_of_its_own(monkeypatch):
-    pytest.importorskip("distributed", reason="the extra dask is not installed")
-    monkeypatch.setenv("SFUSION_BACKEND", "dask")
+@pytest.mark.parametrize("name, module", [("loky", "joblib"), ("dask", "distributed"), ("ray", "ray")])
+def test_two_workers_give_the_bits_of_this_process(name, module, tmp_path, monkeypatch):
+    pytest.importorskip(module, reason=f"the extra {name} is not installed")
+    profile = tiny.make_profile(tiny.write_model(tmp_path / "model"))
+    units = [Experiment(profile, task, 0) for task in profile.tasks]
+    alone = _records(units, tmp_path / "alone")
+    monkeypatch.setenv("SFUSION_BACKEND", name)
     monkeypatch.setenv("SFUSION_JOBS", "2")
     with pool(1) as run:
         workers = set(run(os.getpid, [()] * 8))
-        assert list(run(pow, [(2, 1), (2, 2)])) == [2, 4]
-    assert 1 <= len(workers) <= 2
-    assert os.getpid() not in workers
+    assert len(workers) <= 2 and os.getpid() not in workers
+    assert _records(units, tmp_path / name) == alone
 
 
-def test_dask_workers_of_several_threads_are_refused(monkeypatch):
-    distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
-    monkeypatch.setenv("SFUSION_BACKEND", "dask")
-    shape = {"n_workers": 1, "threads_per_worker": 2, "processes": False}
-    with distributed.LocalCluster(**shape, dashboard_address=None) as cluster:
+def test_dask_joins_the_cluster_at_an_address(distributed, monkeypatch):
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
+        with pool(1) as run:
+            assert set(run(os.getpid, [()] * 8)) <= {worker.pid for worker in cluster.workers.values()}
+            assert list(run(pow, [(2, 1), (2, 2)])) == [2, 4]
+
+
+def test_dask_workers_of_several_threads_are_refused(distributed, monkeypatch):
+    shape = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
+    with distributed.LocalCluster(**shape) as cluster:
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
         with pytest.raises(SfusionError) as error, pool(1):
             pass
-    assert "2 threads" in tiny.one_line(error)
-    assert "--nthreads 1" in str(error.value)
+    assert "2 threads: start workers with --nthreads 1" in tiny.one_line(error)
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense://x"])
-def test_a_dask_scheduler_that_does_not_answer_is_one_line(address, monkeypatch):
-    pytest.importorskip("distributed", reason="the extra dask is not installed")
-    import dask
-
-    monkeypatch.setenv("SFUSION_BACKEND", "dask")
+def test_a_dask_scheduler_that_does_not_answer_is_one_line(address, distributed, monkeypatch):
+    dask = pytest.importorskip("dask")
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
-    with dask.config.set({"distributed.comm.timeouts.connect": "0.3s"}):
-        with pytest.raises(SfusionError) as error, pool(1):
-            pass
+    quick = {"distributed.comm.timeouts.connect": "0.3s"}
+    with dask.config.set(quick), pytest.raises(SfusionError) as error, pool(1):
+        pass
     assert address in tiny.one_line(error)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra ray is not here")
-def test_ray_gives_the_same_bits(units, alone, tmp_path, monkeypatch):
-    monkeypatch.setenv("SFUSION_BACKEND", "ray")
-    monkeypatch.setenv("SFUSION_JOBS", "2")  # joblib keeps a single job in its own process
-    with pool(1) as run:
-        assert os.getpid() not in set(run(os.getpid, [()] * 4))
-    _search(units, tmp_path)
-    _same(tmp_path, alone)
 
 
 PARENT = """
@@ -245,25 +174,20 @@ PARENT = """
 """
 
 
-def test_workers_end_with_a_parent_that_is_killed(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "SFUSION_JOBS": "2"}
-    command = [sys.executable, "-c", textwrap.dedent(PARENT)]
-    parent = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-    workers = [int(number) for number in parent.stdout.readline().split()]
-    assert workers and parent.pid not in workers
+def _running():
+    """List the processes, but for the dead that a container without an init process leaves unburied."""
+    return {one.pid for one in psutil.process_iter(["status"]) if one.info["status"] != psutil.STATUS_ZOMBIE}
+
+
+def test_workers_end_with_a_parent_that_is_killed(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("SFUSION_JOBS", "2")
+    parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(PARENT)], stdout=subprocess.PIPE, text=True)
+    workers = {int(number) for number in parent.stdout.readline().split()}
+    assert workers and workers <= _running() - {parent.pid}
     parent.kill()
     parent.wait()
     deadline = time.monotonic() + 20
-    while any(map(_runs, workers)):
+    while workers & _running():
         assert time.monotonic() < deadline
         time.sleep(0.1)
-
-
-def _runs(number):
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    # A container without an init process leaves the dead unburied.
-    state = Path(f"/proc/{number}/stat")
-    return not (state.exists() and ") Z " in state.read_text())

@@ -23,22 +23,16 @@ def test_reproduce_smoke(tmp_path):
     folder, profile = tmp_path / "smoke", load_profile("smoke")
     results = load_results(folder / "results")
     units = len(profile.tasks) * len(profile.seeds)
-    labels = expand(STRATEGIES, profile.random_orders)
-    depth = results.nodes["layers"].max()
-    assert depth == 6
-    assert len(results.trajectories) == units * len(labels) * depth
     assert len(results.tasks) == units
-    conditions = results.distillation.groupby("condition").size()
-    assert conditions["distilled"] == conditions["same-steps"] == units * len(profile.distillation.removals)
-    assert conditions["original-same-steps"] == units
-    visited = results.trajectories.merge(results.nodes, on=["task", "seed", "path"])
-    assert len(visited) == len(results.trajectories)
-    assert results.nodes["test_accuracy"].between(0, 1).all()
+    assert set(results.nodes["layers"]) == {1, 2, 3, 4, 5, 6}
+    assert len(results.trajectories) == 6 * units * len(expand(STRATEGIES, profile.random_orders))
+    taught = units * len(profile.distillation.removals)
+    expected = {"distilled": taught, "same-steps": taught, "original-same-steps": units}
+    assert results.distillation["condition"].value_counts().to_dict() == expected
 
-    for name in NOTEBOOKS:
-        assert (folder / "notebooks" / f"{name}.ipynb").is_file()
+    assert {file.stem for file in (folder / "notebooks").glob("*.ipynb")} == set(NOTEBOOKS)
     # What the committed replay saved, a reproduction saves too.
     for made, committed in (("figures", ROOT / "figures"), ("tables", COMMITTED / SHOWN / "tables")):
-        names = {file.name for file in committed.iterdir()}
-        assert {file.name for file in (folder / made).iterdir()} == names
-        assert all((folder / made / name).stat().st_size for name in names)
+        files = list((folder / made).iterdir())
+        assert {file.name for file in files} == {file.name for file in committed.iterdir()}
+        assert all(file.stat().st_size for file in files)

@@ -1,8 +1,6 @@
 """Results: kept, read back whole, and compared: equal where promised, the spread over seeds elsewhere."""
 
-import os
-import subprocess
-import sys
+import runpy
 from copy import deepcopy
 from dataclasses import replace
 
@@ -15,10 +13,25 @@ from sfusion import SfusionError, load_results, open_results
 from sfusion.records.profiles import ROOT
 from sfusion.records.results import FRAMES, compare
 
+TASKS, SEEDS = ("t", "u", "v"), (0, 1, 2)
+ACCURACIES = ["validation_accuracy", "test_accuracy"]
+FILES = [*(f"{name}.parquet" for name in FRAMES), "manifest.json"]
 
-@pytest.fixture
+
+def _score(task, seed, label, removed):
+    place = tiny.LABELS.index(label) if label else 0
+    value = 0.80 - 0.05 * removed + 0.002 * place + 0.005 * seed
+    return value, value - 0.01
+
+
+def _taught(task, seed, condition, removed):
+    value = 0.82 - 0.05 * removed + 0.005 * seed
+    return value, value - 0.01
+
+
+@pytest.fixture(scope="module")
 def results():
-    return tiny.make_results(lambda task, seed, label, removed: (0.1 + 0.2, 1 / 3))
+    return tiny.make_results(_score, _taught, TASKS, SEEDS)
 
 
 @pytest.fixture
@@ -42,49 +55,47 @@ def test_what_is_saved_comes_back_bit_for_bit(results, folder):
     assert again.manifest == results.manifest
 
 
-def test_the_folder_holds_frames_and_a_manifest_alone(folder):
-    expected = {*(f"{name}.parquet" for name in FRAMES), "manifest.json"}
-    assert {file.name for file in folder.iterdir()} == expected
-
-
-def test_saving_twice_gives_the_same_bytes(results, folder, tmp_path):
+def test_the_folder_holds_frames_and_a_manifest_alone_and_the_same_bytes_each_time(results, folder, tmp_path):
     results.save(tmp_path / "again")
-    for file in folder.iterdir():
-        assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes()
+    first, second = ({file.name: file.read_bytes() for file in one.iterdir()} for one in (folder, tmp_path / "again"))
+    assert set(first) == set(FILES)
+    assert first == second
 
 
 def test_frames_of_a_stage_that_has_not_run_come_back_empty(results, tmp_path):
     empty = replace(results, distillation=results.distillation.head(0))
     empty.save(tmp_path)
-    again = load_results(tmp_path).distillation
-    assert again.empty
-    assert list(again) == list(results.distillation)
+    pd.testing.assert_frame_equal(load_results(tmp_path).distillation, empty.distillation)
 
 
-@pytest.mark.parametrize("name", [*(f"{n}.parquet" for n in FRAMES), "manifest.json"])
-def test_a_missing_file_is_named(name, folder):
-    (folder / name).unlink()
-    assert name in _refused(folder)
+def _units(results, query):
+    """Keep the tasks and seeds of a query."""
+    return results.matching(replace(results, tasks=results.tasks.query(query)))
 
 
 def test_matching_keeps_the_tasks_and_seeds_that_the_other_has(results):
-    units = results.tasks[["task", "seed"]].drop_duplicates().iloc[1:3]
-    other = replace(results, tasks=results.tasks.merge(units))
-    kept = results.matching(other)
-    expected = set(units.itertuples(index=False, name=None))
+    some = "(task == 't' and seed == 2) or (task == 'u' and seed == 0)"
+    kept = _units(results, some)
     for name in FRAMES:
-        before, after = getattr(results, name), getattr(kept, name)
-        mine = [unit in expected for unit in zip(before["task"], before["seed"], strict=True)]
-        pd.testing.assert_frame_equal(after, before[mine].reset_index(drop=True))
+        expected = getattr(results, name).query(some).reset_index(drop=True)
+        pd.testing.assert_frame_equal(getattr(kept, name), expected)
     assert kept.manifest == results.manifest
 
 
 def test_a_missing_folder_says_what_to_do(tmp_path):
-    message = _refused(tmp_path / "nothing")
-    assert "make reproduce" in message
+    assert "make reproduce" in _refused(tmp_path / "nothing")
 
 
-@pytest.mark.parametrize("name", [*(f"{n}.parquet" for n in FRAMES), "manifest.json"])
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_or_a_folder_in_its_way_is_named(name, folder):
+    (folder / name).unlink()
+    message = _refused(folder)
+    assert name in message
+    (folder / name).mkdir()
+    assert _refused(folder) == message
+
+
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("content", [b"", b"\xff\x00 no such thing", None], ids=str)
 def test_a_damaged_file_is_one_line(content, name, folder):
     file = folder / name
@@ -92,19 +103,11 @@ def test_a_damaged_file_is_one_line(content, name, folder):
     assert "damaged" in _refused(folder)
 
 
-def test_a_folder_in_the_way_of_a_file_is_one_line(folder):
-    (folder / "manifest.json").unlink()
-    (folder / "manifest.json").mkdir()
-    _refused(folder)
-
-
-def test_a_build_folder_of_ones_own_is_the_same_from_every_folder(tmp_path):
+def test_a_build_folder_of_ones_own_is_the_same_from_every_folder(tmp_path, monkeypatch):
     # Notebooks run in their own folder, and must find what the command line wrote.
-    code = "from sfusion.records.results import BUILD; print(BUILD)"
-    environment = {**os.environ, "SFUSION_BUILD": "mine", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, check=True, capture_output=True, text=True)
-    assert done.stdout == f"{tmp_path / 'mine'}\n"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SFUSION_BUILD", "mine")
+    assert runpy.run_path(ROOT / "sfusion" / "records" / "results.py")["BUILD"] == tmp_path / "mine"
 
 
 @pytest.mark.parametrize(("profile", "mode"), [("smoke", "rerun"), ("smoke", ""), ("embeded", "replay")])
@@ -126,126 +129,96 @@ def test_results_are_opened_where_they_lie(mode, where, results, tmp_path, monke
 
 # --- comparison -------------------------------------------------------------------------------
 
-TASKS, SEEDS = ("t", "u", "v"), (0, 1, 2)
 
-
-def _score(task, seed, label, removed):
-    place = tiny.LABELS.index(label) if label else 0
-    value = 0.80 - 0.05 * removed + 0.002 * place + 0.005 * seed
-    return value, value - 0.01
-
-
-def _taught(task, seed, condition, removed):
-    value = 0.82 - 0.05 * removed + 0.005 * seed
-    return value, value - 0.01
+@pytest.fixture(scope="module")
+def one_seed():
+    return tiny.make_results(_score, _taught, TASKS, (0,))
 
 
 @pytest.fixture
-def old():
-    return tiny.make_results(_score, _taught, TASKS, SEEDS)
-
-
-@pytest.fixture
-def new(old):
-    return deepcopy(old)
+def new(results):
+    return deepcopy(results)
 
 
 def _elsewhere(results):
     return replace(results, manifest={"machine": {"processor": "another", "threads": 1}})
 
 
-def _noisy(results, deviation, seed=0, shift=0.0):
-    """Add noise to every accuracy, in steps of one of the 400 test samples."""
-    rng, columns = np.random.default_rng(seed), ["validation_accuracy", "test_accuracy"]
-    frames = {}
-    for name in ("nodes", "distillation"):
-        frame = getattr(results, name).copy()
-        noise = rng.normal(shift, deviation, size=(len(frame), 2))
-        frame[columns] = (frame[columns] + np.round(noise * 400) / 400).clip(0, 1)
-        frames[name] = frame
-    return replace(results, **frames)
+def _changed(results, change):
+    """Change every accuracy of a study, as another machine found it."""
+    frames = {name: getattr(results, name).copy() for name in ("nodes", "distillation")}
+    for frame in frames.values():
+        frame[ACCURACIES] = change(frame[ACCURACIES])
+    return _elsewhere(replace(results, **frames))
 
 
-def _row(table, task, what):
-    (row,) = table[(table["task"] == task) & (table["what"] == what)].itertuples()
-    return row
+def _failed(new, results):
+    return compare(new, results).query("not passed")[["task", "what"]].values.tolist()
 
 
-def test_identical_results_pass_on_the_same_machine(old, new):
-    table = compare(new, old)
+def _nothing_passes_but_texts(new, results):
+    return not compare(new, results).query("what != 'texts'")["passed"].any()
+
+
+HERE_OR_ELSEWHERE = pytest.mark.parametrize("place", [replace, _elsewhere], ids=["here", "elsewhere"])
+
+
+@HERE_OR_ELSEWHERE
+def test_identical_results_pass(place, results, new):
+    table, here = compare(place(new), results), place == replace
     assert table["passed"].all()
     assert (table[["within", "differs"]] == 0).all(axis=None)
     assert (table["same"] > 0).all()
-    assert set(table["asked"]) == {"same numbers", "same texts"}
+    assert set(table["asked"]) == {"same numbers" if here else "within the spread over seeds", "same texts"}
     assert set(table["task"]) == set(TASKS)
-    kinds = {"original", "distillation", "signals", "texts", "strategies"}
-    assert kinds <= set(table["what"])
+    assert ("signals" in set(table["what"])) == here
 
 
-def test_every_cell_is_counted(old, new):
-    table = compare(new, old)
+def test_every_cell_is_counted(results, new):
+    found = compare(new, results).query("task == 't'").set_index("what")["same"]
     # Two scores of: the original; two depths of each strategy; three conditions, two of them twice.
-    assert _row(table, "t", "original").same == 2
-    assert _row(table, "t", "strategies").same == 2 * 2 * len(tiny.LABELS)
-    assert _row(table, "t", "distillation").same == 2 * 5
-    assert _row(table, "t", "texts").same == len(SEEDS)
-    nodes = (old.nodes["task"] == "t").sum()
-    assert _row(table, "t", "signals").same == 2 * nodes
+    scores = {"original": 2, "strategies": 2 * 2 * len(tiny.LABELS), "distillation": 2 * 5}
+    assert found.to_dict() == scores | {"texts": len(SEEDS), "signals": 2 * (results.nodes["task"] == "t").sum()}
 
 
-@pytest.mark.parametrize("column", ["validation_accuracy", "test_accuracy"])
-@pytest.mark.parametrize("step", [1 / 400, 1e-12])
-def test_one_changed_accuracy_fails_on_the_same_machine(step, column, old, new):
-    number = new.nodes.index[(new.nodes["task"] == "u") & (new.nodes["removed"] == 2)][0]
-    new.nodes.loc[number, column] += step
-    table = compare(new, old)
-    failed = table[~table["passed"]]
-    assert failed["task"].tolist() == ["u"]
-    assert failed["what"].iloc[0] != "texts"
+@pytest.mark.parametrize("step", [0, 1 / 400, 1e-12])
+@pytest.mark.parametrize(
+    "frame, column, what",
+    [
+        ("nodes", "validation_accuracy", "strategies"),
+        ("nodes", "test_accuracy", "strategies"),
+        ("distillation", "test_accuracy", "distillation"),
+        ("signals", "energy", "signals"),
+        ("signals", "block-influence", "signals"),
+    ],
+)
+def test_one_changed_number_fails_on_the_same_machine(frame, column, what, step, results, new):
+    rows = getattr(new, frame)
+    at = rows.index[rows["task"] == "u"][-1], column
+    rows.loc[at] = np.nextafter(rows.loc[at], 9) + step
+    (failed,) = compare(new, results).query("not passed").itertuples()
+    assert (failed.task, failed.what, failed.within + failed.differs) == ("u", what, 1)
 
 
-def test_one_changed_taught_fails_on_the_same_machine(old, new):
-    new.distillation.loc[0, "test_accuracy"] += 1 / 400
-    failed = compare(new, old).query("not passed")
-    assert failed[["task", "what"]].values.tolist() == [["t", "distillation"]]
-
-
-def test_changes_that_cancel_over_seeds_fail_on_the_same_machine(old, new):
+def test_changes_that_cancel_over_seeds_fail_on_the_same_machine(results, new):
     rows = new.distillation.query("task == 't' and condition == 'distilled' and removed == 1").index
     new.distillation.loc[rows[:2], "test_accuracy"] += [1 / 64, -1 / 64]
-    assert not compare(new, old)["passed"].all()
+    assert ["t", "distillation"] in _failed(new, results)
 
 
-def test_one_changed_signal_fails_on_the_same_machine(old, new):
-    number = new.signals.index[new.signals["task"] == "v"][5]
-    new.signals.loc[number, "energy"] = np.nextafter(new.signals.loc[number, "energy"], 9)
-    failed = compare(new, old).query("not passed")
-    assert failed[["task", "what", "differs"]].values.tolist() == [["v", "signals", 1]]
-
-
-def test_another_path_fails_on_the_same_machine(old, new):
+def test_another_path_fails_on_the_same_machine(results, new):
     # The same accuracies by another way down: the removal order is a finding too.
     for frame in (new.nodes, new.signals, new.trajectories, new.distillation):
         frame["path"] = frame["path"].str.replace(tiny.path_of("energy", 2), "38-39")
-    assert not compare(new, old)["passed"].all()
-
-
-def test_identical_results_pass_elsewhere(old, new):
-    table = compare(_elsewhere(new), old)
-    assert table["passed"].all()
-    assert set(table["asked"]) == {"within the spread over seeds", "same texts"}
-    assert "signals" not in set(table["what"])
-
-
-def test_a_changed_redundancy_measure_fails_on_the_same_machine(old, new):
-    new.signals.loc[3, "block-influence"] += 1e-9
-    assert compare(new, old).query("not passed")["what"].tolist() == ["signals"]
+    assert _failed(new, results)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_small_noise_passes_elsewhere(seed, old, new):
-    # Half a per cent: a hundredth of what 400 samples leave open is no finding.
-    table = compare(_noisy(_elsewhere(new), 0.005, seed), old)
+def test_small_noise_passes_elsewhere(seed, results):
+    # Half a per cent, in steps of one sample: a hundredth of what 400 samples leave open is no finding.
+    rng = np.random.default_rng(seed)
+    noisy = _changed(results, lambda values: values + np.round(rng.normal(0, 0.005, values.shape) * 400) / 400)
+    table = compare(noisy, results)
     assert table["passed"].all()
     assert table["within"].sum() > 0
 
@@ -261,92 +234,59 @@ def test_rounding_that_went_its_own_way_passes_elsewhere(seed):
             values = 0.8 - 0.05 * removed + common.normal(0, 0.02, 2) + own.normal(0, 0.01, 2)
             return tuple(np.round(values * 400) / 400)
 
-        return tiny.make_results(score, lambda *k: score(k[0], k[1], None, k[3]), TASKS, SEEDS)
+        return tiny.make_results(score, score, TASKS, SEEDS)
 
-    table = compare(_elsewhere(study(100 + seed)), study(200 + seed))
-    assert table["passed"].all()
-
-
-def test_chance_fails_elsewhere(old, new):
-    columns = ["validation_accuracy", "test_accuracy"]
-    for frame in (new.nodes, new.distillation):
-        frame[columns] = 0.5
-    table = compare(_elsewhere(new), old)
-    assert not table[table["what"] != "texts"]["passed"].any()
+    assert not _failed(_elsewhere(study(100 + seed)), study(200 + seed))
 
 
-@pytest.mark.parametrize("shift", [-0.08, 0.08])
-def test_a_shift_of_all_accuracies_fails_elsewhere(shift, old, new):
-    table = compare(_noisy(_elsewhere(new), 0.0, shift=shift), old)
-    assert not table[table["what"] != "texts"]["passed"].any()
+@pytest.mark.parametrize(
+    "change",
+    [lambda values: 0.5, lambda values: values - 0.08, lambda values: values + 0.08],
+    ids=["chance", "−", "+"],
+)
+def test_chance_and_a_shift_of_all_accuracies_fail_elsewhere(change, results):
+    assert _nothing_passes_but_texts(_changed(results, change), results)
 
 
-def test_an_original_that_differs_fails_elsewhere_alone(old, new):
+def test_an_original_that_differs_fails_elsewhere_alone(results, new):
     root = (new.nodes["task"] == "t") & (new.nodes["path"] == "")
     new.nodes.loc[root, "test_accuracy"] -= 0.2
-    failed = compare(_elsewhere(new), old).query("not passed")
-    assert failed[["task", "what"]].values.tolist() == [["t", "original"]]
+    assert _failed(_elsewhere(new), results) == [["t", "original"]]
 
 
-def test_one_seed_alone_has_the_samples_own_error():
-    old = tiny.make_results(_score, _taught, TASKS, (0,))
-    noisy = _noisy(_elsewhere(deepcopy(old)), 0.005)
-    assert compare(noisy, old)["passed"].all()
+def test_one_seed_alone_has_the_samples_own_error(one_seed):
     # 400 samples at 0.75: an error of 2.2 points, of a difference 3.1, three of them 9.2.
-    far = _noisy(_elsewhere(deepcopy(old)), 0.0, shift=-0.12)
-    assert not compare(far, old).query("what != 'texts'")["passed"].any()
+    assert not _failed(_changed(one_seed, lambda values: values - 0.06), one_seed)
+    assert _nothing_passes_but_texts(_changed(one_seed, lambda values: values - 0.12), one_seed)
 
 
 @pytest.mark.parametrize("split, fails", [("test", False), ("validation", True)])
-def test_a_split_of_more_samples_has_the_smaller_error(split, fails):
-    old = tiny.make_results(_score, _taught, TASKS, (0,))
-    old.tasks["validation"] = 40_000
-    new = _elsewhere(deepcopy(old))
+def test_a_split_of_more_samples_has_the_smaller_error(split, fails, one_seed):
+    results = replace(one_seed, tasks=one_seed.tasks.assign(validation=40_000))
+    new = _elsewhere(deepcopy(results))
     new.nodes[f"{split}_accuracy"] += 0.05
-    assert (not compare(new, old).query("what == 'original'")["passed"].any()) == fails
+    assert (not compare(new, results).query("what == 'original'")["passed"].any()) == fails
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
-def test_other_texts_fail(elsewhere, old, new):
+@HERE_OR_ELSEWHERE
+def test_other_texts_fail(place, results, new):
     new.tasks.loc[new.tasks["task"] == "u", "fingerprint"] = "of something else"
-    new = _elsewhere(new) if elsewhere else new
-    failed = compare(new, old).query("not passed")
-    assert failed[["task", "what"]].values.tolist() == [["u", "texts"]]
+    assert _failed(place(new), results) == [["u", "texts"]]
 
 
-@pytest.mark.parametrize("elsewhere", [False, True])
-@pytest.mark.parametrize("missing_in", ["new", "old"])
-def test_a_missing_cell_fails(missing_in, elsewhere, old, new):
-    less = new if missing_in == "new" else old
-    fewer = {
-        "trajectories": less.trajectories[less.trajectories["strategy"] != "top-first"],
-        "distillation": less.distillation[less.distillation["removed"] != 2],
-    }
-    less = replace(less, **fewer)
-    new, old = (less, old) if missing_in == "new" else (new, less)
-    table = compare(_elsewhere(new) if elsewhere else new, old)
-    failed = set(table[~table["passed"]]["what"])
-    assert {"strategies", "distillation"} <= failed
-
-
-@pytest.mark.parametrize("elsewhere", [False, True])
-@pytest.mark.parametrize("missing_in", ["new", "old"])
-def test_a_missing_task_fails(missing_in, elsewhere, old):
-    less = tiny.make_results(_score, _taught, ("t", "u"), SEEDS)
-    new, old = (less, old) if missing_in == "new" else (old, less)
-    table = compare(_elsewhere(new) if elsewhere else new, old)
-    assert not table[table["task"] == "v"]["passed"].any()
-
-
-@pytest.mark.parametrize("elsewhere", [False, True])
-def test_a_missing_seed_fails(elsewhere, old):
-    less = tiny.make_results(_score, _taught, TASKS, SEEDS[:-1])
-    table = compare(_elsewhere(less) if elsewhere else less, old)
-    assert not table["passed"].all()
-
-
-def test_results_read_from_files_compare_as_those_in_memory(old, new, tmp_path):
-    old.save(tmp_path)
-    table = compare(new, load_results(tmp_path))
-    assert table["passed"].all()
-    pd.testing.assert_frame_equal(table, compare(new, old))
+@HERE_OR_ELSEWHERE
+@pytest.mark.parametrize("missing_in", ["new", "results"])
+@pytest.mark.parametrize(
+    "keep, lost",
+    [
+        (lambda r: replace(r, trajectories=r.trajectories.query("strategy != 'top-first'")), "what == 'strategies'"),
+        (lambda r: replace(r, distillation=r.distillation.query("removed != 2")), "what == 'distillation'"),
+        (lambda r: _units(r, "task != 'v'"), "task == 'v'"),
+        (lambda r: _units(r, "seed != 2"), "what != 'signals'"),
+    ],
+    ids=["strategy", "depth", "task", "seed"],
+)
+def test_what_one_study_lacks_fails(keep, lost, missing_in, place, results):
+    new, results = (keep(results), results) if missing_in == "new" else (results, keep(results))
+    failing = compare(place(new), results).query(lost)
+    assert len(failing) and not failing["passed"].any()
