@@ -11,19 +11,18 @@ usage: python benchmarks/bench.py [--quick] [--readme] [SECTION ...]
 import argparse
 import json
 import os
+import re
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import ablation
 import machine
 import memory
-import pandas as pd
 import sweep
 from summary import summary
 
-from sfusion import notebooks as artefacts
+from sfusion import notebooks
 from sfusion.records.parallel import pool
 from sfusion.records.results import BUILD
 from sfusion.records.store import write_atomically
@@ -31,12 +30,12 @@ from sfusion.records.store import write_atomically
 
 def replay(quick=False):
     """Time the notebooks of the shown profile, drawn from the committed records."""
-    names = list(artefacts.NOTEBOOKS)[: 2 if quick else None]
+    names = notebooks.NOTEBOOKS[: 2 if quick else None]
     with tempfile.TemporaryDirectory() as folder:
         places = [Path(folder) / name for name in ("notebooks", "figures", "tables")]
         start = time.perf_counter()
         with pool(1) as run:
-            list(run(artefacts.execute, [(n, artefacts.SHOWN, "replay", *places) for n in names]))
+            list(run(notebooks.execute, [(n, notebooks.SHOWN, "replay", *places) for n in names]))
         return {"notebooks": len(names), "seconds": round(time.perf_counter() - start, 1)}
 
 
@@ -68,7 +67,7 @@ def verdicts(found):
         if section in found:
             value = found[section][key]
             met = value >= bound if side == "least" else value <= bound
-            yield {"what": what, "measured": value, side: bound, "met": met}
+            yield {"what": what, "measured": value, "budget": f"at {side} {bound:g}", "met": met}
 
 
 def main():
@@ -90,13 +89,11 @@ def main():
         found[name]["bench_seconds"] = round(time.perf_counter() - start, 1)
         print(f"{name}: {found[name]['bench_seconds']} s", flush=True)
         found["budgets"] = list(verdicts(found))
-        content = json.dumps(found, indent=1) + "\n"
-        write_atomically(file, content.encode())
+        write_atomically(file, f"{json.dumps(found, indent=1)}\n".encode())
     print("", summary(found), sep="\n")
     if options.readme:
-        left_out = ablation.markdown(pd.read_csv(ablation.RECORD))
-        blocks = {"numbers": summary(found), "ablation": left_out}
-        text = artefacts.fill(README.read_text("utf-8"), blocks)
+        between = "(?s)(?<=<!-- begin numbers -->\n).*(?=\n<!-- end numbers -->)"
+        text = re.sub(between, lambda _: summary(found), README.read_text("utf-8"))
         write_atomically(README, text.encode())
     missed = not all(row["met"] for row in found["budgets"])
     sys.exit(1 if missed and not options.quick else 0)

@@ -1,6 +1,6 @@
 """What the profile `paper` would cost on one GPU and on many: an estimate, nothing is measured.
 
-Operations are counted in closed form (`sfusion.models.loading.size`; a backward pass counts twice) and
+Operations are counted in closed form (`sfusion.models.layers.size`; a backward pass counts twice) and
 divided by a GPU's published dense bf16 rate times the share of it that is assumed to be reached.
 
 usage: python benchmarks/cost.py [--profile paper] [--rate 312] [--share 0.15] [--gpus 1 8 64]
@@ -23,22 +23,21 @@ DEPTH = 12  # BERT-base, whose configuration is the library's default
 
 def flops(profile):
     """Count the operations of a forward pass over one sequence, by the layers that are left."""
-    few = {}
+    few = []
     for left in (1, 2):
         config = BertConfig(num_hidden_layers=left, vocab_size=8)  # words cost no operations
-        model = AutoModelForSequenceClassification.from_config(config)
-        few[left] = size(model, profile.max_length)["flops"]
-    return {left: few[1] + (left - 1) * (few[2] - few[1]) for left in range(1, DEPTH + 1)}
+        few.append(size(AutoModelForSequenceClassification.from_config(config), profile.max_length)["flops"])
+    return {left: few[0] + (left - 1) * (few[1] - few[0]) for left in range(1, DEPTH + 1)}
 
 
 def waves(profile):
-    """List (what, nodes over all units, operations a node), in the order in which they wait.
+    """List (what, nodes over all experiments, operations per node), in the order in which they wait.
 
-    The nodes are the most there can be: a path a strategy, but never more than there are
+    The nodes are the most there can be: a path per strategy, but never more than there are
     sequences of that many layers. Strategies that agree share, so fewer are trained.
     """
     forward = flops(profile)
-    units = len(profile.tasks) * len(profile.seeds)
+    experiments = len(profile.tasks) * len(profile.seeds)
     looked_at = profile.sizes.validation + profile.sizes.test
     names = [name for name in STRATEGIES if name != "greedy-oracle"]
     for fused in (False, True):
@@ -47,42 +46,29 @@ def waves(profile):
         for removed in range(fused, DEPTH):
             samples = profile.recovery.samples if removed else profile.original.samples
             passes = 3 * (samples + profile.sizes.probe) + looked_at
-            nodes = units * min(labels, math.perm(DEPTH, removed))
+            nodes = experiments * min(labels, math.perm(DEPTH, removed))
             yield f"{removed} removed", nodes, passes * forward[DEPTH - removed]
-    for removed in range(1, DEPTH):  # the greedy search trains every child
-        passes = 3 * (profile.recovery.samples + profile.sizes.probe) + looked_at
-        yield "greedy", units * (DEPTH - removed + 1), passes * forward[DEPTH - removed]
+    for removed in range(1, DEPTH):  # the greedy search trains every child, and reads no signals
+        passes = 3 * profile.recovery.samples + looked_at
+        yield "greedy", experiments * (DEPTH - removed + 1), passes * forward[DEPTH - removed]
     taught = profile.distillation
-    for removed in taught.removals:
-        passes = 2 * (3 * taught.samples + looked_at) + taught.samples  # two arms, one teacher
-        yield "distillation", units, passes * forward[DEPTH - removed]
+    for removed in taught.removals:  # two students, one of them with a teacher
+        passes = 2 * (3 * taught.samples + looked_at) + taught.samples
+        yield "distillation", experiments, passes * forward[DEPTH - removed]
 
 
 def estimate(profile, rate, share, gpus):
     """Estimate hours: nodes of a wave run side by side, and a wave waits for the one before.
 
-    Parameters
-    ----------
-    profile : Profile
-    rate : float
-        10^12 operations a second of one GPU.
-    share : float
-        Of the rate that is assumed to be reached.
-    gpus : sequence of int
-
-    Returns
-    -------
-    DataFrame
-        A row a number of GPUs: ``hours``, ``gpu_hours``, and ``busy``, the share of the GPUs'
-        time with work in it.
+    ``rate``: 10^12 operations a second of one GPU; ``share``: of it, assumed to be reached. Returns
+    a row per number of GPUs: ``hours``, ``gpu_hours``, and ``busy``, the share of the GPUs' time
+    with work in it.
     """
-    found = list(waves(profile))
-    work = sum(nodes * operations for _, nodes, operations in found) / (rate * 1e12 * share) / 3600
+    found = [(nodes, operations / (rate * 1e12 * share) / 3600) for _, nodes, operations in waves(profile)]
+    work = sum(nodes * hours for nodes, hours in found)
     rows = []
     for count in gpus:
-        hours = sum(
-            math.ceil(nodes / count) * operations / (rate * 1e12 * share) / 3600 for _, nodes, operations in found
-        )
+        hours = sum(math.ceil(nodes / count) * each for nodes, each in found)
         rows.append({"gpus": count, "hours": hours, "gpu_hours": work, "busy": work / hours / count})
     return pd.DataFrame(rows)
 

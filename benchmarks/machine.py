@@ -3,89 +3,88 @@
 Two numbers judge the step: its operations over the machine's matrix rate, and its bytes over the
 memory's rate; each as a share of the time that the step takes.
 
-usage: python benchmarks/machine.py    (prints the tables)
+usage: python benchmarks/machine.py
 """
 
+import contextlib
 import copy
+import json
 import statistics
 import tempfile
 import time
-from pathlib import Path
 from unittest import mock
 
-import pandas as pd
 import torch
 from joblib import Parallel, delayed
-from sfusion.pruning.nodes import Unit, unit_model, unit_task
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from sfusion import training
 from sfusion.models.layers import embedding_parameters
-from sfusion.pruning import nodes
-from sfusion.pruning.searches import compute_node
+from sfusion.pruning import tree as engine
+from sfusion.pruning.searches import Experiment, compute_node, open_tree
 from sfusion.records.profiles import load_profile
-from sfusion.records.store import RecordStore
+from sfusion.records.store import RecordStore, content_key
 from sfusion.signals.extraction import extract_signals
-from sfusion.training import default_device, fine_tune, fixed_threads, lower, resolve_precision
+from sfusion.training import cast, fine_tune, fixed_threads
 
 REPEATS = 5
+QUICK = {"sizes": {"train": 160, "probe": 32}, "samples": {"recovery": 64}}
 MATRIX = (1024, 384, 1536)  # 32 sequences of 32 tokens through the model's feed-forward map
 STREAM = 2**28  # bytes, far beyond any cache
 
 KINDS = {
-    # what a step spends time on: the beginnings of the operators' names
+    # what a step spends time on: the beginnings of the operators' names; the first that fits counts
     "matrix products": ("aten::addmm", "aten::mm", "aten::bmm", "aten::baddbmm"),
     "optimiser and clipping": ("aten::_fused_adamw_", "aten::_foreach", "aten::linalg_vector"),
     "casts and copies": ("aten::copy_", "aten::cat", "aten::index", "aten::embedding"),
-    "softmax, GELU, layer norm": (*("aten::_softmax", "aten::gelu", "aten::native_layer_norm", "aten::_log_softmax"),),
+    "softmax, GELU, layer norm": ("aten::_softmax", "aten::_log_softmax", "aten::gelu", "aten::native_layer_norm"),
     "additions and other element-wise": ("aten::add", "aten::mul", "aten::div", "aten::sum"),
 }
+REST = "Python, dispatch and the rest"
+
+
+def seconds(function):
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
 
 
 def median_seconds(function, repeats=REPEATS):
     function()  # the first call pays for kernels and memory that later ones reuse
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return statistics.median(seconds(function) for _ in range(repeats))
 
 
-class Products(TorchDispatchMode):
-    """Note every matrix product, with operands of the same shapes and strides."""
+class Operators(TorchDispatchMode):
+    """Note every matrix product, with operands of the same shapes and strides, and every byte.
+
+    The bytes are of all operators' arguments and results: what would move without caches. Products
+    of a kind share their operands, so that these are in the cache oftener than in the step: the
+    rate of ``run`` is rather too high than too low.
+    """
 
     def __init__(self):
         super().__init__()
-        self.calls, self.operands = [], {}
+        self.products, self.operands, self.bytes = [], {}, 0
 
     def __torch_dispatch__(self, function, types, arguments=(), kwargs=None):
+        result = function(*arguments, **(kwargs or {}))
         name = function._schema.name
         if name in KINDS["matrix products"]:
             key = (name, *((a.shape, a.stride()) for a in arguments))
             if key not in self.operands:
                 self.operands[key] = [torch.randn_like(a) for a in arguments]
-            self.calls.append((function, self.operands[key]))
-        return function(*arguments, **(kwargs or {}))
+            self.products.append((function, self.operands[key]))
+        if not function.is_view:
+            moved = tree_leaves((arguments, kwargs, result))
+            self.bytes += sum(t.nbytes for t in moved if isinstance(t, torch.Tensor))
+        return result
 
     def run(self):
-        for function, operands in self.calls:
+        for function, operands in self.products:
             function(*operands)
-
-
-def matrix_rate(one_step):
-    """Measure operations a second of a step's own matrix products, run alone.
-
-    Products of a kind share their operands, so that these are in the cache oftener than in the
-    step: the rate is rather too high than too low.
-    """
-    with Products() as products:
-        one_step()
-    with FlopCounterMode(display=False) as operations:
-        products.run()
-    return operations.get_total_flops() / median_seconds(products.run)
 
 
 def best_product_rate(kind):
@@ -108,98 +107,79 @@ def memory_rate():
     return 2 * STREAM / median_seconds(lambda: target.copy_(source))
 
 
-class Traffic(TorchDispatchMode):
-    """Count the bytes of all operators' arguments and results: what would move without caches."""
-
-    def __init__(self):
-        super().__init__()
-        self.bytes = 0
-
-    def __torch_dispatch__(self, function, types, arguments=(), kwargs=None):
-        result = function(*arguments, **(kwargs or {}))
-        if not function.is_view:
-            moved = tree_leaves((arguments, kwargs, result))
-            self.bytes += sum(t.nbytes for t in moved if isinstance(t, torch.Tensor))
-        return result
-
-
-def setting(quick=False, task="subject", **changes):
-    """Give the embedded profile on one unit; few samples where it must be quick."""
+def make_experiment(sizes=(), samples=(), seed=0, **changes):
+    """Return an experiment of the embedded profile, with other numbers of samples where they are given."""
     own = load_profile("embedded")
-    if quick:
-        changes = {"sizes": own.sizes.model_copy(update={"train": 160, "probe": 32}), **changes}
-        changes |= {"recovery": own.recovery.model_copy(update={"samples": 64})}
-    own = own.model_copy(update={"tasks": (task,), "seeds": (0,), **changes})
-    return Unit(own, task, 0), resolve_precision(own.precision, default_device())
+    recipes = {stage: getattr(own, stage).model_copy(update={"samples": n}) for stage, n in dict(samples).items()}
+    changes = {"sizes": own.sizes.model_copy(update=dict(sizes)), **recipes, **changes}
+    return Experiment(own.model_copy(update={**changes, "tasks": ("subject",), "seeds": (seed,)}), "subject", seed)
+
+
+def open_unfiled(experiment):
+    """Return the tree of an experiment for its samples and its model; nothing is filed."""
+    return open_tree(experiment, RecordStore(tempfile.gettempdir()))
+
+
+def recovery(experiment):
+    """Return a function that fine-tunes a copy of the model as after a removal."""
+    tree, recipe = open_unfiled(experiment), experiment.profile.recovery
+    options = {"seed": 0, "precision": tree.base["precision"]}
+    return lambda: fine_tune(copy.deepcopy(tree.source()), tree.task.train, recipe, **options)
 
 
 def step(quick=False):
     """Hold a fine-tuning step against the machine; the budgets' two ratios among the results."""
-    unit, precision = setting(quick)
-    task, recipe = unit_task(unit), unit.profile.recovery
-    model = unit_model(unit)
-    probe = task.train.take(range(unit.profile.sizes.probe))
-    low = torch.bfloat16 if precision == "bf16" else torch.float32
+    experiment = make_experiment(**QUICK if quick else {})
+    tree, recipe, steps = open_unfiled(experiment), experiment.profile.recovery, recovery(experiment)
+    model, precision, probe = tree.source(), tree.base["precision"], tree.task.train.take(tree.probe)
+    passes = cast(copy.deepcopy(model), precision)
+    for parameter in embedding_parameters(passes):
+        parameter.requires_grad_(False)
 
-    def steps(recipe=recipe):
-        fine_tune(copy.deepcopy(model), task.train, recipe, seed=0, precision=precision)
+    def forward_backward():
+        for batch in map(probe.take, torch.arange(len(probe)).split(recipe.batch_size)):
+            logits = passes(batch.input_ids, batch.attention_mask).logits.float()
+            torch.nn.functional.cross_entropy(logits, batch.labels).backward()
+            passes.zero_grad()
 
-    def one_step():
-        steps(recipe.model_copy(update={"samples": recipe.batch_size}))
-
-    with fixed_threads(unit.profile.threads):
-        passes = lower(copy.deepcopy(model), precision)
-        for parameter in embedding_parameters(passes):
-            parameter.requires_grad_(False)
-
-        def forward_backward():
-            for start in range(0, len(probe), recipe.batch_size):
-                batch = probe.take(range(start, min(start + recipe.batch_size, len(probe))))
-                logits = passes(batch.input_ids, batch.attention_mask).logits.float()
-                torch.nn.functional.cross_entropy(logits, batch.labels).backward()
-                passes.zero_grad()
-
+    with fixed_threads(experiment.profile.threads):
         base = median_seconds(forward_backward)
         signals = median_seconds(lambda: extract_signals(model, probe, precision=precision))
-        seconds = median_seconds(steps, 3)
+        median = median_seconds(steps, 3)
+        with Operators() as noted:
+            steps()
         with FlopCounterMode(display=False) as operations:
             steps()
-        with Traffic() as traffic:
-            steps()
-        rate, best, stream = matrix_rate(one_step), best_product_rate(low), memory_rate()
+        products, best, stream = median_seconds(noted.run), best_product_rate(passes.dtype), memory_rate()
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
             steps()
-    spent = {kind: 0.0 for kind in KINDS}
-    total = 0.0
+    spent = dict.fromkeys([*KINDS, REST], 0.0)
     for event in profiler.key_averages():
-        own = event.self_cpu_time_total
-        total += own
-        for kind, names in KINDS.items():
-            if event.key.startswith(names):
-                spent[kind] += own
-                break
-    spent["Python, dispatch and the rest"] = total - sum(spent.values())
+        kind = next((kind for kind, names in KINDS.items() if event.key.startswith(names)), REST)
+        spent[kind] += event.self_cpu_time_total
+    total = sum(spent.values())
+    flops = operations.get_total_flops()
     return {
         "precision": precision,
-        "threads": unit.profile.threads,
-        "matrix_gflops_per_second": round(rate / 1e9, 1),
+        "threads": experiment.profile.threads,
+        "matrix_gflops_per_second": round(flops / products / 1e9, 1),
         "best_product_gflops_per_second": round(best / 1e9, 1),
         "memory_gb_per_second": round(stream / 1e9, 1),
-        "training_samples_per_second": round(recipe.samples / seconds, 1),
-        "share_of_matrix_rate": round(operations.get_total_flops() / seconds / rate, 3),
-        "share_of_best_product_rate": round(operations.get_total_flops() / seconds / best, 3),
-        "share_of_memory_rate": round(traffic.bytes / seconds / stream, 3),
+        "training_samples_per_second": round(recipe.samples / median, 1),
+        "share_of_matrix_rate": round(products / median, 3),
+        "share_of_best_product_rate": round(flops / median / best, 3),
+        "share_of_memory_rate": round(noted.bytes / median / stream, 3),
         "signals_over_forward_backward": round(signals / base, 2),
         "shares_of_time": {kind: round(time / total, 3) for kind, time in spent.items()},
     }
 
 
 PARTS = {
-    # of a node: (object, name of the function)
-    "fine-tuning": (nodes, "fine_tune"),
-    "evaluation": (nodes, "accuracies"),
-    "signals": (nodes, "extract_signals"),
-    "reading the parent's weights": (nodes, "_load_weights"),
+    # of a node: (object, name of the function); time in a part that another calls is that part's alone
+    "fine-tuning": (training, "fine_tune"),
+    "evaluation": (training, "accuracy"),
+    "signals": (engine, "extract_signals"),
+    "reading the parent's weights": (engine.PruningTree, "_cached"),
     "checking the parent's weights": (RecordStore, "get_weights"),
     "writing weights": (RecordStore, "put_weights"),
     "writing the record": (RecordStore, "put"),
@@ -208,48 +188,36 @@ PARTS = {
 
 def node(quick=False):
     """Share the time of a node among its parts: layer 2 removed, the parent's weights cached."""
-    unit, _ = setting(quick)
+    samples = {"original": 64, **(QUICK["samples"] if quick else {})}
+    experiment = make_experiment(QUICK["sizes"] if quick else {}, samples)
     spent = dict.fromkeys(PARTS, 0.0)
 
     def timed(part, function):
         def call(*arguments, **kwargs):
-            start = time.perf_counter()
+            start, before = time.perf_counter(), sum(spent.values())
             try:
                 return function(*arguments, **kwargs)
             finally:
-                spent[part] += time.perf_counter() - start
+                spent[part] += time.perf_counter() - start - (sum(spent.values()) - before)
 
         return call
 
-    with tempfile.TemporaryDirectory() as folder, fixed_threads(unit.profile.threads):
-        store = RecordStore(Path(folder))
-        short = unit.profile.original.model_copy(update={"samples": 64})
-        unit = Unit(unit.profile.model_copy(update={"original": short}), unit.task, unit.seed)
-        compute_node(unit, (), store)
-        patches = [
-            mock.patch.object(owner, name, timed(part, getattr(owner, name))) for part, (owner, name) in PARTS.items()
-        ]
-        for patch in patches:
-            patch.start()
-        try:
-            start = time.perf_counter()
-            compute_node(unit, (2,), store)
-            seconds = time.perf_counter() - start
-        finally:
-            mock.patch.stopall()
-    shares = {part: round(value / seconds, 3) for part, value in spent.items()}
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        store = RecordStore(folder)
+        key = content_key(open_tree(experiment, store).base)
+        compute_node(experiment, (), True, store, key)
+        for part, (owner, name) in PARTS.items():
+            stack.enter_context(mock.patch.object(owner, name, timed(part, getattr(owner, name))))
+        total = seconds(lambda: compute_node(experiment, (2,), True, store, key))
+    shares = {part: round(value / total, 3) for part, value in spent.items()}
     shares["the rest"] = round(1 - sum(shares.values()), 3)
-    return {"seconds": round(seconds, 2), "shares_of_time": shares}
+    return {"seconds": round(total, 2), "shares_of_time": shares}
 
 
 def _samples_per_second(quick, threads):
-    unit, precision = setting(quick)
-    task, recipe = unit_task(unit), unit.profile.recovery
+    experiment = make_experiment(**QUICK if quick else {})
     with fixed_threads(threads):
-        seconds = median_seconds(
-            lambda: fine_tune(copy.deepcopy(unit_model(unit)), task.train, recipe, seed=0, precision=precision), 3
-        )
-    return recipe.samples / seconds
+        return experiment.profile.recovery.samples / median_seconds(recovery(experiment), 3)
 
 
 def threads(quick=False):
@@ -263,13 +231,6 @@ def threads(quick=False):
     }
 
 
-def main():
-    for title, measured in (("step", step()), ("node", node()), ("threads", threads())):
-        shares = measured.pop("shares_of_time", {})
-        print(f"\n{title}\n{pd.Series(measured).to_string()}")
-        for name, share in sorted(shares.items(), key=lambda item: -item[1]):
-            print(f"  {share:6.1%}  {name}")
-
-
 if __name__ == "__main__":
-    main()
+    for measured in (step(), node(), threads()):
+        print(json.dumps(measured, indent=1))

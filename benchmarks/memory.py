@@ -20,27 +20,20 @@ STUDY = """
 import sys
 from pathlib import Path
 from sfusion.records.profiles import load_profile
-from sfusion.study import compute
+from sfusion.study import run_study
 profile, folder, whole = load_profile(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "True"
 strategies = None
 if not whole:
-    few = {"samples": 64}
     stages = ("original", "recovery", "distillation")
-    changes = {stage: getattr(profile, stage).model_copy(update=few) for stage in stages}
+    changes = {stage: getattr(profile, stage).model_copy(update={"samples": 64}) for stage in stages}
     profile = profile.model_copy(update=changes)
     strategies = ["energy", "random", "random-forest"]
-compute(profile, folder, strategies=strategies, quiet=True)
+run_study(profile, folder, strategies=strategies, quiet=True)
 """
 
 
-def held(process):
-    """Measure a process: bytes, shared pages in proportion."""
-    info = process.memory_full_info()
-    return getattr(info, "pss", info.rss)
-
-
 def measure(profile, whole=False, interval=0.5):
-    """Run a study and watch it; give the peaks in GiB."""
+    """Run a study and watch it; return the peaks in GiB."""
     peak = largest = 0
     workers = set()
     with tempfile.TemporaryDirectory() as folder:
@@ -51,7 +44,8 @@ def measure(profile, whole=False, interval=0.5):
                 total = 0
                 for process in [root, *root.children(recursive=True)]:
                     try:
-                        size = held(process)
+                        info = process.memory_full_info()
+                        size = getattr(info, "pss", info.rss)
                         if "LokyProcess" in " ".join(process.cmdline()):
                             workers.add(process.pid)
                             largest = max(largest, size)

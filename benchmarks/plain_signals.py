@@ -1,7 +1,7 @@
 """The twelve signals as a user would write them: one pass over the probe set each, in float32.
 
 The formulas are those of ``sfusion.signals``; how they are computed is not. Every function takes
-a BERT classifier and a probe set and returns one number a layer.
+a BERT classifier and a probe set and returns one number per layer.
 """
 
 import numpy as np
@@ -25,19 +25,21 @@ def hidden_states(model, data):
             yield torch.stack(output.hidden_states[1:]), batch.attention_mask.bool()
 
 
+def real_tokens(model, data):
+    """Return the outputs of all layers at all real tokens, (layers, tokens, H)."""
+    return torch.cat([hidden[:, mask] for hidden, mask in hidden_states(model, data)], 1)
+
+
 def inhibition(model, data):
-    real = [hidden[:, mask] for hidden, mask in hidden_states(model, data)]
-    return torch.cat(real, 1).mean((1, 2)).tolist()
+    return real_tokens(model, data).mean((1, 2)).tolist()
 
 
 def intensity(model, data):
-    real = [hidden[:, mask] for hidden, mask in hidden_states(model, data)]
-    return torch.cat(real, 1).norm(dim=-1).mean(1).tolist()
+    return real_tokens(model, data).norm(dim=-1).mean(1).tolist()
 
 
 def energy(model, data):
-    real = [hidden[:, mask] for hidden, mask in hidden_states(model, data)]
-    return (torch.cat(real, 1).square().sum((1, 2)) / len(data)).tolist()
+    return (real_tokens(model, data).square().sum((1, 2)) / len(data)).tolist()
 
 
 def pooled(model, data):
@@ -76,19 +78,24 @@ def mean_gradients(model, data):
         (loss * len(batch) / len(data)).backward()
 
 
+def squared_gradients(model):
+    return np.array(
+        [float(sum(p.grad.square().sum() for p in layer.parameters())) for layer in model.bert.encoder.layer]
+    )
+
+
 def gradient_norm(model, data):
     mean_gradients(model, data)
-    return [float(sum(p.grad.square().sum() for p in layer.parameters()) ** 0.5) for layer in model.bert.encoder.layer]
+    return (squared_gradients(model) ** 0.5).tolist()
 
 
 def gradient_fisher(model, data):
     """One sample at a time: autograd keeps no gradients of single samples."""
-    totals = np.zeros(len(model.bert.encoder.layer))
+    total = 0.0
     for batch in batches(data, 1):
-        model.zero_grad()
-        model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels).loss.backward()
-        totals += [float(sum(p.grad.square().sum() for p in layer.parameters())) for layer in model.bert.encoder.layer]
-    return (totals / len(data)).tolist()
+        mean_gradients(model, batch)
+        total = total + squared_gradients(model)
+    return (total / len(data)).tolist()
 
 
 def gradient_taylor(model, data):
@@ -128,36 +135,28 @@ def attentions(model, data):
     model.set_attn_implementation(before)
 
 
-def over_queries(values, mask):
-    """Sum (layers, B, heads, T) over real queries; give their number too."""
-    return (values * mask[:, None]).sum((1, 2, 3)), int(mask.sum()) * values.shape[2]
+def mean_over_queries(pairs):
+    """Average (layers, B, heads, T) over real queries, from pairs of a batch's values and mask."""
+    sums = [((values * mask[:, None]).sum((1, 2, 3)), int(mask.sum()) * values.shape[2]) for values, mask in pairs]
+    return (sum(total for total, _ in sums) / sum(count for _, count in sums)).tolist()
 
 
 def attention_weight(model, data):
-    sums = [over_queries(a.amax(-1), mask) for a, mask in attentions(model, data)]
-    return (sum(total for total, _ in sums) / sum(count for _, count in sums)).tolist()
+    return mean_over_queries((attention.amax(-1), mask) for attention, mask in attentions(model, data))
 
 
 def attention_entropy(model, data):
-    sums = []
-    for attention, mask in attentions(model, data):
-        entropy = torch.special.entr(attention).sum(-1)
-        most = mask.sum(1).clamp(min=2).log()[:, None, None]
-        sums.append(over_queries(entropy / most, mask))
-    return (sum(total for total, _ in sums) / sum(count for _, count in sums)).tolist()
+    return mean_over_queries(
+        (torch.special.entr(attention).sum(-1) / mask.sum(1).clamp(min=2).log()[:, None, None], mask)
+        for attention, mask in attentions(model, data)
+    )
 
 
 PASSES = {
-    "inhibition": inhibition,
-    "intensity": intensity,
-    "energy": energy,
-    "task-relevance-mi": task_relevance_mi,
-    "information-flow-mi": information_flow_mi,
-    "gradient-norm": gradient_norm,
-    "gradient-fisher": gradient_fisher,
-    "gradient-taylor": gradient_taylor,
-    "weight-norm": weight_norm,
-    "weight-entropy": weight_entropy,
-    "attention-weight": attention_weight,
-    "attention-entropy": attention_entropy,
+    function.__name__.replace("_", "-"): function
+    for function in (
+        *(inhibition, intensity, energy, task_relevance_mi, information_flow_mi),
+        *(gradient_norm, gradient_fisher, gradient_taylor),
+        *(weight_norm, weight_entropy, attention_weight, attention_entropy),
+    )
 }

@@ -1,7 +1,7 @@
-"""The sweep as a user would write it: a path a strategy, ``transformers.Trainer``, twelve passes.
+"""The sweep as a user would write it: a path per strategy, ``transformers.Trainer``, twelve passes.
 
-The original is fine-tuned once. Then every strategy walks down by itself: take each signal in a
-pass of its own, remove a layer, fine-tune, evaluate.
+The original is fine-tuned once. Then every strategy follows a pruning path of its own: take each
+signal in a pass of its own, remove a layer, fine-tune, evaluate.
 """
 
 import tempfile
@@ -29,6 +29,10 @@ def rows(data):
         {"input_ids": ids[:length], "attention_mask": [1] * length, "label": label}
         for ids, length, label in zip(data.input_ids.tolist(), lengths, data.labels.tolist(), strict=True)
     ]
+
+
+def load(directory, task):
+    return AutoModelForSequenceClassification.from_pretrained(directory, num_labels=len(task.label_names))
 
 
 def make_trainer(model, tokenizer, train, recipe, seed, **changes):
@@ -62,16 +66,16 @@ def remove_layer(model, position):
 
 
 def sweep(directory, task, strategies, original, recovery, probe, seed=0):
-    """Walk every strategy's path.
+    """Follow every strategy's pruning path.
 
-    Strategies are names of signals, or ``random-...``. Returns a row a visit: accuracies, the
-    path, and seconds of training, evaluation and of each signal's pass.
+    Strategies are names of signals, or ``random-...``. Returns a row per node of a path:
+    accuracies, the path, and seconds of training, evaluation and of each signal's pass.
     """
     tokenizer = AutoTokenizer.from_pretrained(directory)
     train, validation, test = map(rows, (task.train, task.validation, task.test))
-    visits = []
+    nodes = []
 
-    def visit(model, recipe, strategy, path):
+    def add_node(model, recipe, strategy, path):
         start = time.perf_counter()
         trainer = make_trainer(model, tokenizer, train, recipe, seed)
         trainer.train()
@@ -83,7 +87,7 @@ def sweep(directory, task, strategies, original, recovery, probe, seed=0):
             scores[f"{split}_accuracy"] = float(accuracy)
         evaluated = time.perf_counter()
         seconds = {"training": trained - start, "evaluation": evaluated - trained}
-        visits.append({"strategy": strategy, "path": path, **scores, "seconds": seconds})
+        nodes.append({"strategy": strategy, "path": path, **scores, "seconds": seconds})
 
     def take_signals(model):
         model.eval()
@@ -91,19 +95,19 @@ def sweep(directory, task, strategies, original, recovery, probe, seed=0):
         for name, passes in PASSES.items():
             start = time.perf_counter()
             table[name] = passes(model, probe)
-            visits[-1]["seconds"][name] = time.perf_counter() - start
+            nodes[-1]["seconds"][name] = time.perf_counter() - start
         return table
 
     torch.manual_seed(seed)
-    model = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=len(task.label_names))
-    visit(model, original, "original", ())
+    model = load(directory, task)
+    add_node(model, original, "original", ())
     weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     for strategy in strategies:
-        model = AutoModelForSequenceClassification.from_pretrained(directory, num_labels=len(task.label_names))
+        model = load(directory, task)
         model.load_state_dict(weights)
         left, path = list(range(len(model.bert.encoder.layer))), ()
         order = np.random.default_rng(seed).permutation(len(left))
-        visits.append({**visits[0], "strategy": strategy, "seconds": {}})
+        nodes.append({**nodes[0], "strategy": strategy, "seconds": {}})
         while len(left) > 1:
             table = take_signals(model)
             if strategy in table:
@@ -113,5 +117,5 @@ def sweep(directory, task, strategies, original, recovery, probe, seed=0):
                 position = left.index(order[len(path)])
             path += (left.pop(position),)
             remove_layer(model, position)
-            visit(model, recovery, strategy, path)
-    return visits
+            add_node(model, recovery, strategy, path)
+    return nodes
