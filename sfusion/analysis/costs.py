@@ -199,7 +199,7 @@ def compression_table(report):
     Parameters
     ----------
     report : dict
-        From :func:`sfusion.results.load_report`.
+        From :func:`sfusion.records.results.load_report`.
 
     Returns
     -------

@@ -123,7 +123,7 @@ STRATEGIES = {
         Strategy("top-first", "Top layers first", "position", lambda view: view.layers),
         Strategy("bottom-first", "Bottom layers first", "position", lambda view: [-layer for layer in view.layers]),
         *(_by_signal(measure) for measure in REDUNDANCY.values()),
-        # No rule but a search: trains every child, see sfusion.pruning.tree.greedy.
+        # No rule but a search: trains every child, see sfusion.pruning.searches.
         Strategy("greedy-oracle", "Greedy search", "search", None),
     )
 }

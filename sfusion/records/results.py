@@ -33,7 +33,7 @@ class Results:
     nodes : DataFrame
         A row per node: ``task``, ``seed``, ``path``, ``removed``, ``validation_accuracy``,
         ``test_accuracy``, seconds of ``training``, ``evaluation`` and ``extraction``, and the
-        sizes of :func:`sfusion.models.loading.size`.
+        sizes of :func:`sfusion.models.layers.size`.
     signals : DataFrame
         A row per remaining layer of a node (``layer``: number in the original model), a column
         per signal; of the nodes where something reads them.
