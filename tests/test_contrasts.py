@@ -8,9 +8,10 @@ import pytest
 import tiny
 
 from sfusion import STRATEGIES
+from sfusion.analysis.claims import _c5, gain_of_keeping
 from sfusion.analysis.costs import compute_costs
-from sfusion.analysis.statistics import BEST_SINGLE, CONTRASTS, CONTROLS, across, contrasts, measured
-from sfusion.analysis.tables import curves, regret, subsets
+from sfusion.analysis.statistics import BEST_SINGLE, CONTRASTS, CONTROLS, contrasts, measured
+from sfusion.analysis.tables import curves, gains_by_surviving_layer, regret, subsets
 from sfusion.pruning.strategies import path_name
 
 GAIN = {"random-forest": 0.06, "greedy-oracle": 0.08, "energy": 0.03, "top-first": -0.02}
@@ -57,23 +58,10 @@ def test_every_contrast_is_the_mean_difference(results):
         won = difference > 0
         assert row["improvement"] == won
         assert (row["ahead"], row["tied"], row["behind"]) == ((3, 0, 0) if won else (0, 0, 3))
-        assert row["wilcoxon"] == 0.25  # the least that three tasks can give
+        assert row["sign_test"] == 0.25  # the least that three tasks can give
+        assert row["verdict"] == {0.01: "equivalent"}.get(difference, "better" if won else "worse")
     measures = {"mean_accuracy", "validation_selected", "removed_1", "removed_2"}
     assert set(table.index.get_level_values("measure")) == measures
-
-
-def test_studies_stand_beside_each_other_by_the_mean_over_the_depths(results):
-    energy = results.nodes["path"].isin([tiny.path_of("energy", removed) for removed in (1, 2)])
-    lower = results.nodes.assign(test_accuracy=results.nodes["test_accuracy"] - 0.02 * energy)
-    studies = {"one": results, "other": replace(results, nodes=lower)}
-    table = across(studies).set_index("study")
-    for name, study in studies.items():
-        alone = contrasts(study).query("measure == 'mean_accuracy'")
-        pd.testing.assert_frame_equal(table.loc[name].reset_index(drop=True), alone.reset_index(drop=True))
-    gaps = table.set_index("contrast", append=True)["difference"].unstack("study")
-    gap = gaps["other"] - gaps["one"]
-    assert gap[CONTRASTS["random"].title] == 0
-    assert gap[CONTRASTS["single"].title] == pytest.approx(0.02)
 
 
 def test_a_contrast_without_its_strategies_is_left_out():
@@ -136,6 +124,48 @@ def test_regret_is_the_way_to_the_best_set(searched):
     expected = {"top-first": [0.25, 0.15, 0, 0.5], "bottom-first": [0.05, 0, 0.5, 1], "energy": [0, 0, 1, 1]}
     for name, found in expected.items():
         assert means.loc[name].tolist() == pytest.approx(found)
+
+
+def test_the_gain_of_keeping_a_layer_compares_all_sets_of_a_size(searched):
+    gains = gain_of_keeping(searched)
+    assert len(gains) == 2 * 2  # seeds, sizes
+    means = gains.groupby("removed").mean()
+    # Without one layer of three: keeping layer 0 is losing 1 or 2 instead of 0.
+    assert means.loc[1].tolist() == pytest.approx(
+        [(0.85 + 0.6) / 2 - 0.8, (0.8 + 0.6) / 2 - 0.85, (0.8 + 0.85) / 2 - 0.6]
+    )
+    assert means.loc[2].tolist() == pytest.approx([0.55 - 0.6, 0.5 - 0.625, 0.7 - 0.525])
+
+
+@pytest.mark.parametrize(
+    "gone, verdict", [({}, "supported"), ({(0, 1): 0.4}, "partly"), ({(0, 1): 0.4, (1, 2): 0.4}, "not supported")]
+)
+def test_c5_asks_sets_of_half_of_the_layers_whether_both_ends_are_worth_keeping(searched, gone, verdict):
+    # Two of three layers go: what is left is one layer, the last after (0, 1).
+    good = {(0, 1): 0.8, (0, 2): 0.5, (1, 2): 0.7} | gone
+    nodes = searched.nodes.copy()
+    for (a, b), accuracy in good.items():
+        nodes.loc[nodes["path"] == path_name((b, a)), "test_accuracy"] = accuracy
+    row = pd.Series(_c5(replace(searched, nodes=nodes)), ["ours", "low", "high", "needed", "verdict", "note"])
+    assert row["verdict"] == verdict
+    assert "of 2 layers removed, on t" in row["note"]
+
+
+def test_gains_by_surviving_layer_pair_a_strategy_with_each_random_order(searched):
+    rows = [("t", seed, "random-0", n, path) for seed in (0, 1) for n, path in enumerate(("", "0", "0-2"))]
+    more = pd.DataFrame(rows, columns=searched.trajectories.columns)
+    nodes = searched.nodes
+    extra = nodes[nodes["path"] == "2-0"].assign(path="0-2", test_accuracy=0.5)
+    both = replace(
+        searched,
+        trajectories=pd.concat([searched.trajectories, more]),
+        nodes=pd.concat([nodes, extra]).drop_duplicates(["seed", "path"], keep="last"),
+    )
+    gains = gains_by_surviving_layer(curves(both))
+    assert gains["layer"].tolist() == [1, 1]
+    # The forest removes 1, then 0; the order 0, then 2.
+    expected = [(0.85 + 0.02 * s + 0.7 + 0.02 * s) / 2 - (0.8 + 0.02 * s + 0.5) / 2 for s in (0, 1)]
+    assert gains["gain"].tolist() == pytest.approx(expected)
 
 
 def test_compute_costs_count_what_a_user_would_run(searched):

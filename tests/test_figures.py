@@ -75,10 +75,13 @@ FRAMES = {
     "distillation_gain": tables.distilled,
     "accuracy_to_size": tables.curves,
     "ratio_by_denominator": claims.ratio_readings,
-    "protocol_gap": _of_curves(tables.protocols),
+    "gain_by_surviving_layer": _of_curves(tables.gains_by_surviving_layer),
+    "kept_layers": lambda results: claims.gain_of_keeping(results),
     "scoreboard": claims.scoreboard,
     "contrasts": statistics.contrasts,
-    "contrasts:across": lambda results: statistics.across({"six layers": results, "twelve, stacked": results}),
+    "contrasts:across": lambda results: pd.concat(
+        [statistics.contrasts(results, measures=["mean_accuracy"]).assign(study=study) for study in ("six", "twelve")]
+    ),
     "regret": lambda results: tables.regret(results, tables.curves(results)),
     "overhead": lambda results: costs.compute_costs(results, tables.curves(results)),
     "compression_curve": _compression,

@@ -34,18 +34,17 @@ def markdown(frame):
 
 
 def contrast_rows(results):
-    """Return ``difference``, ``low`` and ``high`` by contrast key and measure."""
+    """Return ``difference``, ``low``, ``high`` and ``verdict`` by contrast key and measure."""
     asked = {**sf.statistics.CONTRASTS, **sf.statistics.CONTROLS}
     table = sf.statistics.contrasts(results, asked).set_index(["contrast", "measure"])
-    columns = ["difference", "low", "high"]
+    columns = ["difference", "low", "high", "verdict"]
     return {key: table.loc[one.title, columns] for key, one in asked.items()}
 
 
 def found(row):
     """Write a contrast as a finding."""
-    if row["low"] <= 0 <= row["high"]:
-        return f"no difference detected ({interval(row)} pp)"
-    return f"{interval(row)} pp"
+    words = {"equivalent": "equivalent within 1 pp", "inconclusive": "inconclusive"}
+    return f"{words.get(row['verdict'], row['verdict'])} ({interval(row)} pp)"
 
 
 def scoreboard(board):
@@ -131,6 +130,7 @@ def content(results):
     rows, profile = contrast_rows(results), results.manifest["profile"]
     deep = contrast_rows(sf.open_results("nine-deep"))
     means = {key: row.loc["mean_accuracy"] for key, row in rows.items()}
+    gains = sf.tables.gains_by_surviving_layer(sf.tables.curves(results)).groupby("layer")["gain"].mean()
     return {
         "tasks": results.tasks["task"].nunique(),
         "seeds": results.tasks["seed"].nunique(),
@@ -141,6 +141,7 @@ def content(results):
             name: interval(rows["top"].loc[name])
             for name in ("removed_1", "removed_3", "removed_5", "validation_selected")
         },
+        "by_layer": gains.map(lambda gain: f"{100 * gain:+.1f}".replace("-", "−")).to_dict(),
         "times": costs.map("{:.1f}".format).to_dict(),
         "scoreboard": scoreboard(sf.claims.scoreboard(results)),
         "compression": compression(report),

@@ -6,13 +6,14 @@ when the claim leaves out its definition. A claim of two parts is *partly* suppo
 is and the other is not. Claims that count datasets (C1, C3, C6) are about the datasets at hand:
 their intervals draw seeds alone, and from one seed nothing is decided. The others draw datasets and
 seeds. The rule stood before the nine datasets were run. What three claims measure was changed after
-that. C2 and C5 became harder questions: before, C2 would have been supported by twelve signals that
-are all alike, and C5 by keeping the last layer alone. C6 was a mean difference, and counts datasets
-now as the claim does.
+that; notebook 05 shows both. C2 could not fail while any two signals differed; C5
+asked how late a strategy removes the ends, which the last layer alone decided, and now asks sets of
+layers that were all trained; C6 was a mean difference, and counts datasets now as the claim does.
 """
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from sfusion.analysis import tables
 from sfusion.analysis.statistics import QUESTIONS, TIE, bootstrap, interval_text
@@ -75,6 +76,12 @@ def both(first, second):
     return "not supported" if "not supported" in parts else "undecided"
 
 
+def _seed_by_seed(frame, statistic):
+    """Count the datasets of a claim in every seed alone, which is what one run would have found."""
+    counts = [f"{len(part) * statistic(part.to_numpy()):.0f}" for _, part in frame.groupby(level="seed")]
+    return f"seed by seed {', '.join(counts)}"
+
+
 def _share_won(column, within=0.0):
     return lambda means: np.mean(means[:, column] >= means.max(axis=1) - within - TIE)
 
@@ -112,51 +119,27 @@ def gain_of_own_signal(table):
     return pd.Series(gains, index=tested.index)
 
 
-def ends_and_accuracy(frame):
-    """Join for each pruning path how late it removes the ends and how accurate it stays.
+def gain_of_keeping(results):
+    """Compare the sets of layers that keep a layer with those that lose it, at each depth.
 
     Parameters
     ----------
-    frame : DataFrame
-        From :func:`sfusion.analysis.tables.curves`.
+    results : Results
+        Of tasks on which every set was trained, see :func:`sfusion.analysis.tables.subsets`.
 
     Returns
     -------
     DataFrame
-        Index (task, seed, strategy): ``first`` and ``last``, the steps at which the first and
-        the last layer go, and ``mean_accuracy``, over the depths.
+        Index (task, seed, removed), a column per layer: mean test accuracy of the sets of that size
+        that keep it minus that of the sets without it, as a share.
     """
-    orders = tables.removal_orders(frame)
-    steps = orders.set_index([*UNIT, "strategy"])
-    ends = {"first": 0, "last": orders["layer"].max()}
-    table = pd.DataFrame({end: steps.loc[steps["layer"] == n, "step"] for end, n in ends.items()})
-    return table.join(tables.protocols(frame).set_index([*UNIT, "strategy"])["mean_accuracy"])
-
-
-def partial_correlations(paths):
-    """Correlate each end's step with accuracy, controlling for the step of the other end.
-
-    When one layer goes late the others go earlier, so plain correlations of the two ends would
-    each carry the other's, with its sign turned.
-
-    Parameters
-    ----------
-    paths : DataFrame
-        Columns ``first``, ``last`` and ``mean_accuracy``, the paths of one task and seed.
-
-    Returns
-    -------
-    Series
-        ``first`` and ``last``: partial rank correlations; none where a column is constant.
-    """
-    rank = paths[["first", "last", "mean_accuracy"]].corr(method="spearman")
-    gain = rank["mean_accuracy"]
-    found = {}
-    for end, other in (("first", "last"), ("last", "first")):
-        rest = (1 - rank.loc[end, other] ** 2) * (1 - gain[other] ** 2)
-        own = rank.loc[end, "mean_accuracy"] - rank.loc[end, other] * rank.loc["mean_accuracy", other]
-        found[end] = own / np.sqrt(rest) if rest > TIE else np.nan
-    return pd.Series(found)
+    sets = tables.subsets(results)
+    gains = {}
+    for layer in range(int(results.nodes["layers"].max())):
+        kept = sets["gone"].map(lambda gone, layer=layer: layer not in gone).rename("kept")
+        means = sets.groupby([*UNIT, "removed", kept])["test_accuracy"].mean().unstack("kept")
+        gains[layer] = means[True] - means[False]
+    return pd.DataFrame(gains).rename_axis("layer", axis=1)
 
 
 def ratio_readings(results):
@@ -195,8 +178,8 @@ def _c1(scores):
     gap = means.max(axis=1) - means["random-forest"]
     ties = _share_won(linear)(means.to_numpy()) * len(gap)
     note = (
-        f"within {100 * NEAR:.0f} percentage point of the best on {(gap <= NEAR + TIE).sum()} of "
-        f"{len(gap)} tasks; linear regression best or tied on {ties:.0f}"
+        f"{_seed_by_seed(fourteen, _share_won(forest))}; within {100 * NEAR:.0f} percentage point of the best "
+        f"on {(gap <= NEAR + TIE).sum()} of {len(gap)} tasks; linear regression best or tied on {ties:.0f}"
     )
     return *won, 7 / 9, both(judge(*won[1:], 7 / 9), judge(*near[1:], 1.0)), note
 
@@ -228,9 +211,9 @@ def _c3(results):
     longer = pd.DataFrame({"taught": taught, "original": longer})
     fair = bootstrap(longer, _share_above, tasks=False)
     note = (
-        f"the drop shrinks on {shrunk[0]:.0%} of the others; highest accuracy minus that of the "
-        f"same steps without a teacher: {_points(extra)} percentage points; above an original "
-        f"that had the same steps too: {interval_text(*fair, 2)}"
+        f"{_seed_by_seed(pair[['taught', 'original']], _share_above)}; the drop shrinks on {shrunk[0]:.0%} "
+        f"of the others; highest accuracy minus that of the same steps without a teacher: {_points(extra)} "
+        f"percentage points; above an original that had the same steps too: {interval_text(*fair, 2)}"
     )
     return *above, 6 / 9, both(judge(*above[1:], 6 / 9), judge(*shrunk[1:], 1.0)), note
 
@@ -247,11 +230,17 @@ def _c4(results):
     return *fold, RATIO, "cannot be tested", note + "; the paper gives no definition"
 
 
-def _c5(frame):
-    kept = ends_and_accuracy(frame).groupby(UNIT).apply(partial_correlations)
-    ends = {end: bootstrap(kept[end]) for end in kept}
-    note = "; ".join(f"{end} layer {interval_text(*one, 2)}" for end, one in ends.items())
-    return *min(ends.values()), 0.0, both(*(judge(*one[1:], 0.0, above=True) for one in ends.values())), note
+def _c5(results):
+    if tables.subsets(results).empty:
+        return *[np.nan] * 3, 0.0, "undecided", "there is no task on which every set of layers was trained"
+    gains = 100 * gain_of_keeping(results)
+    depths = sorted(gains.index.unique("removed"))
+    half = depths[len(depths) // 2]
+    ends = {end: gains[layer].xs(half, level="removed") for end, layer in (("first", 0), ("last", gains.columns[-1]))}
+    found = {end: bootstrap(part) for end, part in ends.items()}
+    note = "; ".join(f"{end} layer {interval_text(*one, signed=True)}" for end, one in found.items())
+    note += f", of {half} layers removed, on {', '.join(gains.index.unique('task'))}"
+    return *min(found.values()), 0.0, both(*(judge(*one[1:], 0.0, above=True) for one in found.values())), note
 
 
 def _c6(scores):
@@ -259,8 +248,10 @@ def _c6(scores):
     ahead = bootstrap(pair, _share_above, tasks=False)
     difference = pair["random-forest"] - pair["linear-regression"]
     means = tables.task_means(difference)
-    note = f"behind on {(means < -TIE).sum()} of {len(means)}; mean difference "
-    note += f"{_points(bootstrap(difference))} percentage points"
+    apart = int((means.abs() > TIE).sum())
+    sign = binomtest(int((means > TIE).sum()), apart).pvalue if apart else 1.0
+    note = f"{_seed_by_seed(pair, _share_above)}; behind on {(means < -TIE).sum()} of {len(means)}; exact sign test "
+    note += f"p = {sign:.2f}; mean difference {_points(bootstrap(difference))} percentage points"
     return *ahead, 0.5, judge(*ahead[1:], 0.5, above=True), note
 
 
@@ -288,7 +279,7 @@ def scoreboard(results):
     table = tables.protocols(frame)
     scores = tables.wide(table, "test_selected")
     rows = {"C1": _c1(scores), "C2": _c2(scores, table), "C3": _c3(results)}
-    rows |= {"C4": _c4(results), "C5": _c5(frame), "C6": _c6(scores)}
+    rows |= {"C4": _c4(results), "C5": _c5(results), "C6": _c6(scores)}
     if results.tasks["seed"].nunique() == 1:
         for claim in COUNTING:
             *numbers, _, note = rows[claim]

@@ -197,17 +197,6 @@ def _spots(axes, frame, rows, shift=0.24):
         axes.scatter(means[name], [at + shift] * len(means), **SPOT)
 
 
-def _strategy_rows(scores, xlabel):
-    """Draw a row per strategy: mean over tasks with its interval, a dot per task."""
-    names = _ordered(scores)
-    note = "mean over tasks, 95% bootstrap interval; dots: tasks"
-    figure, axes = _row_axes(len(names), f"{xlabel}\n{note}", width=5.2)
-    table = _bootstrapped({name: scores[name] for name in names})
-    _spots(axes, scores[names], names)
-    _intervals(axes, list(map(_title, names)), table, [_colour(name) for name in names])
-    return figure
-
-
 def _heat(axes, values, texts=None, **look):
     """Draw a heat map, its row names coloured by group; ``texts`` are written into the cells."""
     sns.heatmap(values, ax=axes, annot=texts, fmt="", annot_kws={"fontsize": 6}, **look)
@@ -379,6 +368,55 @@ def removal_order(orders):
     label = {"label": f"mean step of removal (1 first, {depth} kept)", "aspect": 40}
     _heat(axes, steps, steps.map("{:.1f}".format), cmap="viridis", cbar_kws=label)
     axes.set_xlabel("layer")
+    return figure
+
+
+@styled
+def kept_layers(gains):
+    """Draw what sets of layers gain by keeping a layer, at each depth.
+
+    Parameters
+    ----------
+    gains : DataFrame
+        From :func:`sfusion.analysis.claims.gain_of_keeping`.
+
+    Returns
+    -------
+    Figure
+        Mean over tasks and seeds, percentage points of test accuracy.
+    """
+    means = 100 * gains.groupby(["task", "removed"]).mean().groupby("removed").mean()
+    limit = means.abs().max(axis=None)
+    figure = PlainFigure(figsize=(COLUMN + 0.8, 0.26 * len(means) + 0.7))
+    axes = figure.subplots()
+    texts = means.map(lambda v: f"{v:+z.1f}".replace("-", "−"))
+    look = {"annot": texts, "fmt": "", "annot_kws": {"fontsize": 6}, "cbar_kws": {"label": "gain of keeping (pp)"}}
+    sns.heatmap(means, ax=axes, cmap="RdBu", vmin=-limit, vmax=limit, **look)
+    axes.set(xlabel="layer", ylabel="layers removed")
+    axes.tick_params(length=0, labelrotation=0)
+    return figure
+
+
+@styled
+def gain_by_surviving_layer(gains):
+    """Draw the lead over random orders by the layer that the order keeps to the end.
+
+    Parameters
+    ----------
+    gains : DataFrame
+        From :func:`sfusion.analysis.tables.gains_by_surviving_layer`.
+
+    Returns
+    -------
+    Figure
+        Mean over tasks with its 95% bootstrap interval over tasks and seeds.
+    """
+    parts = {layer: 100 * part["gain"].groupby(UNIT).mean() for layer, part in gains.groupby("layer")}
+    draws = gains.groupby("layer").size()
+    xlabel = "lead over random orders, mean accuracy over depths\n(percentage points, 95% interval)"
+    figure, axes = _row_axes(len(parts), xlabel, height=0.24)
+    rows = [f"ends on layer {layer} ({draws[layer]} paths)" for layer in parts]
+    _intervals(axes, rows, _bootstrapped(parts), COLOURS["fusion"])
     return figure
 
 
@@ -570,7 +608,7 @@ def accuracy_to_size(frame):
 
 @styled
 def ratio_by_denominator(readings):
-    """Draw the accuracy-to-size ratio by denominator, and what distillation adds to it.
+    """Draw the accuracy-to-size ratio of the distilled models by denominator.
 
     Parameters
     ----------
@@ -580,44 +618,20 @@ def ratio_by_denominator(readings):
     Returns
     -------
     Figure
-        Left the fold change from the original to the distilled model; right what distillation
-        adds to the pruned model's own ratio, the same for every denominator, for both have the
-        same size. The paper's number appears as a per cent only: as a fold change it is out of
-        reach of these models.
+        Fold change from the original to the distilled model. The paper's number appears as a per
+        cent only: as a fold change it is out of reach of these models.
     """
-    figure = PlainFigure(figsize=(PAGE, 2.5))
-    left, right = figure.subplots(1, 2, width_ratios=[1.4, 1])
+    figure = PlainFigure(figsize=(COLUMN + 1.2, 2.5))
+    axes = figure.subplots()
     look = {"hue": "denominator", "style": "denominator", "markers": True, "palette": "colorblind"}
-    sns.lineplot(readings, x="removed", y="distilled", ax=left, **look)
-    one = readings[readings["denominator"] == readings["denominator"].iloc[0]]
-    look = {"marker": "o", "color": COLOURS["fusion"]}
-    sns.lineplot(one, x="removed", y="over_pruned_percent", ax=right, **look)
-    left.axhline(1 + RATIO / 100, **BASELINE | {"label": f"{RATIO} read as per cent"})
-    left.axhline(1, **LINE)
-    right.axhline(0, **LINE)
-    left.set_yscale("log", base=2)
-    _ticks(left.yaxis, [0.5, 0.7, 1, 1.2, 1.5, 2, 3, 4, 6, 8, 12])
-    _depth_axis(left, readings["removed"], "accuracy over size,\nfold change to distilled")
-    _depth_axis(right, readings["removed"], "ratio gained by distillation\nover the pruned (%)")
-    left.legend(loc="upper left")
+    sns.lineplot(readings, x="removed", y="distilled", ax=axes, **look)
+    axes.axhline(1 + RATIO / 100, **BASELINE | {"label": f"{RATIO} read as per cent"})
+    axes.axhline(1, **LINE)
+    axes.set_yscale("log", base=2)
+    _ticks(axes.yaxis, [0.5, 0.7, 1, 1.2, 1.5, 2, 3, 4, 6, 8, 12])
+    _depth_axis(axes, readings["removed"], "accuracy over size,\nfold change to distilled")
+    axes.legend(loc="upper left")
     return figure
-
-
-@styled
-def protocol_gap(table):
-    """Draw by how much choosing the depth on test flatters each strategy.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From :func:`sfusion.analysis.tables.protocols`.
-
-    Returns
-    -------
-    Figure
-    """
-    scores = 100 * wide(table, "optimism")
-    return _strategy_rows(scores, "test-selected minus validation-selected accuracy (pp)")
 
 
 @styled
@@ -634,7 +648,13 @@ def regret(frame):
     Figure
     """
     scores = 100 * frame.pivot_table(index=UNIT, columns="name", values="regret")
-    return _strategy_rows(scores, "regret to the best set (pp of test accuracy)")
+    names = _ordered(scores)
+    note = "mean over tasks, 95% bootstrap interval; dots: tasks"
+    figure, axes = _row_axes(len(names), f"regret to the best set (pp of test accuracy)\n{note}", width=5.2)
+    table = _bootstrapped({name: scores[name] for name in names})
+    _spots(axes, scores[names], names)
+    _intervals(axes, list(map(_title, names)), table, [_colour(name) for name in names])
+    return figure
 
 
 @styled
@@ -689,8 +709,8 @@ def contrasts(table, by="measure"):
     Parameters
     ----------
     table : DataFrame
-        From :func:`sfusion.analysis.statistics.contrasts` or
-        :func:`sfusion.analysis.statistics.across`.
+        From :func:`sfusion.analysis.statistics.contrasts`, of one study or, with a column ``study``,
+        of two.
     by : {"measure", "study"}
         What is compared within a row: two measures or two studies.
 

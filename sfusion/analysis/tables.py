@@ -238,6 +238,29 @@ def removal_orders(frame):
     return pd.DataFrame(rows, columns=[*UNIT, "strategy", "name", "layer", "step"])
 
 
+def gains_by_surviving_layer(frame, strategy="random-forest"):
+    """Compare a strategy with every random order, beside the layer that the order keeps to the end.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`curves`.
+    strategy : str
+
+    Returns
+    -------
+    DataFrame
+        Index (task, seed, draw); ``layer`` and ``gain``: mean accuracy over depths of the strategy minus
+        that of the order, as a share.
+    """
+    orders = removal_orders(frame)
+    kept = orders[(orders["name"] == "random") & (orders["step"] == orders["step"].max())]
+    kept = kept.set_index([*UNIT, "strategy"])["layer"].to_frame()
+    means = protocols(frame).set_index([*UNIT, "strategy"])["mean_accuracy"]
+    own = means.xs(strategy, level="strategy").reindex(kept.index.droplevel("strategy"))
+    return kept.assign(gain=own.to_numpy() - means.reindex(kept.index).to_numpy())
+
+
 def size_ratios(frame):
     """Accuracy against size, as a multiple of the original's, under every denominator.
 

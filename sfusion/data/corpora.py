@@ -202,8 +202,8 @@ class Corpus:
 
     Attributes
     ----------
-    name, title, description : str
-        Slug, heading and what a label means.
+    name : str
+        Slug.
     libraries : list of str
         Import names of the packages whose sources are read.
     classes : dict of str to (list of str, str)
@@ -218,8 +218,6 @@ class Corpus:
     """
 
     name: str
-    title: str
-    description: str
     libraries: list[str]
     classes: dict[str, tuple[list[str], str]]
     cap: int

@@ -29,8 +29,6 @@ class Architecture:
         Rows of the position table that no token uses.
     fixed : tuple of int
         Layers that must stay where they are.
-    per_layer : tuple of str
-        Fields of the configuration that hold one entry per layer.
     shared : bool
         Whether a layer may use a projection for two things at once, so that a sample's gradient
         does not follow from one input and one output.
@@ -41,11 +39,10 @@ class Architecture:
     reads: str = "first"
     spare_positions: int = 0
     fixed: tuple[int, ...] = ()
-    per_layer: tuple[str, ...] = ()
     shared: bool = False
 
 
-_DECODER = Architecture("model.layers", ("model.embed_tokens",), reads="last", per_layer=("layer_types",))
+_DECODER = Architecture("model.layers", ("model.embed_tokens",), reads="last")
 
 ARCHITECTURES = {
     # model_type of the configuration: entry. The configuration's layer count is always
@@ -60,7 +57,7 @@ ARCHITECTURES = {
     # Keys and queries of the contents may project the relative positions too.
     "deberta-v2": Architecture("deberta.encoder.layer", ("deberta.embeddings",), shared=True),
     # Layer 0 has no attention norm of its own, the embeddings' serves: no other can take its place.
-    "modernbert": Architecture("model.layers", ("model.embeddings",), fixed=(0,), per_layer=("layer_types",)),
+    "modernbert": Architecture("model.layers", ("model.embeddings",), fixed=(0,)),
     "gpt2": Architecture("transformer.h", ("transformer.wte", "transformer.wpe"), reads="last"),
     "llama": _DECODER,
     "qwen2": _DECODER,
@@ -203,10 +200,8 @@ def remove_layers(model, layers):
             if hasattr(module, "layer_idx"):
                 module.layer_idx = position
     model.set_submodule(architecture.layers, kept)
-    for field in architecture.per_layer:
-        entries = getattr(model.config, field, None)
-        if entries is not None:
-            setattr(model.config, field, [e for i, e in enumerate(entries) if i not in gone])
+    if kinds := getattr(model.config, "layer_types", None):
+        model.config.layer_types = [kind for i, kind in enumerate(kinds) if i not in gone]
     model.config.num_hidden_layers = len(kept)
     return model.eval()
 
