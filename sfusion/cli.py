@@ -8,10 +8,8 @@ from pathlib import Path
 from sfusion import SfusionError, notebooks
 from sfusion.pruning.strategies import DEFAULT_STRATEGY
 from sfusion.records.parallel import pool, progress
-from sfusion.records.profiles import ROOT, Sizes, load_profile
+from sfusion.records.profiles import PROBE, ROOT, load_profile
 from sfusion.records.results import BUILD, COMMITTED, compare, load_results
-
-PROBE = Sizes.model_fields["probe"].default  # the signals compare all pairs of texts
 
 
 def _folders(profile, mode):

@@ -39,28 +39,21 @@ _PALETTE = [sns.color_palette("colorblind").as_hex()[n] for n in (1, 9, 2, 4, 0,
 COLOURS = dict(zip(_GROUPS, [*_PALETTE, "#000000"], strict=True))
 # The lines in full colour: what a reader compares; everything else is grey.
 HIGHLIGHTED = {
-    name: {"color": COLOURS[group], "marker": marker}
-    for name, group, marker in (
-        ("random-forest", "fusion", "o"),
-        ("random-forest-position", "control", "s"),
-        ("greedy-oracle", "gradient", "^"),
-        ("angular-distance", "redundancy", "D"),
-        (BEST_SINGLE, "attention", "v"),
-        ("top-first", "position", "X"),
-        ("random", "random", ""),
-    )
+    "random-forest": {"color": COLOURS["fusion"], "marker": "o"},
+    "random-forest-position": {"color": COLOURS["control"], "marker": "s"},
+    "greedy-oracle": {"color": COLOURS["gradient"], "marker": "^"},
+    "angular-distance": {"color": COLOURS["redundancy"], "marker": "D"},
+    BEST_SINGLE: {"color": COLOURS["attention"], "marker": "v"},
+    "top-first": {"color": COLOURS["position"], "marker": "X"},
+    "random": {"color": COLOURS["random"], "marker": ""},
 }
 CONDITIONS = {
-    name: {"label": label, "color": COLOURS[group], "marker": marker, "linestyle": line}
-    for name, label, group, marker, line in (
-        ("pruned", "Pruned, before the extra steps", "random", "^", ":"),
-        ("same-steps", "Same steps, no teacher", "position", "s", "--"),
-        ("distilled", "Distilled", "fusion", "o", "-"),
-    )
+    "pruned": dict(label="Pruned, before the extra steps", color=COLOURS["random"], marker="^", linestyle=":"),
+    "same-steps": dict(label="Same steps, no teacher", color=COLOURS["position"], marker="s", linestyle="--"),
+    "distilled": dict(label="Distilled", color=COLOURS["fusion"], marker="o", linestyle="-"),
 }
-_VERDICTS = ("supported", "partly", "not supported", "undecided", "cannot be tested")
-_SHADES = ("#009E73", "#8C6D00", "#D55E00", "#0072B2", "#666666")
-VERDICTS = dict(zip(_VERDICTS, _SHADES, strict=True))
+VERDICTS = {"supported": "#009E73", "partly": "#8C6D00", "not supported": "#D55E00"}
+VERDICTS |= {"undecided": "#0072B2", "cannot be tested": "#666666"}
 LINE = {"color": "black", "linewidth": 0.6, "zorder": 0.5}
 _DASHED = {"color": "black", "linewidth": 0.9}
 ORIGINAL = {"label": "Original model", "linestyle": (0, (4, 2)), **_DASHED}
@@ -435,11 +428,6 @@ def maximum_accuracy(table):
         Highest test accuracy over the depths. Numbers are means over seeds; colours run from the
         worst to the best strategy of each task. Right: the mean lead over the random orders of
         the same task and seed, with its 95% bootstrap interval over both.
-
-    Raises
-    ------
-    SfusionError
-        When the random baseline is missing.
     """
     scores = 100 * wide(table, "test_selected")
     means = scores.groupby(level="task").mean().T
@@ -674,7 +662,6 @@ def scoreboard(frame):
     """
     figure = PlainFigure(figsize=(PAGE, 0.74 * len(frame) + 0.3))
     grid = figure.subplots(len(frame), 3, width_ratios=[2.3, 2.3, 1.2], squeeze=False)
-    wide_line = LINE | {"linewidth": 1.1}
     for row, (words, axes, verdict) in zip(frame.itertuples(), grid, strict=True):
         colour, values = VERDICTS[row.verdict], [row.ours, row.low, row.high]
         words.text(0, 1, row.Index, weight="bold", va="top")
@@ -683,7 +670,7 @@ def scoreboard(frame):
         if row.verdict == "cannot be tested":
             threshold = f"claimed {row.needed:.4g}, no unit given"
         else:
-            axes.axvline(row.needed, **wide_line)
+            axes.axvline(row.needed, **LINE)
             values.append(row.needed)
         table = pd.DataFrame({"value": [row.ours], "low": [row.low], "high": [row.high]})
         _intervals(axes, [""], table, colour)
@@ -698,7 +685,7 @@ def scoreboard(frame):
         verdict.text(0, 0.5, f"{ours}\n{threshold}", va="top", fontsize=6.5)
         words.set_axis_off(), verdict.set_axis_off()
     ours = Line2D([], [], color="0.4", marker="o", label="ours, 95% bootstrap interval")
-    _legend(figure, [Line2D([], [], label="threshold of the claim", **wide_line), ours], 2)
+    _legend(figure, [Line2D([], [], label="threshold of the claim", **LINE), ours], 2)
     return figure
 
 

@@ -223,7 +223,7 @@ HELD_OUT = {
 }
 
 
-def _folds(table, model, held_out="parent"):
+def _folds(table, held_out="parent"):
     """Order rows by content and group them, so that siblings never leak."""
     ordered = table.sort_values([*SIGNALS, LABEL], ignore_index=True)
     groups = ordered.groupby(HELD_OUT[held_out]).ngroup()
@@ -232,7 +232,7 @@ def _folds(table, model, held_out="parent"):
     return ordered, groups, GroupKFold(n_splits=min(5, groups.nunique()))
 
 
-def held_out_predictions(table, model, held_out="parent", within=()):
+def held_out_predictions(table, model, held_out="parent"):
     """Predict every removal from a fusion that saw neither it nor its siblings.
 
     Parameters
@@ -244,24 +244,17 @@ def held_out_predictions(table, model, held_out="parent", within=()):
     held_out : {"parent", "task"}
         What is predicted by a fusion that has not seen it: the removals from one model, of all
         seeds, or all of a task.
-    within : list of str
-        Columns that part the table first: each part is learned and predicted alone.
 
     Returns
     -------
     DataFrame
-        Columns ``parent`` (number of the group of siblings), ``observed`` and ``predicted``
+        Columns ``parent`` (task, seed and path of the siblings' parent), ``observed`` and ``predicted``
         change of accuracy, as shares.
     """
-    if within:
-        alone = [held_out_predictions(rows, model, held_out) for _, rows in table.groupby(within)]
-        found = pd.concat(alone, keys=range(len(alone)), names=["part", None]).reset_index("part")
-        found["parent"] = found.groupby(["part", "parent"]).ngroup()
-        return found.drop(columns="part").reset_index(drop=True)
-    ordered, groups, folds = _folds(table, model, held_out)
+    ordered, groups, folds = _folds(table, held_out)
     features, label = ordered[list(SIGNALS)], ordered[LABEL]
     predicted = cross_val_predict(FUSION_MODELS[model], features, label, groups=groups, cv=folds)
-    parent = ordered.groupby(["task", "seed", "path"]).ngroup()
+    parent = ordered["task"] + "/" + ordered["seed"].astype(str) + "/" + ordered["path"]
     return pd.DataFrame({"parent": parent, "observed": label, "predicted": predicted})
 
 
@@ -320,7 +313,7 @@ def importances(table, model, repeats=3):
         shuffles, of the rise in mean squared error over the label's variance. Correlated
         signals share their importance.
     """
-    ordered, groups, folds = _folds(table, model)
+    ordered, groups, folds = _folds(table)
     features, label = ordered[list(SIGNALS)], ordered[LABEL]
     losses = []
     for train, held_out in folds.split(features, label, groups):

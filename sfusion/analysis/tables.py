@@ -14,7 +14,6 @@ from sfusion.records.results import UNIT
 from sfusion.signals import SIGNALS
 
 SCORES = [*("test_selected", "validation_selected", "validation_accuracy", "optimism", "mean_accuracy")]
-SECONDS = ["training", "evaluation", "extraction"]  # differ from run to run
 # Columns of Results.nodes, and what they are called in print.
 DENOMINATORS = dict(parameters="all parameters", encoder_parameters="encoder parameters", flops="FLOPs per sequence")
 
@@ -32,7 +31,7 @@ def curves(results):
         A row per task, seed, strategy (random draws apart) and number of removed layers; adds
         ``group``, ``name`` (random draws together), the accuracies (shares) and the sizes.
     """
-    nodes = results.nodes.drop(columns=SECONDS)
+    nodes = results.nodes.drop(columns=["training", "evaluation", "extraction"])  # times differ from run to run
     frame = results.trajectories.merge(nodes, on=[*UNIT, "path", "removed"], validate="many_to_one")
     strategies = frame["strategy"].map(lookup)
     frame["name"] = [s.name for s in strategies]

@@ -22,12 +22,11 @@ from sfusion.pruning.fusion import shipped_fusion
 from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY, STRATEGIES, path_name
 from sfusion.pruning.tree import PruningTree, follow, identity
 from sfusion.records.parallel import progress
-from sfusion.records.profiles import Distillation, Recipe, Sizes
+from sfusion.records.profiles import PROBE, Distillation, Recipe
 from sfusion.records.store import RecordStore
 from sfusion.training import derive_seed, fixed_threads
 
 LONGEST = 128  # tokens, unless the user asks for more
-PROBE = Sizes.model_fields["probe"].default  # training samples that the signals are taken from
 
 # Samples seen: passes over the training set, but at least and at most so many. The learning rate
 # is the study's, for 384 hidden units. All declared here.

@@ -32,36 +32,30 @@ class Experiment:
 # of the model's files, and by place and times of the data's.
 
 
-@functools.lru_cache(maxsize=32)
-def _samples(experiment, model, data):
-    profile, sizes = experiment.profile, experiment.profile.sizes
-    options = {"max_length": profile.max_length, "tokenizer": profile.model, "source": profile.source}
-    sizes = sizes.train, sizes.validation, sizes.test
-    return load_task(experiment.task, seed=experiment.seed, sizes=sizes, **options)
-
-
 @functools.lru_cache(maxsize=1)  # 90 MB each; a wave goes through the experiments in order
 def _pretrained(name, model, label_names, seed):
     return load_model(name, label_names=label_names, seed=seed)
 
 
-@functools.lru_cache(maxsize=1)  # holds the teacher's logits for all depths of an experiment
+@functools.lru_cache(maxsize=32)  # each holds its samples, and the teacher's logits for all depths
 def _tree(experiment, folder, weights_gb, model, data):
     profile, seed = experiment.profile, experiment.seed
-    task = _samples(experiment, model, data)
-    head = derive_seed("head", seed)
+    sizes, head = profile.sizes, derive_seed("head", seed)
+    task = load_task(
+        experiment.task, seed=seed, sizes=(sizes.train, sizes.validation, sizes.test), max_length=profile.max_length,
+        tokenizer=profile.model, source=profile.source,
+    )  # fmt: skip
     # The probe set is drawn without regard to classes; drawing it stratified would change every
     # number of the committed studies, and waits for the next one that is computed anew.
     generator = torch.Generator().manual_seed(derive_seed("probe", seed))
-    sizes = profile.sizes.model_dump()
-    options = {"threads": profile.threads, "precision": profile.precision, "sizes": sizes}
+    options = {"threads": profile.threads, "precision": profile.precision, "sizes": sizes.model_dump()}
     return PruningTree(
         lambda: _pretrained(profile.model, model, task.label_names, head),
         task,
         RecordStore(folder, weights_gb),
         {stage: getattr(profile, stage) for stage in ("original", "recovery", "distillation")},
         base=identity(task, model, seed, profile.max_length, **options),
-        probe=torch.randperm(len(task.train), generator=generator)[: profile.sizes.probe].tolist(),
+        probe=torch.randperm(len(task.train), generator=generator)[: sizes.probe].tolist(),
     )
 
 

@@ -65,6 +65,9 @@ class Sizes(_Checked):
     probe: PositiveInt = 128
 
 
+PROBE = Sizes.model_fields["probe"].default  # texts: mutual information compares all pairs of them
+
+
 class Distillation(Recipe):
     """How the original teaches the pruned model (Hinton et al. 2015, arXiv:1503.02531).
 
