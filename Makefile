@@ -31,7 +31,7 @@ reproduce: env ## compute PROFILE anew under build/, then compare with the commi
 replay: env ## redraw notebooks, figures and tables from the committed records [PROFILE=nine]
 	$(PY) -m sfusion replay $(if $(filter file,$(origin PROFILE)),,--profile $(PROFILE))
 
-compare: env ## hold build/PROFILE against the committed results
+compare: env ## compare build/PROFILE with the committed results
 	$(PY) -m sfusion compare --profile $(PROFILE)
 
 test: env ## run the tests and check the notebooks' stored outputs

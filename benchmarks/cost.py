@@ -16,7 +16,7 @@ from sfusion.models.layers import size
 from sfusion.pruning.strategies import STRATEGIES, expand
 from sfusion.records.profiles import load_profile
 
-# Dense bf16, 10^12 operations a second, from the makers' data sheets.
+# Dense bf16, 10^12 operations per second, from the makers' data sheets.
 PUBLISHED = {"A100": 312, "H100 SXM": 989}
 DEPTH = 12  # BERT-base, whose configuration is the library's default
 
@@ -60,7 +60,7 @@ def waves(profile):
 def estimate(profile, rate, share, gpus):
     """Estimate hours: nodes of a wave run side by side, and a wave waits for the one before.
 
-    ``rate``: 10^12 operations a second of one GPU; ``share``: of it, assumed to be reached. Returns
+    ``rate``: 10^12 operations per second of one GPU; ``share``: of it, assumed to be reached. Returns
     a row per number of GPUs: ``hours``, ``gpu_hours``, and ``busy``, the share of the GPUs' time
     with work in it.
     """
@@ -84,7 +84,7 @@ def main():
     found = list(waves(profile))
     nodes, work = sum(n for _, n, _ in found), sum(n * o for _, n, o in found)
     print(f"profile {profile.name}: at most {nodes} trainings, {work:.2e} operations")
-    print(f"at {options.rate:g}e12 operations a second, {options.share:.0%} of it (assumed):")
+    print(f"at {options.rate:g}e12 operations per second, {options.share:.0%} of it (assumed):")
     print(estimate(profile, options.rate, options.share, options.gpus).round(2).to_string(index=0))
 
 

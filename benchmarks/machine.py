@@ -88,7 +88,7 @@ class Operators(TorchDispatchMode):
 
 
 def best_product_rate(kind):
-    """Measure operations a second of the step's best product, again and again on one pair."""
+    """Measure operations per second of the step's best product, again and again on one pair."""
     rows, inner, columns = MATRIX
     left, right = torch.randn(rows, inner, dtype=kind), torch.randn(inner, columns, dtype=kind)
     count = 20
@@ -101,7 +101,7 @@ def best_product_rate(kind):
 
 
 def memory_rate():
-    """Measure bytes a second of a copy: as many are read as are written."""
+    """Measure bytes per second of a copy: as many are read as are written."""
     source = torch.zeros(STREAM, dtype=torch.uint8)
     target = torch.empty_like(source)
     return 2 * STREAM / median_seconds(lambda: target.copy_(source))

@@ -49,7 +49,7 @@ def sweep(found):
     rows = [(name, *(f"{100 * value:.1f}" for value in c.values())) for name, c in curves.items()]
     yield table(["test accuracy (%) by removed layers", *curves["plain"]], rows)
     yield (
-        f"Over all of these the plain script's less the package's mean is "
+        f"Over all of these the plain script's mean minus the package's is "
         f"{100 * found['accuracy_plain_less_package']:+.1f} points; one more seed of the package "
         f"would lie within ±{100 * found['accuracy_seed_noise']:.1f} of its mean (95%)."
     )

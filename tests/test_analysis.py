@@ -173,9 +173,8 @@ def test_a_higher_level_and_a_wider_spread_widen_the_interval():
 
 def test_a_task_that_is_drawn_twice_draws_its_seeds_twice():
     # Of one task alone all that varies is its seeds: drawn twice, their mean varies half as much.
-    rng = np.random.default_rng(0)
-    one, twice = ([rng.normal(size=6).tolist()] * count for count in (1, 8))
-    widths = [np.subtract(*bootstrap(_series(values))[:0:-1]) for values in (one, twice)]
+    seeds = np.random.default_rng(0).normal(size=6).tolist()
+    widths = [np.subtract(*bootstrap(_series([seeds] * count))[:0:-1]) for count in (1, 8)]
     assert widths[1] == pytest.approx(widths[0] / 8**0.5, rel=0.1)
 
 

@@ -66,7 +66,7 @@ def test_the_papers_fourteen_strategies():
     assert claims.PAPER_STRATEGIES == [*NAMES, "linear-regression", "random-forest"]
 
 
-def test_the_scoreboard_has_a_row_a_claim_and_its_words():
+def test_the_scoreboard_has_a_row_per_claim_and_its_words():
     board = scoreboard(_results())
     assert list(board.index) == ["C1", "C2", "C3", "C4", "C5", "C6"] == list(CLAIMS.index)
     assert board.index.name == "claim"

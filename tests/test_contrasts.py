@@ -128,8 +128,8 @@ def test_regret_is_the_way_to_the_best_set(searched):
 
 def test_the_gain_of_keeping_a_layer_compares_all_sets_of_a_size(searched):
     gains = gain_of_keeping(searched)
-    assert len(gains) == 2 * 2  # seeds, sizes
-    means = gains.groupby("removed").mean()
+    assert len(gains) == 2 * 2 * DEPTH  # seeds, sizes, layers
+    means = gains.groupby(["removed", "layer"])["gain"].mean().unstack("layer")
     # Without one layer of three: keeping layer 0 is losing 1 or 2 instead of 0.
     assert means.loc[1].tolist() == pytest.approx(
         [(0.85 + 0.6) / 2 - 0.8, (0.8 + 0.6) / 2 - 0.85, (0.8 + 0.85) / 2 - 0.6]
@@ -187,7 +187,7 @@ def test_compute_costs_count_what_a_user_would_run(searched):
     assert table.loc["random-forest", "fit"] == 0.5
     assert table.loc["top-first", "times"] == 1
     assert table.loc["random-forest", "times"] == pytest.approx((down + asked + labels) / down)
-    # The one signal that walked is the best: its way is tried, each model on it asked.
+    # The one signal that was followed is the best: its path is tried, each model on it asked.
     assert costs["best-single"].tolist() == pytest.approx([0, look, tried * (2 + 1)])
     # Of 1 removed .85 against .6, of 2 removed .7 against .55.
     gain = 100 * (0.25 + 0.15) / 2

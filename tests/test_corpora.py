@@ -247,7 +247,7 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.setattr(corpora.importlib.metadata, "version", lambda package: "1.0")
     monkeypatch.setenv("SFUSION_CACHE", str(tmp_path / "cache"))
     classes = {"apple": (("toyfruit.apples",), "apple"), "pear": (("toyfruit.pears",), "pear")}
-    corpus = corpora.Corpus("toy", "Toy", "Which fruit", ("toyfruit",), classes, 9, ("", "parameters"))
+    corpus = corpora.Corpus("toy", ("toyfruit",), classes, 9, ("", "parameters"))
     monkeypatch.setitem(corpora.CORPORA, "toy", corpus)
     return corpus
 

@@ -207,7 +207,7 @@ def test_changes_that_cancel_over_seeds_fail_on_the_same_machine(results, new):
 
 
 def test_another_path_fails_on_the_same_machine(results, new):
-    # The same accuracies by another way down: the removal order is a finding too.
+    # The same accuracies by another path: the removal order is a finding too.
     for frame in (new.nodes, new.signals, new.trajectories, new.distillation):
         frame["path"] = frame["path"].str.replace(tiny.path_of("energy", 2), "38-39")
     assert _failed(new, results)

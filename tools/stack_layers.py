@@ -1,9 +1,9 @@
-"""A twelve-layer stand-in: the layers of a pretrained model, stacked in block order.
+"""A twelve-layer surrogate: the layers of a pretrained model, stacked in block order.
 
 No pretrained 12-layer BERT comes with any package. Progressive stacking (Gong et al. 2019,
 "Efficient Training of BERT by Progressively Stacking") starts a deep model from two copies of a
 shallow one, layers 0 to 5 and then 0 to 5 again; fine-tuned, such a model classifies about as well
-as the shallow one. It is a stand-in for twelve depths, not a BERT-base: its upper half began as a
+as the shallow one. It is a surrogate for twelve depths, not a BERT-base: its upper half began as a
 copy of its lower half.
 """
 

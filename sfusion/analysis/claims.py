@@ -126,8 +126,8 @@ def gain_of_keeping(results):
     Returns
     -------
     DataFrame
-        Index (task, seed, removed), a column per layer: mean test accuracy of the sets of that size
-        that keep it minus that of the sets without it, as a share.
+        A row per task, seed, ``removed`` and ``layer``: ``gain``, mean test accuracy of the sets of
+        that size that keep the layer minus that of the sets without it, as a share.
     """
     sets = tables.subsets(results)
     gains = {}
@@ -135,7 +135,7 @@ def gain_of_keeping(results):
         kept = sets["gone"].map(lambda gone, layer=layer: layer not in gone).rename("kept")
         means = sets.groupby([*UNIT, "removed", kept])["test_accuracy"].mean().unstack("kept")
         gains[layer] = means[True] - means[False]
-    return pd.DataFrame(gains).rename_axis("layer", axis=1)
+    return pd.concat(gains, names=["layer"]).rename("gain").reset_index()
 
 
 def ratio_readings(results):
@@ -229,13 +229,14 @@ def _c4(results):
 def _c5(results):
     if tables.subsets(results).empty:
         return *[np.nan] * 3, 0.0, "undecided", "there is no task on which every set of layers was trained"
-    gains = 100 * gain_of_keeping(results)
-    depths = sorted(gains.index.unique("removed"))
+    gains = gain_of_keeping(results)
+    depths = sorted(gains["removed"].unique())
     half = depths[len(depths) // 2]
-    ends = {end: gains[layer].xs(half, level="removed") for end, layer in (("first", 0), ("last", gains.columns[-1]))}
-    found = {end: bootstrap(part) for end, part in ends.items()}
+    rows = gains[gains["removed"] == half].set_index(UNIT)
+    ends = {"first": 0, "last": gains["layer"].max()}
+    found = {end: bootstrap(100 * rows.loc[rows["layer"] == layer, "gain"]) for end, layer in ends.items()}
     note = "; ".join(f"{end} layer {interval_text(*one, signed=True)}" for end, one in found.items())
-    note += f", of {half} layers removed, on {', '.join(gains.index.unique('task'))}"
+    note += f", of {half} layers removed, on {', '.join(gains['task'].unique())}"
     return *min(found.values()), 0.0, both(*(judge(*one[1:], 0.0, above=True) for one in found.values())), note
 
 

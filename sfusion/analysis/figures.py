@@ -378,7 +378,8 @@ def kept_layers(gains):
     Figure
         Mean over tasks and seeds, percentage points of test accuracy.
     """
-    means = 100 * gains.groupby(["task", "removed"]).mean().groupby("removed").mean()
+    means = gains.groupby(["task", "removed", "layer"])["gain"].mean().groupby(["removed", "layer"]).mean()
+    means = 100 * means.unstack("layer")
     limit = means.abs().max(axis=None)
     figure = PlainFigure(figsize=(COLUMN + 0.8, 0.26 * len(means) + 0.7))
     axes = figure.subplots()
@@ -404,12 +405,11 @@ def gain_by_surviving_layer(gains):
     Figure
         Mean over tasks with its 95% bootstrap interval over tasks and seeds.
     """
-    parts = {layer: 100 * part["gain"].groupby(UNIT).mean() for layer, part in gains.groupby("layer")}
-    draws = gains.groupby("layer").size()
+    by_layer = {f"ends on layer {layer} ({len(part)} paths)": part for layer, part in gains.groupby("layer")}
+    parts = {name: 100 * part.groupby(UNIT)["gain"].mean() for name, part in by_layer.items()}
     xlabel = "lead over random orders, mean accuracy over depths\n(percentage points, 95% interval)"
     figure, axes = _row_axes(len(parts), xlabel, height=0.24)
-    rows = [f"ends on layer {layer} ({draws[layer]} paths)" for layer in parts]
-    _intervals(axes, rows, _bootstrapped(parts), COLOURS["fusion"])
+    _intervals(axes, list(parts), _bootstrapped(parts), COLOURS["fusion"])
     return figure
 
 
@@ -749,7 +749,7 @@ def overhead(table):
     figure = PlainFigure(figsize=(PAGE, 3.4))
     axes = figure.subplots()
     axes.axhline(0, **LINE)
-    named = ["random-forest-transfer", "linear-regression", *HIGHLIGHTED]
+    named = ["random-forest-transfer", "random-forest-position-transfer", "linear-regression", *HIGHLIGHTED]
     colours = [_colour(name) if name in named else "0.75" for name in table.index]
     axes.vlines(table["times"], table["low"], table["high"], colours, linewidth=0.8)
     axes.scatter(table["times"], table["gain"], s=14, zorder=3, linewidth=0, c=colours)

@@ -249,15 +249,15 @@ def gains_by_surviving_layer(frame, strategy="random-forest"):
     Returns
     -------
     DataFrame
-        Index (task, seed, draw); ``layer`` and ``gain``: mean accuracy over depths of the strategy minus
-        that of the order, as a share.
+        A row per task, seed and ``strategy`` (a draw): ``layer`` and ``gain``, mean accuracy over
+        depths of the strategy minus that of the order, as a share.
     """
     orders = removal_orders(frame)
     kept = orders[(orders["name"] == "random") & (orders["step"] == orders["step"].max())]
-    kept = kept.set_index([*UNIT, "strategy"])["layer"].to_frame()
-    means = protocols(frame).set_index([*UNIT, "strategy"])["mean_accuracy"]
-    own = means.xs(strategy, level="strategy").reindex(kept.index.droplevel("strategy"))
-    return kept.assign(gain=own.to_numpy() - means.reindex(kept.index).to_numpy())
+    means = protocols(frame)[[*UNIT, "strategy", "mean_accuracy"]]
+    own = means[means["strategy"] == strategy].set_index(UNIT)["mean_accuracy"].rename("own")
+    pair = kept[[*UNIT, "strategy", "layer"]].merge(means, on=[*UNIT, "strategy"]).join(own, on=UNIT)
+    return pair.assign(gain=pair["own"] - pair["mean_accuracy"])[[*UNIT, "strategy", "layer", "gain"]]
 
 
 def size_ratios(frame):

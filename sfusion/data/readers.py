@@ -47,14 +47,14 @@ def allocate(counts, n):
     Parameters
     ----------
     counts : mapping of str to int
-        Items a class.
+        Items per class.
     n : int
         Places to share.
 
     Returns
     -------
     dict of str to int
-        Places a class: never more than its count, at least one each where n suffices; they sum
+        Places per class: never more than its count, at least one each where n suffices; they sum
         to n, or to all there are.
     """
     n = min(n, sum(counts.values()))

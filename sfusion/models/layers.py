@@ -213,7 +213,7 @@ def size(model, max_length):
     ----------
     model : transformers.PreTrainedModel
     max_length : int
-        Tokens a sequence.
+        Tokens per sequence.
 
     Returns
     -------

@@ -40,7 +40,7 @@ def jobs(threads):
     Parameters
     ----------
     threads : int
-        Threads a run.
+        Threads per run.
 
     Returns
     -------
@@ -137,7 +137,7 @@ def pool(threads):
     Parameters
     ----------
     threads : int
-        Threads a run.
+        Threads per run.
 
     Yields
     ------
@@ -158,7 +158,7 @@ def pool(threads):
         except ImportError as error:
             raise SfusionError(f"SFUSION_BACKEND={name!r} needs the extra: pip install 'sfusion[{name}]'") from error
         stack.enter_context(parallel_config(**{"backend": name, "n_jobs": workers, **options}))
-        # One call a message: a call is seconds of work, unless its record is there already.
+        # One call per message: a call is seconds of work, unless its record is there already.
         parallel = stack.enter_context(Parallel(batch_size=1, return_as="generator" if name != "ray" else "list"))
         yield lambda function, arguments: parallel(delayed(function)(*a) for a in arguments)
 
