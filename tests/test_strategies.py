@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 
 from sfusion import SIGNALS, STRATEGIES
 from sfusion.pruning.fusion import FUSION_MODELS, READS, standardise
-from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, IN_DATASET, TRANSFER, View, choose, expand, lookup
+from sfusion.pruning.strategies import (
+    COMPRESSION_STRATEGIES,
+    IN_DATASET,
+    TRANSFER,
+    View,
+    choose,
+    expand,
+    lookup,
+    parse_path,
+    path_name,
+    remaining,
+)
 from sfusion.pruning.tree import next_layer
 from sfusion.signals import MEASURES, REDUNDANCY
 
@@ -35,6 +46,20 @@ def _order(label, depth, seed=0, fixed=()):
     for _ in range(depth - len(fixed)):
         path = (*path, _next(label, path, depth, seed, fixed))
     return path
+
+
+LAYER = st.integers(0, 23)
+STEP = LAYER | st.just(()) | st.lists(LAYER, min_size=2, max_size=4, unique=True).map(tuple)
+
+
+@given(st.lists(STEP, max_size=6).map(tuple))
+def test_the_name_of_a_path_tells_all_of_its_steps(path):
+    assert parse_path(path_name(path)) == path
+
+
+def test_a_step_of_several_layers_leaves_what_its_layers_leave_one_by_one():
+    assert path_name(((1, 3), 0, ())) == "1+3-0-x"
+    assert remaining(((1, 3), 0, ()), 5) == remaining((1, 3, 0), 5) == (2, 4)
 
 
 def test_the_registry_covers_what_the_paper_compares_and_the_controls():

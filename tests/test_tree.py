@@ -19,7 +19,7 @@ from safetensors.torch import load, save
 from sfusion import SfusionError, extract_signals, remove_layers, sweep, training
 from sfusion.pruning import tree as module
 from sfusion.pruning.searches import Experiment, Search, compute_node, open_tree
-from sfusion.pruning.strategies import STRATEGIES, expand, parse_path, path_name, remaining
+from sfusion.pruning.strategies import STRATEGIES, expand, parse_path, path_name, remaining, step_layers
 from sfusion.pruning.tree import CONDITIONS
 from sfusion.records.store import RecordStore, content_key
 from sfusion.signals import MEASURES
@@ -132,14 +132,17 @@ def test_choices_follow_from_the_signals_of_the_node(label, worst, together, uni
         assert together.paths[label, removed + 1] == (*path, layer)
 
 
-@pytest.mark.parametrize("path", [(), (2,), (3, 0, 2)])
+# Steps of several layers at once have so many recoveries' samples; a step of none is a recovery.
+@pytest.mark.parametrize("path", [(), (2,), (3, 0, 2), ((3, 1), 0), ((), (), 2)])
 def test_a_node_is_its_parent_without_the_layer_and_fine_tuned(path, unit, tree):
     task, profile = tree.task, unit.profile
     model = remove_layers(tree.source(), ())
     fine_tune(model, task.train, profile.original, seed=derive_seed("order", unit.seed, ()))
-    for step, layer in enumerate(path):
-        model = remove_layers(model, [remaining(path[:step], DEPTH).index(layer)])
-        fine_tune(model, task.train, profile.recovery, seed=derive_seed("order", unit.seed, path[: step + 1]))
+    for step, gone in enumerate(path):
+        layers, left = step_layers(gone), remaining(path[:step], DEPTH)
+        model = remove_layers(model, map(left.index, layers))
+        recipe = profile.recovery.model_copy(update={"samples": profile.recovery.samples * max(1, len(layers))})
+        fine_tune(model, task.train, recipe, seed=derive_seed("order", unit.seed, path[: step + 1]))
     for _ in range(2):  # trained, then from the cache
         for name, tensor in model.state_dict().items():
             assert torch.equal(tree.model(path).state_dict()[name], tensor)
