@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 import random
 import shutil
 import signal
@@ -327,7 +328,8 @@ PROCESSES.set_forkserver_preload(["sfusion.study", "datasets", "transformers.mod
 
 
 def _start(profile, folder):
-    process = PROCESSES.Process(target=tiny.run_counted, args=(profile, folder, FEW, folder / "trained"))
+    arguments = profile, folder, FEW, folder / "trained", dict(os.environ)
+    process = PROCESSES.Process(target=tiny.run_counted, args=arguments)
     process.start()
     return process
 

@@ -3,6 +3,7 @@
 import atexit
 import functools
 import json
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -223,11 +224,13 @@ def records(folder):
     return found
 
 
-def run_counted(profile, folder, strategies, log):
+def run_counted(profile, folder, strategies, log, environment):
     """Run a study in a process of its own and write down how often it trained."""
     from sfusion import training
     from sfusion.study import run_study
 
+    # A fork server passes on its own environment, that of whichever test started it.
+    os.environ.update(environment)
     trained = []
 
     def counted(train):
