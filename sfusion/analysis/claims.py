@@ -13,10 +13,9 @@ layers that were all trained; C6 was a mean difference, and counts datasets now 
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 
 from sfusion.analysis import tables
-from sfusion.analysis.statistics import MARGIN, QUESTIONS, TIE, bootstrap, interval_text
+from sfusion.analysis.statistics import MARGIN, QUESTIONS, TIE, bootstrap, compare_pair, interval_text
 from sfusion.pruning.fusion import FUSION_MODELS
 from sfusion.pruning.strategies import STRATEGIES
 from sfusion.records.results import UNIT
@@ -243,12 +242,11 @@ def _c5(results):
 def _c6(scores):
     pair = scores[["random-forest", "linear-regression"]]
     ahead = bootstrap(pair, _share_above, tasks=False)
-    difference = pair["random-forest"] - pair["linear-regression"]
-    means = tables.task_means(difference)
-    apart = int((means.abs() > TIE).sum())
-    sign = binomtest(int((means > TIE).sum()), apart).pvalue if apart else 1.0
-    note = f"{_seed_by_seed(pair, _share_above)}; behind on {(means < -TIE).sum()} of {len(means)}; exact sign test "
-    note += f"p = {sign:.2f}; mean difference {_points(bootstrap(difference))} percentage points"
+    found = compare_pair(pair["random-forest"], pair["linear-regression"])
+    tasks = found["ahead"] + found["tied"] + found["behind"]
+    note = f"{_seed_by_seed(pair, _share_above)}; behind on {found['behind']} of {tasks}; exact sign test "
+    note += f"p = {found['sign_test']:.2f}; mean difference "
+    note += f"{_points([found[key] for key in ('difference', 'low', 'high')])} percentage points"
     return *ahead, 0.5, judge(*ahead[1:], 0.5, above=True), note
 
 
