@@ -27,7 +27,7 @@ from sfusion.records.store import RecordStore
 from sfusion.signals import SIGNALS
 from sfusion.signals.extraction import extract_signals
 from sfusion.study import run_study
-from sfusion.training import accuracy, fine_tune, fixed_threads
+from sfusion.training import classified, fine_tune, fixed_threads
 
 LABELS = [*SIGNALS, "random-0"]
 # Samples: a third of the embedded profile's, so that the plain script ends in minutes.
@@ -105,7 +105,7 @@ def _stage_seconds(quick, threads):
         ],
         "package": [
             lambda: fine_tune(ours, task.train, experiment.profile.recovery, seed=0, precision=precision),
-            lambda: [accuracy(ours, data, precision) for data in looked_at],
+            lambda: [classified(ours, data, precision) for data in looked_at],
             lambda: extract_signals(ours, probe, precision=precision),
         ],
     }

@@ -14,6 +14,7 @@ import torch
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sfusion import SfusionError
 from sfusion.analysis.tables import curves
@@ -21,7 +22,7 @@ from sfusion.models.layers import remove_layers, size
 from sfusion.models.loading import load_tokenizer
 from sfusion.pruning.fusion import READS, fit_fusion, training_table
 from sfusion.pruning.searches import Experiment, Search, compute_node, open_tree
-from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, expand, parse_path, path_name, remaining
+from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, STUDIED, expand, parse_path, path_name, remaining
 from sfusion.pruning.tree import CONDITIONS
 from sfusion.records.parallel import dismiss, jobs, pool, progress
 from sfusion.records.profiles import ROOT, load_profile
@@ -33,14 +34,15 @@ from sfusion.training import default_device, fixed_threads, resolve_precision
 DISTILLED_STRATEGY = "random-forest"  # the path that claim C3 speaks of
 # Records are filed with sorted keys; the frames have their columns in this order.
 TASKS = ["task", "seed", "classes", "train", "validation", "test", "fingerprint", "source"]
-TASKS += ["majority_accuracy", "tfidf_accuracy"]
-NODES = ["validation_accuracy", "test_accuracy", "training", "evaluation", "extraction"]
+TASKS += ["majority_accuracy", "tfidf_accuracy", "frozen_accuracy"]
+SCORES = ["validation_accuracy", "test_accuracy", "test_correct"]
+NODES = [*SCORES, "training", "evaluation", "extraction"]
 TRAJECTORIES = ["task", "seed", "strategy", "removed", "path"]
-DISTILLATION = [*("task", "seed", "path", "removed", "condition", "validation_accuracy", "test_accuracy")]
+DISTILLATION = ["task", "seed", "path", "removed", "condition", *SCORES]
 
 
 def describe_task(experiment, store):
-    """Describe the samples of an experiment and measure the TF-IDF baseline.
+    """Describe the samples of an experiment and measure what needs no fine-tuning.
 
     Parameters
     ----------
@@ -59,20 +61,36 @@ def describe_task(experiment, store):
         texts = [tokenizer.batch_decode(data.input_ids, skip_special_tokens=True) for data in (task.train, task.test)]
         train, test = (data.labels.numpy() for data in (task.train, task.test))
         words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
-        baseline = make_pipeline(words, LogisticRegression(max_iter=1000))
         with fixed_threads(experiment.profile.threads):
-            accuracy = baseline.fit(texts[0], train).score(texts[1], test)
+            states = [_pooled(tree.source(), data) for data in (task.train, task.test)]
+            tfidf, frozen = (
+                make_pipeline(first, LogisticRegression(max_iter=1000)).fit(x[0], train).score(x[1], test)
+                for first, x in ((words, texts), (StandardScaler(), states))
+            )
         return {
             "classes": len(task.label_names),
             **{split: len(getattr(task, split)) for split in ("train", "validation", "test")},
             "fingerprint": task.fingerprint,
             "source": task.source,
             "majority_accuracy": float((test == np.bincount(train).argmax()).mean()),
-            "tfidf_accuracy": float(accuracy),
+            "tfidf_accuracy": float(tfidf),
+            "frozen_accuracy": float(frozen),
         }
 
     found = tree.record("task", (), compute)["value"]
     return {"task": experiment.task, "seed": experiment.seed, **found}
+
+
+def _pooled(model, data):
+    """Average the encoder's last hidden states over the real tokens of each text."""
+    rows, device = [], next(model.parameters()).device
+    with torch.inference_mode():
+        for indices in torch.arange(len(data)).split(128):
+            batch = data.take(indices).trim()
+            mask = batch.attention_mask.to(device)
+            states = model.base_model(batch.input_ids.to(device), attention_mask=mask).last_hidden_state
+            rows.append(((states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)).float().cpu())
+    return torch.cat(rows).numpy()
 
 
 def machine(profile):
@@ -114,10 +132,8 @@ def _revision():
 
 def _sizes(experiment, search):
     base, tokens = open_tree(experiment, search.store).source(), experiment.profile.max_length
-    return {
-        left: size(remove_layers(base, range(left, search.depth)), tokens)
-        for left in range(search.lowest, search.depth + 1)
-    }
+    left = range(search.lowest, search.depth + 1)
+    return {count: size(remove_layers(base, range(count, search.depth)), tokens) for count in left}
 
 
 def _frames(search):
@@ -131,9 +147,10 @@ def _frames(search):
         left = remaining(path, search.depth)
         found = record.get("signals")
         row = key | {"removed": len(path)} | {column: record.get(column, math.nan) for column in NODES}
+        row["test_correct"] = bytes.fromhex(row["test_correct"])
         nodes.append(row | costs[experiment.task][len(left)])
         signals += [
-            {**key, "layer": layer, **{slug: found[slug][i] for slug in MEASURES}}
+            {**key, "layer": layer, **{slug: values[i] for slug, values in found.items()}}
             for i, layer in enumerate(left if found else ())
         ]
     columns = ["task", "seed", "path", "layer", *MEASURES]
@@ -150,7 +167,7 @@ def _fit_fusions(search, labels):
     wanted = {STRATEGIES[label].reads for label in labels}
     frames = _frames(search)
     tables = {reads: training_table(*frames, reads) for reads in READS if reads in wanted}
-    fusions, seconds = {}, dict.fromkeys(labels, 0.0)
+    fusions = {}
     for experiment in search.experiments:
         for label in labels:
             strategy = STRATEGIES[label]
@@ -158,16 +175,15 @@ def _fit_fusions(search, labels):
             table = table[table["seed"] == experiment.seed]
             own = table["task"] == experiment.task
             rows = own if strategy.learned_from == IN_DATASET else ~own
-            start = time.process_time()
             fusions[experiment, label] = fit_fusion(table[rows], strategy.model)
-            seconds[label] += (time.process_time() - start) / len(search.experiments)
-    return fusions, {label: round(spent, 4) for label, spent in seconds.items()}
+    return fusions
 
 
 def _search(profile, store, names, quiet):
     """Let strategies search the trees of a profile; the fusions learn from the others' removals."""
     units = itertools.product(profile.tasks, profile.seeds)
-    search = Search([Experiment(profile, *unit) for unit in units], store, quiet)
+    asked = profile.model_copy(update={"strategies": tuple(names)})
+    search = Search([Experiment(asked, *unit) for unit in units], store, quiet)
     removals = profile.distillation.removals
     if any(search.depth - removed < search.lowest for removed in removals):
         raise SfusionError(
@@ -179,14 +195,12 @@ def _search(profile, store, names, quiet):
     if fused and not teaching:
         raise SfusionError("fusions learn from the removals of other strategies: name some too")
     search.iterate(expand(teaching, profile.random_orders), teach=bool(fused))
-    fit_seconds = {}
     if fused:
-        fusions, fit_seconds = _fit_fusions(search, fused)
-        search.iterate(fused, fusions, title="fusions")
+        search.iterate(fused, _fit_fusions(search, fused), title="fusions")
     # The fusions learn from the strategies alone: the searches would show them the answer.
     if "greedy-oracle" in names:
         search.greedy()
-    return search, fit_seconds
+    return search
 
 
 def _distil(search, trajectories):
@@ -200,13 +214,13 @@ def _distil(search, trajectories):
         pruned = [parse_path(path) for path in chosen.loc[mine, "path"]]
         for condition, (start, _) in CONDITIONS.items():
             paths = [()] if start == "original" else pruned
-            key = content_key(open_tree(experiment, search.store).base)
+            key = content_key(search.bases[experiment])
             calls += [(experiment, path, False, search.store, key, condition) for path in paths]
     rows = []
     with pool(profile.threads) as run, progress(len(calls), "distillation", search.quiet) as bar:
         for call, found in zip(calls, run(compute_node, calls), strict=True):
             e, path, *_, condition = call
-            scores = found["validation_accuracy"], found["test_accuracy"]
+            scores = found["validation_accuracy"], found["test_accuracy"], bytes.fromhex(found["test_correct"])
             rows.append((e.task, e.seed, path_name(path), len(path), condition, *scores))
             bar.update()
     return pd.DataFrame(rows, columns=DISTILLATION)
@@ -221,7 +235,7 @@ def run_study(profile, folder, *, strategies=None, quiet=None):
     folder : Path
         Records go to ``<folder>/store``; the same call goes on where a killed one stopped.
     strategies : iterable of str, optional
-        Names in ``STRATEGIES``; by default all.
+        Names in ``STRATEGIES``; by default the profile's.
     quiet : bool, optional
         See :func:`sfusion.records.parallel.progress`.
 
@@ -238,8 +252,8 @@ def run_study(profile, folder, *, strategies=None, quiet=None):
     start = time.monotonic()
     store = RecordStore(Path(folder) / "store")
     resumed = (store.folder / "records").exists()
-    names = _known_strategies(STRATEGIES if strategies is None else strategies, profile)
-    search, fit_seconds = _search(profile, store, names, quiet)
+    names = _known_strategies(strategies, profile)
+    search = _search(profile, store, names, quiet)
     if searched := [e for e in search.experiments if e.task in profile.subsets]:
         search.exhaustive(searched)
     nodes, signals = _frames(search)
@@ -254,7 +268,6 @@ def run_study(profile, folder, *, strategies=None, quiet=None):
         "machine": machine(profile),
         "revision": _revision(),
         "jobs": jobs(profile.threads),
-        "fit_seconds": fit_seconds,  # of the processor, per experiment
         # Of the whole study: a part's would pass for it.
         "wall_seconds": None if resumed else round(time.monotonic() - start, 1),
     }
@@ -282,9 +295,9 @@ def sweep(profile="embedded", strategies=None, *, folder=None, quiet=None):
     """
     profile = load_profile(profile)
     if strategies is None:
-        strategies = [name for name, s in STRATEGIES.items() if s.teaches_fusions]
+        strategies = [name for name in profile.strategies or STUDIED if STRATEGIES[name].teaches_fusions]
     store = RecordStore(Path(folder or BUILD / profile.name) / "store")
-    search, _ = _search(profile, store, _known_strategies(strategies, profile), quiet)
+    search = _search(profile, store, _known_strategies(strategies, profile), quiet)
     dismiss()
     nodes, signals = _frames(search)
     trajectories = pd.DataFrame(search.trajectories, columns=TRAJECTORIES)
@@ -292,7 +305,7 @@ def sweep(profile="embedded", strategies=None, *, folder=None, quiet=None):
 
 
 def _known_strategies(names, profile):
-    names = list(names)
+    names = list(names or profile.strategies or STUDIED)
     if unknown := [name for name in names if name not in STRATEGIES]:
         raise SfusionError(f"strategy {unknown[0]!r} is not known: use one of {', '.join(STRATEGIES)}")
     if len(profile.tasks) < 2:

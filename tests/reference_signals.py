@@ -19,7 +19,7 @@ GROUPS = {
     "gradient": ["gradient-norm", "gradient-fisher", "gradient-taylor"],
     "weight": ["weight-norm", "weight-entropy"],
     "attention": ["attention-weight", "attention-entropy"],
-    "redundancy": ["block-influence", "angular-distance"],
+    "redundancy": ["block-influence", "angular-distance", "removal-loss"],
 }
 
 
@@ -91,7 +91,7 @@ def reference_signals(model, data):
 
     Returns
     -------
-    DataFrame of shape (L, 14)
+    DataFrame of shape (L, 15)
         A row a layer, a column a measure.
     """
     model = copy.deepcopy(model).double().eval()
@@ -99,8 +99,25 @@ def reference_signals(model, data):
     model.requires_grad_(True)
     layers = list(model.bert.encoder.layer)
     passes = [_one_pass(model, layers, data, row) for row in range(len(data))]
-    rows = [_layer_row(layer, index, passes, data) for index, layer in enumerate(layers)]
+    rows = [
+        [*_layer_row(layer, index, passes, data), _loss_without(model, index, data)]
+        for index, layer in enumerate(layers)
+    ]
     return pd.DataFrame(rows, columns=sum(GROUPS.values(), [])).rename_axis("layer")
+
+
+def _loss_without(model, index, data):
+    """Rebuild the model without a layer, and read the labels' probabilities off sample by sample."""
+    model = copy.deepcopy(model)
+    del model.bert.encoder.layer[index]
+    model.config.num_hidden_layers -= 1
+    total = 0.0
+    for ids, mask, label in zip(data.input_ids, data.attention_mask, data.labels.tolist(), strict=True):
+        last = int(mask.nonzero().max()) + 1
+        with torch.no_grad():
+            logits = model(input_ids=ids[None, :last], attention_mask=mask[None, :last]).logits[0].numpy()
+        total -= logits[label] - math.log(np.exp(logits).sum())
+    return total / len(data)
 
 
 def _layer_row(layer, index, passes, data):

@@ -130,6 +130,8 @@ def test_every_signal_is_there(model, make_probe):
     measured = table.drop(columns=["task-relevance-mi", "information-flow-mi"])  # may be 0
     assert (measured.nunique() == 4).all(), "a signal that tells no layers apart"
     np.testing.assert_allclose(table["gradient-fisher"], _fisher_by_hand(model, data), rtol=1e-4)
+    loss = functional.cross_entropy(_logits(sf.remove_layers(model, [2]), data), data.labels)
+    assert table["removal-loss"][2] == pytest.approx(float(loss), rel=1e-4)
     one_by_one = sf.extract_signals(model, data, measures=MEASURES, batch_size=1)
     pd.testing.assert_frame_equal(table, one_by_one, rtol=1e-3)
     for kind in ("attention-weight", "attention-entropy"):

@@ -45,13 +45,6 @@ def test_strategies_are_ranked_against_random_orders(results):
     assert table["points"].tolist() == pytest.approx([1.5] + [0.0] * (len(table) - 1))
 
 
-def test_the_gain_of_distillation_is_compared_with_both(results):
-    table = costs.gain_of_distillation(results)
-    expected = [100 * (0.73 - (0.8 - 0.02 * removed - 0.0025)) for removed in (1, 2)]
-    assert table["against pruned", "points"].tolist() == pytest.approx(expected)
-    assert table["against same steps", "points"].tolist() == pytest.approx([1.0, 1.0])
-
-
 def test_a_committed_report_is_consistent_and_holds_no_texts():
     for file in (COMMITTED / "compress").glob("*.json"):
         report = load_report(file.stem)

@@ -4,10 +4,10 @@ import itertools
 
 import pytest
 
-from sfusion import MEASURES, load_profile, load_results
+from sfusion import MEASURES, SIGNALS, load_profile, load_results
 from sfusion.analysis.tables import fusion_nodes, subsets
 from sfusion.notebooks import SHOWN
-from sfusion.pruning.strategies import STRATEGIES, expand
+from sfusion.pruning.strategies import STUDIED, expand
 from sfusion.pruning.tree import CONDITIONS
 from sfusion.records.profiles import Profile
 from sfusion.records.results import COMMITTED
@@ -56,19 +56,20 @@ def test_records_are_those_of_the_profile_as_it_stands(results, profile):
 
 
 def test_every_strategy_went_all_the_way_on_every_task_and_seed(results, profile, depth):
-    labels = expand(STRATEGIES, profile.random_orders)
+    labels = expand(profile.strategies or STUDIED, profile.random_orders)
     expected = {(*unit, label, n) for unit in _units(profile) for label in labels for n in range(depth)}
     assert _rows(results.trajectories[[*UNIT, "strategy", "removed"]]) == expected
 
 
-def test_every_visited_model_has_its_numbers_and_what_fusions_read_its_signals(results, depth):
+def test_every_visited_model_has_its_numbers_and_what_fusions_read_its_signals(results, profile, depth):
     keys = [*UNIT, "path"]
     assert _rows(results.trajectories[keys].drop_duplicates()) <= _rows(results.nodes[keys])
     assert (results.nodes["removed"] + results.nodes["layers"] == depth).all()
     counts = results.signals.groupby(keys).size()
     assert counts.equals(results.nodes.set_index(keys)["layers"].reindex(counts.index))
     assert _rows(fusion_nodes(results).query("layers > 1")[keys]) <= set(counts.index)
-    assert results.signals[list(MEASURES)].notna().all(axis=None)
+    named = set(profile.strategies or STUDIED) | set(SIGNALS)
+    assert results.signals[[name for name in MEASURES if name in named]].notna().all(axis=None)
 
 
 def test_greedy_search_tried_every_child(results, depth):

@@ -74,7 +74,6 @@ FRAMES = {
     "distillation_by_depth": tables.distilled,
     "distillation_gain": tables.distilled,
     "accuracy_to_size": tables.curves,
-    "ratio_by_denominator": claims.ratio_readings,
     "gain_by_surviving_layer": _of_curves(tables.gains_by_surviving_layer),
     "kept_layers": lambda results: claims.gain_of_keeping(results),
     "scoreboard": claims.scoreboard,

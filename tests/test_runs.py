@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import runpy
 import subprocess
 import sys
 import textwrap
@@ -324,3 +325,16 @@ def test_nothing_is_pickled():
 def test_the_search_for_pickle_finds_it():
     code = "from joblib import load\nimport pickle\ntorch.load(x)\nframe.to_pickle(allow_pickle=1)"
     assert _pickling(code) == ["joblib import load", "pickle", "torch.load", "to_pickle", "allow_pickle"]
+
+
+def test_records_are_carried_from_store_to_store(store, tmp_path, monkeypatch):
+    for number in range(20):
+        store.put({**SPEC, "seed": number}, {**RESULT, "number": number / 3})
+    for action, folder in (("pack", store.folder), ("unpack", tmp_path / "other")):
+        monkeypatch.setattr(sys, "argv", ["records.py", action, str(folder), str(tmp_path / "carried.parquet")])
+        runpy.run_path(ROOT / "tools" / "records.py", run_name="__main__")
+    records = [
+        {str(file.relative_to(folder)): file.read_bytes() for file in Path(folder).rglob("*.json")}
+        for folder in (store.folder, tmp_path / "other")
+    ]
+    assert len(records[0]) == 20 and records[0] == records[1]

@@ -13,6 +13,7 @@ from sfusion.pruning.fusion import FUSION_MODELS, READS, standardise
 from sfusion.pruning.strategies import (
     COMPRESSION_STRATEGIES,
     IN_DATASET,
+    STUDIED,
     TRANSFER,
     View,
     choose,
@@ -36,15 +37,16 @@ def _view(layers, fusion=None, **signals):
     return View(layers, frame, rng, fusion, max(layers) + 1)
 
 
-def _next(label, path, depth, seed=0, fixed=()):
-    signals = pd.DataFrame(np.random.default_rng(0).normal(size=(depth - len(path), 14)), columns=MEASURES)
-    return next_layer(label, path, signals, depth=depth, seed=seed, fixed=fixed)
+def _next(label, path, depth, seed=0, fixed=(), task="t"):
+    values = np.random.default_rng(0).normal(size=(depth - len(path), len(MEASURES)))
+    base = {"seed": seed, "task": task}
+    return next_layer(label, path, pd.DataFrame(values, columns=MEASURES), depth=depth, base=base, fixed=fixed)
 
 
-def _order(label, depth, seed=0, fixed=()):
+def _order(label, depth, seed=0, fixed=(), task="t"):
     path = ()
     for _ in range(depth - len(fixed)):
-        path = (*path, _next(label, path, depth, seed, fixed))
+        path = (*path, _next(label, path, depth, seed, fixed, task))
     return path
 
 
@@ -63,13 +65,16 @@ def test_a_step_of_several_layers_leaves_what_its_layers_leave_one_by_one():
 
 
 def test_the_registry_covers_what_the_paper_compares_and_the_controls():
-    fusions = ["linear-regression", "random-forest"]
+    fusions = ["linear-regression", "ridge-regression", "random-forest"]
     assert list(FUSION_MODELS) == fusions
     transferred = [f"{name}-transfer" for name in fusions]
-    controls = [f"random-forest-{reads}{end}" for reads in ("position", "shuffled") for end in ("", "-transfer")]
-    baselines = ["random", "top-first", "bottom-first", "block-influence", "angular-distance"]
+    reads = ("extended", "position", "shuffled")
+    controls = [f"random-forest-{read}{end}" for read in reads for end in ("", "-transfer")]
+    orders = ["random", "random-keep-last", "top-first", "bottom-first", "symmetric", "middle-first", "alternate"]
+    baselines, turned = [*orders, *REDUNDANCY], [f"reversed-{name}" for name in NAMES]
     learned = [*fusions, *transferred, *controls]
-    assert list(STRATEGIES) == [*NAMES, *learned, *baselines, "greedy-oracle"]
+    assert list(STRATEGIES) == [*NAMES, *learned, *baselines, *turned, "greedy-oracle"]
+    assert set(STUDIED) == set(STRATEGIES) - set(turned)
     assert all(name == strategy.name for name, strategy in STRATEGIES.items())
     assert len({s.title for s in STRATEGIES.values()}) == len(STRATEGIES)
     sources = {name: TRANSFER if name.endswith("-transfer") else IN_DATASET for name in learned}
@@ -98,7 +103,9 @@ def test_a_fusion_removes_the_layer_that_costs_least(name):
     # It sees the layers as the fit saw them.
     (features,) = fusion.predict.call_args.args
     scaled = standardise(view.signals[NAMES])
-    if STRATEGIES[name].reads == "signals":
+    if STRATEGIES[name].reads == "extended":
+        pd.testing.assert_frame_equal(features, standardise(view.signals[list(MEASURES)]))
+    elif STRATEGIES[name].reads == "signals":
         pd.testing.assert_frame_equal(features, scaled)
     elif STRATEGIES[name].reads == "shuffled":
         found, rows = features.to_numpy().tolist(), scaled.to_numpy().tolist()
@@ -107,6 +114,31 @@ def test_a_fusion_removes_the_layer_that_costs_least(name):
         assert features["place_left"].tolist() == [0, 1 / 3, 2 / 3, 1]
         assert features["place_original"].tolist() == [0, 3 / 6, 4 / 6, 1]
         assert features["share_left"].tolist() == [4 / 7] * 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_reversed_signal_removes_the_other_extreme(name):
+    view = _view((1, 4, 6), **{name: [2.0, -1.0, 0.5]})
+    chosen = choose(STRATEGIES[name], view), choose(STRATEGIES[f"reversed-{name}"], view)
+    assert chosen == ((1, 4) if name == "attention-entropy" else (4, 1))
+    assert lookup(f"reversed-{name}").reads_signals
+
+
+def test_fixed_orders_are_those_of_their_source():
+    orders = {name: _order(name, 6) for name in ("symmetric", "middle-first", "alternate")}
+    assert orders == {
+        "symmetric": (3, 2, 4, 1, 5, 0),
+        "middle-first": (3, 2, 4, 1, 0, 5),
+        "alternate": (4, 2, 0, 3, 1, 5),
+    }
+    assert _order("alternate", 12) == (10, 8, 6, 4, 2, 0, 9, 5, 1, 7, 3, 11)
+    assert _order("symmetric", 5, fixed=(0,)) == (2, 3, 1, 4)
+
+
+def test_a_random_order_can_keep_the_last_layer():
+    orders = {_order(f"random-keep-last-{draw}", 6) for draw in range(30)}
+    assert {order[-1] for order in orders} == {5}
+    assert {order[0] for order in orders} == {0, 1, 2, 3, 4}
 
 
 @pytest.mark.parametrize("layers", [(0,), (0, 1, 2), (2, 5, 7)])
@@ -124,9 +156,9 @@ def test_a_random_choice_follows_its_one_order_whatever_is_left(depth, data):
     assert _next("random-3", gone, depth, 5) == next(n for n in order if n not in gone)
 
 
-def test_random_orders_differ_between_draws_and_seeds():
-    orders = {_order(f"random-{draw}", 12, seed) for draw in range(5) for seed in range(5)}
-    assert len(orders) == 25
+def test_random_orders_differ_between_draws_seeds_and_tasks():
+    units = [(draw, seed, task) for draw in range(4) for seed in range(3) for task in ("t", "u", "v")]
+    assert len({_order(f"random-{draw}", 12, seed, task=task) for draw, seed, task in units}) == len(units)
 
 
 def test_random_orders_take_every_layer_first():
@@ -143,13 +175,14 @@ def test_a_layer_that_must_stay_is_never_chosen(label):
 
 def test_a_strategy_without_signals_reads_none():
     assert not any(lookup(label).reads_signals for label in ("random-0", "top-first", "random-forest-position"))
-    assert next_layer("top-first", (4,), None, depth=5, seed=0) == 3
+    assert _next("top-first", (4,), 5) == 3
     assert all(STRATEGIES[name].reads_signals for name in ("energy", "random-forest"))
 
 
 def test_expand_draws_the_random_baseline_in_its_place_and_lookup_finds_every_label():
     assert expand(["energy", "random", "top-first"], 3) == ["energy", "random-0", "random-1", "random-2", "top-first"]
     assert expand(["random", "energy"], 0) == ["energy"]
+    assert expand(["random-keep-last"], 2) == ["random-keep-last-0", "random-keep-last-1"]
     assert expand([], 5) == []
     for name, strategy in STRATEGIES.items():
         assert all(lookup(label) is strategy for label in expand([name], 12))

@@ -8,12 +8,15 @@ import pytest
 import tiny
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
-from sfusion import STRATEGIES, SfusionError, load_model, load_profile, remove_layers, study
+from sfusion import SfusionError, load_model, load_profile, remove_layers, study
 from sfusion.analysis.claims import scoreboard
 from sfusion.models.layers import size
 from sfusion.pruning import searches
-from sfusion.pruning.strategies import expand, parse_path, path_name, remaining
+from sfusion.pruning.strategies import STUDIED, expand, parse_path, path_name, remaining
+from sfusion.pruning.tree import unpack
 from sfusion.records.profiles import Profile
 from sfusion.records.store import RecordStore
 from sfusion.signals import MEASURES
@@ -60,7 +63,7 @@ def _with(profile, **changes):
 
 
 def test_every_strategy_is_followed_down_to_one_layer_on_every_unit(results, profile):
-    units = itertools.product(profile.tasks, [0], expand(STRATEGIES, profile.random_orders), range(4))
+    units = itertools.product(profile.tasks, [0], expand(STUDIED, profile.random_orders), range(4))
     found = results.trajectories[["task", "seed", "strategy", "removed"]].itertuples(index=False, name=None)
     assert sorted(found) == sorted(units)
     for _, paths in results.trajectories.groupby(["task", "strategy"])["path"]:
@@ -140,6 +143,18 @@ def test_tasks_are_described_and_the_baseline_measured(results, profile):
         baseline = LogisticRegression(max_iter=1000)
         baseline.fit(vectors.fit_transform(task.texts["train"]), task.train.labels)
         assert row.tfidf_accuracy == baseline.score(vectors.transform(task.texts["test"]), test)
+        # A mean over the real tokens of each text alone, of the encoder as it was pretrained.
+        encoder = load_model(profile.model, label_names=task.label_names).base_model
+        states = {
+            part: [
+                encoder(ids[mask.bool()][None]).last_hidden_state[0].mean(0).detach().numpy()
+                for ids, mask in zip(data.input_ids, data.attention_mask, strict=True)
+            ]
+            for part, data in (("train", task.train), ("test", task.test))
+        }
+        frozen = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+        frozen.fit(states["train"], task.train.labels)
+        assert row.frozen_accuracy == pytest.approx(frozen.score(states["test"], test), abs=1.5 / len(test))
 
 
 def test_the_manifest_says_what_and_where(results, profile):
@@ -163,9 +178,19 @@ def test_fusions_of_the_own_tree_and_of_the_others_differ(results, monkeypatch, 
     run_study(profile, folder, quiet=True)
     # Of each model: first unit in-dataset and transfer, then the second.
     expected = [[("agnews", 0)], [("imdb", 0)], [("imdb", 0)], [("agnews", 0)]]
-    # The forest also reads positions, and shuffled signals.
-    thrice = expected[:2] * 3 + expected[2:] * 3
-    assert asked == {"linear-regression": expected, "random-forest": thrice}
+    # The forest also reads positions, shuffled signals, and those of redundancy.
+    often = expected[:2] * 4 + expected[2:] * 4
+    assert asked == {"linear-regression": expected, "ridge-regression": expected, "random-forest": often}
+
+
+def test_the_records_say_which_test_texts_were_right(results):
+    tests = results.tasks.set_index(["task", "seed"])["test"]
+    for frame in (results.nodes, results.distillation):
+        for row in frame.itertuples():
+            right = unpack(row.test_correct.hex(), tests[row.task, row.seed])
+            assert right.mean() == row.test_accuracy
+    roots = results.nodes[results.nodes["path"] == ""].set_index("task")
+    assert 0 < roots["test_accuracy"].min() < 1, "all right or all wrong tells nothing"
 
 
 def test_one_task_has_no_other_to_learn_from(profile, folder, results):
@@ -178,9 +203,9 @@ BAD = {
     "'magic'": (["energy", "magic"], {}),
     "'random-0'": (["random-0"], {}),
     "fusions learn from": (["random-forest"], {}),
-    "weather": (STRATEGIES, {"tasks": ("weather",)}),
-    "removals = [1, 4]": (STRATEGIES, {"distillation": {"removals": (1, 4)}}),
-    "training diverged": (STRATEGIES, {"original": {"learning_rate": 1e30}}),
+    "weather": (STUDIED, {"tasks": ("weather",)}),
+    "removals = [1, 4]": (STUDIED, {"distillation": {"removals": (1, 4)}}),
+    "training diverged": (STUDIED, {"original": {"learning_rate": 1e30}}),
 }
 
 

@@ -20,14 +20,14 @@ from safetensors.torch import load, save
 from sfusion import SfusionError, extract_signals, remove_layers, sweep, training
 from sfusion.pruning import tree as module
 from sfusion.pruning.searches import Experiment, Search, compute_node, open_tree
-from sfusion.pruning.strategies import STRATEGIES, expand, parse_path, path_name, remaining, step_layers
-from sfusion.pruning.tree import CONDITIONS
+from sfusion.pruning.strategies import STRATEGIES, STUDIED, expand, parse_path, path_name, remaining, step_layers
+from sfusion.pruning.tree import CONDITIONS, probe_samples, unpack
 from sfusion.records.store import RecordStore, content_key
 from sfusion.signals import MEASURES
 from sfusion.study import TRAJECTORIES, run_study
-from sfusion.training import accuracy, derive_seed, fine_tune, fixed_threads, predict_logits
+from sfusion.training import classified, derive_seed, fine_tune, fixed_threads, predict_logits
 
-SINGLE = expand([name for name, s in STRATEGIES.items() if s.teaches_fusions], 2)
+SINGLE = expand([name for name in STUDIED if STRATEGIES[name].teaches_fusions], 2)
 FEW = ("energy", "weight-norm", "attention-entropy", "random", "random-forest")
 DEPTH = 4
 TIMES = ["training", "evaluation", "extraction"]
@@ -150,9 +150,10 @@ def test_a_node_is_its_parent_without_the_layer_and_fine_tuned(path, unit, tree)
         tree.release()
     record = tree.visit(path)
     for split in ("validation", "test"):
-        assert record[f"{split}_accuracy"] == accuracy(model, getattr(task, split))
-    order = torch.Generator().manual_seed(derive_seed("probe", unit.seed))
-    probe = torch.randperm(len(task.train), generator=order)[: profile.sizes.probe]
+        correct = classified(model, getattr(task, split))
+        assert record[f"{split}_accuracy"] == correct.mean()
+    assert unpack(record["test_correct"], len(task.test)).tolist() == correct.tolist()
+    probe = probe_samples(task, profile.sizes.probe, unit.seed)
     signals = extract_signals(model, task.train.take(probe), measures=MEASURES)
     assert record["signals"] == {name: signals[name].tolist() for name in signals}
 

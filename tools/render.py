@@ -1,4 +1,4 @@
-"""Write what is made of the committed results: README, docs/choosing.md, the removals that ship.
+"""Write what is made of the committed results: README, parts of the docs, the removals that ship.
 
 usage: python tools/render.py [--check]
 
@@ -6,6 +6,7 @@ usage: python tools/render.py [--check]
 ``tools/templates/``, filled from the records of the profile that is shown.
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -15,11 +16,12 @@ import pandas as pd
 import sfusion as sf
 from sfusion.notebooks import DEFAULT, SHOWN
 from sfusion.pruning.fusion import READS, SHIPPED_ROWS
-from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY
+from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY, lookup
 from sfusion.records.profiles import ROOT
 from sfusion.records.store import write_atomically
 
 TEMPLATES = Path(__file__).with_name("templates")
+EXPLORER = ROOT / "docs" / "book" / "explorer.json"
 DOCUMENTS = {"README.md": "README.md.jinja", "docs/choosing.md": "choosing.md.jinja"}
 
 
@@ -77,13 +79,27 @@ def compression(report):
     return markdown(pd.DataFrame(rows, columns=["", "original", "compressed"]))
 
 
+def gain_of_distillation(results):
+    """Tabulate what the teacher adds at each depth, over the pruned model and over the control."""
+    frame, rows = sf.tables.distilled(results), {}
+    frame = frame[(frame["removed"] > 0) & (frame["condition"] != "original-same-steps")]
+    for removed, part in frame.groupby("removed"):
+        scores = 100 * part.pivot_table(index=["task", "seed"], columns="condition", values="test_accuracy")
+        rows[removed] = {"layers left": int(part["layers"].iloc[0])} | {
+            f"distilled, against {title} (pp)": interval(
+                sf.statistics.bootstrap(scores["distilled"] - scores[name]), 1
+            )
+            for title, name in (("pruned", "pruned"), ("same steps", "same-steps"))
+        }
+    return pd.DataFrame(list(rows.values()))
+
+
 def choosing(results):
     """Write the tables of docs/choosing.md."""
-    depth, gains = sf.costs.cost_of_depth(results), sf.costs.gain_of_distillation(results)
+    depth = sf.costs.cost_of_depth(results)
     ranked = sf.costs.strategies_ranked(results)
     paired = sf.costs.strategies_ranked(results, sf.costs.NEW_DATASET)
     offered = {name: f"`{name}`" for name in COMPRESSION_STRATEGIES}
-    titles = list(dict.fromkeys(title for title, _ in gains))
     return {
         "depth": markdown(
             pd.DataFrame(
@@ -109,17 +125,7 @@ def choosing(results):
                 }
             )
         ),
-        "distillation": markdown(
-            pd.DataFrame(
-                {
-                    "layers left": gains.index,
-                    **{
-                        f"distilled, {title} (pp)": [interval(row[title], 1) for _, row in gains.iterrows()]
-                        for title in titles
-                    },
-                }
-            )
-        ),
+        "distillation": markdown(gain_of_distillation(results)),
     }
 
 
@@ -153,10 +159,35 @@ def content(results):
     }
 
 
+def explorer(results):
+    """Gather what the book's explorer shows: for each node the right answers, for each strategy its path."""
+    nodes, texts = results.nodes, results.tasks.set_index(["task", "seed"])[["validation", "test"]]
+    evaluated = texts.sum(axis=1).reindex(pd.MultiIndex.from_frame(nodes[["task", "seed"]])).to_numpy()
+    ms = (1000 * nodes["evaluation"] / evaluated).groupby(nodes["layers"]).median().round(3)
+    last = results.trajectories.sort_values("removed").groupby(["task", "seed", "strategy"]).last()
+    tasks = {}
+    for (task, seed), part in nodes.groupby(["task", "seed"]):
+        count = int(texts.loc[(task, seed), "test"])
+        sizes = {int(n): int(size) for n, size in part.groupby("layers")["parameters"].first().items()}
+        paths = last.loc[(task, seed), "path"]
+        kept = {"-".join(path.split("-")[:n]) for path in paths for n in range(path.count("-") + 2)}
+        right = part.set_index("path")["test_accuracy"].filter(items=sorted(kept)) * count
+        entry = tasks.setdefault(task, {"test": count, "parameters": sizes, "seeds": {}})
+        entry["seeds"][int(seed)] = {"right": right.round().astype(int).to_dict(), "paths": paths.to_dict()}
+    about = {"layers": int(nodes["layers"].max()), "ms": ms.to_dict(), "tasks": tasks}
+    labels = dict.fromkeys(results.trajectories["strategy"])
+    titles = {
+        label: lookup(label).title + label.removeprefix(lookup(label).name).replace("-", " ") for label in labels
+    }
+    content = {"models": {results.manifest["profile"]["model"]: about}, "strategies": titles}
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
 def fusion_rows(results):
     """Tabulate the removals that fusions learn from, for each way to read the layers."""
     nodes = sf.tables.fusion_nodes(results)
-    tables = [sf.training_table(nodes, results.signals, reads).assign(reads=reads) for reads in READS]
+    read = [reads for reads in READS if reads != "extended"]
+    tables = [sf.training_table(nodes, results.signals, reads).assign(reads=reads) for reads in read]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -169,6 +200,7 @@ def main():
     values, made = content(results), {}
     for name, template in DOCUMENTS.items():
         made[ROOT / name] = environment.get_template(template).render(values).encode()
+    made[EXPLORER] = explorer(results).encode()
     rows, check = fusion_rows(results), "--check" in sys.argv[1:]
     stale = [file for file, text in made.items() if not _same(file, text)]
     if not pd.read_parquet(SHIPPED_ROWS).equals(rows):

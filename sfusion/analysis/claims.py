@@ -16,12 +16,11 @@ import pandas as pd
 
 from sfusion.analysis import tables
 from sfusion.analysis.statistics import MARGIN, QUESTIONS, TIE, bootstrap, compare_pair, interval_text
-from sfusion.pruning.fusion import FUSION_MODELS
 from sfusion.pruning.strategies import STRATEGIES
 from sfusion.records.results import UNIT
 from sfusion.signals import SIGNALS
 
-PAPER_STRATEGIES = [*SIGNALS, *FUSION_MODELS]
+PAPER_STRATEGIES = [*SIGNALS, "linear-regression", "random-forest"]
 COUNTING = ("C1", "C3", "C6")  # claims about the datasets at hand: seeds alone are drawn
 RATIO = 18.84
 
@@ -63,12 +62,9 @@ def both(first, second):
     {"supported", "partly", "undecided", "not supported"}
         ``partly``: one part is supported and the other is not, or is undecided.
     """
-    parts = {first, second}
-    if parts == {"supported"}:
-        return "supported"
-    if "supported" in parts:
-        return "partly"
-    return "not supported" if "not supported" in parts else "undecided"
+    if first == second:
+        return first
+    return "partly" if "supported" in (first, second) else "not supported"
 
 
 def _seed_by_seed(frame, statistic):

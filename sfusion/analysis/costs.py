@@ -3,7 +3,7 @@
 import pandas as pd
 
 from sfusion.analysis.statistics import BEST_SINGLE, bootstrap, measured
-from sfusion.analysis.tables import curves, distilled, protocols, wide
+from sfusion.analysis.tables import curves, protocols, wide
 from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, lookup
 from sfusion.records.results import UNIT
 from sfusion.signals import MEASURES, SIGNALS
@@ -67,15 +67,14 @@ def compute_costs(results, frame):
     DataFrame
         Index ``strategy`` (names, ``best-single`` last). ``training``, ``signals``,
         ``labels``: TFLOPs, closed form; ``seconds``: the same as measured, of one processor core
-        or of the GPU; ``fit``: seconds of fitting the fusion; ``times``: all TFLOPs over those of
-        top-first; ``gain`` with ``low`` and ``high``: mean accuracy over depths minus that of
-        top-first, in percentage points, with its 95% bootstrap interval.
+        or of the GPU; ``times``: all TFLOPs over those of top-first; ``gain`` with ``low`` and
+        ``high``: mean accuracy over depths minus that of top-first, in percentage points, with its
+        95% bootstrap interval.
     """
     cost, depth = _costs(results), int(results.nodes["layers"].max())
     units = len(results.tasks)
     means = 100 * measured(frame)["mean_accuracy"].unstack("name")
     means = means[[name for name in (*STRATEGIES, BEST_SINGLE) if name in means]]
-    fits = results.manifest.get("fit_seconds", {})
     down, probed = list(range(1, depth)), list(range(2, depth + 1))
     rows = {}
     for name in means:
@@ -105,7 +104,6 @@ def compute_costs(results, frame):
         rows[name] = {
             **{part: number / 1e12 for part, number in flops.items()},
             "seconds": sum(seconds.values()),
-            "fit": fits.get(name, 0.0),
             "times": sum(flops.values()) / sum(cost["flops", "recovery"][n] for n in down),
             **dict(zip(("gain", "low", "high"), bootstrap(means[name] - means["top-first"]), strict=True)),
         }
@@ -165,32 +163,6 @@ def strategies_ranked(results, against="random"):
     rows = {name: _contrast(means[name] - means[against]) for name in names}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
     return table.sort_values("points", ascending=False, kind="stable")
-
-
-def gain_of_distillation(results):
-    """Tabulate what the teacher adds at each depth, with the control.
-
-    Parameters
-    ----------
-    results : Results
-
-    Returns
-    -------
-    DataFrame
-        Index ``layers left``; columns ``against pruned`` and ``against same steps``, each with
-        ``points``, ``low`` and ``high``.
-    """
-    frame = distilled(results)
-    frame = frame[(frame["removed"] > 0) & (frame["condition"] != "original-same-steps")]
-    rows = {}
-    for _, part in frame.groupby("removed"):
-        scores = part.pivot_table(index=UNIT, columns="condition", values="test_accuracy")
-        rows[int(part["layers"].iloc[0])] = {
-            (title, key): value
-            for title, name in (("against pruned", "pruned"), ("against same steps", "same-steps"))
-            for key, value in _contrast(scores["distilled"] - scores[name]).items()
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layers left")
 
 
 def compression_table(report):

@@ -21,8 +21,7 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from sklearn.metrics import r2_score
 
 from sfusion import SfusionError
-from sfusion.analysis.claims import RATIO
-from sfusion.analysis.statistics import BEST_SINGLE, MEASURES, bootstrap, interval_text
+from sfusion.analysis.statistics import BEST_SINGLE, MARGIN, MEASURES, bootstrap, interval_text
 from sfusion.analysis.tables import best_single, wide
 from sfusion.pruning.strategies import STRATEGIES
 from sfusion.records.results import UNIT
@@ -31,12 +30,9 @@ from sfusion.records.store import write_atomically
 STYLE = ["default", str(Path(__file__).with_name("sfusion.mplstyle"))]
 COLUMN, PAGE = 3.4, 7.0  # inches
 # A colour per group, from a palette that the colour-blind can distinguish.
-_GROUPS = (
-    *("activation", "mutual information", "gradient", "weight", "attention", "fusion", "control"),
-    *("random", "redundancy", "search", "position"),
-)
+_GROUPS = "activation,mutual information,gradient,weight,attention,fusion,control,random,redundancy,search,position"
 _PALETTE = [sns.color_palette("colorblind").as_hex()[n] for n in (1, 9, 2, 4, 0, 3, 5, 7, 6, 8)]
-COLOURS = dict(zip(_GROUPS, [*_PALETTE, "#000000"], strict=True))
+COLOURS = dict(zip(_GROUPS.split(","), [*_PALETTE, "#000000"], strict=True), reversed="#999999")
 # The lines in full colour: what a reader compares; everything else is grey.
 HIGHLIGHTED = {
     "random-forest": {"color": COLOURS["fusion"], "marker": "o"},
@@ -170,13 +166,6 @@ def _row_axes(count, xlabel, *, width=COLUMN + 0.6, height=0.17, zero=0.0, **lin
     return figure, axes
 
 
-def _ticks(axis, ticks):
-    """Set the ticks of a scale that is not linear."""
-    axis.set_major_locator(FixedLocator(ticks))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter("{x:g}")
-
-
 def _bootstrapped(parts):
     """Tabulate ``value``, ``low`` and ``high`` of several (task, seed) Series, by name."""
     rows = {name: bootstrap(part.dropna()) for name, part in parts.items()}
@@ -214,8 +203,7 @@ def _panels(tasks, height, extra):
 
 
 def _legend(figure, handles, columns, title=None):
-    where = {"loc": "outside lower center", "ncols": columns, "title": title}
-    figure.legend(handles, [handle.get_label() for handle in handles], **where)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, title=title)
 
 
 def _depth_axis(axes, removed, ylabel, first=True):
@@ -595,34 +583,6 @@ def accuracy_to_size(frame):
 
 
 @styled
-def ratio_by_denominator(readings):
-    """Draw the accuracy-to-size ratio of the distilled models by denominator.
-
-    Parameters
-    ----------
-    readings : DataFrame
-        From :func:`sfusion.analysis.claims.ratio_readings`: means over tasks and seeds.
-
-    Returns
-    -------
-    Figure
-        Fold change from the original to the distilled model. The paper's number appears as a per
-        cent only: as a fold change it is out of reach of these models.
-    """
-    figure = PlainFigure(figsize=(COLUMN + 1.2, 2.5))
-    axes = figure.subplots()
-    look = {"hue": "denominator", "style": "denominator", "markers": True, "palette": "colorblind"}
-    sns.lineplot(readings, x="removed", y="distilled", ax=axes, **look)
-    axes.axhline(1 + RATIO / 100, **BASELINE | {"label": f"{RATIO} read as per cent"})
-    axes.axhline(1, **LINE)
-    axes.set_yscale("log", base=2)
-    _ticks(axes.yaxis, [0.5, 0.7, 1, 1.2, 1.5, 2, 3, 4, 6, 8, 12])
-    _depth_axis(axes, readings["removed"], "accuracy over size,\nfold change to distilled")
-    axes.legend(loc="upper left")
-    return figure
-
-
-@styled
 def regret(frame):
     """Draw how far the sets that strategies leave are from the best sets of their size.
 
@@ -691,7 +651,7 @@ def scoreboard(frame):
 
 @styled
 def contrasts(table, by="measure"):
-    """Draw every contrast as an interval, and the probability of improvement.
+    """Draw every contrast as an interval.
 
     Parameters
     ----------
@@ -704,30 +664,22 @@ def contrasts(table, by="measure"):
     Returns
     -------
     Figure
-        Left the difference in percentage points of test accuracy, right the probability that the
-        first is better on a task and seed drawn at random; 95% bootstrap intervals over both.
+        Differences in percentage points of test accuracy, with 95% bootstrap intervals over tasks
+        and seeds; grey: the margin within which a difference counts as none.
     """
     titles = list(dict.fromkeys(table["contrast"]))
     pair = MEASURES if by == "measure" else {name: name for name in table[by].unique()}
-    figure = PlainFigure(figsize=(PAGE, 0.36 * len(titles) + 1.0))
-    left, right = figure.subplots(1, 2, sharey=True, width_ratios=[1.6, 1])
-    left.axvline(0, **LINE)
-    right.axvline(0.5, **LINE)
+    xlabel = "difference in test accuracy (percentage points)"
+    figure, axes = _row_axes(len(titles), xlabel, width=PAGE, height=0.36)
+    axes.axvspan(-100 * MARGIN, 100 * MARGIN, color="0.6", **BAND)
     looks = [{"marker": "o"}, {"marker": "s", "face": "white"}]
-    columns = {"value": "difference", "low": "low", "high": "high"}
-    odds = {"value": "improvement", "low": "improvement_low", "high": "improvement_high"}
     for shift, (name, label), look in zip((-0.15, 0.15), pair.items(), looks, strict=True):
-        part = table[table[by] == name].set_index("contrast").reindex(titles)
-        for axes, scale, names in ((left, 100, columns), (right, 1, odds)):
-            rows = part[list(names.values())].set_axis(list(names), axis=1)
-            options = {"scale": scale, "shift": shift, "label": label}
-            _intervals(axes, titles, rows, COLOURS["fusion"], **options, **dict(look))
-    right.set_xlim(-0.03, 1.03)
-    left.set_xlabel("difference in test accuracy (percentage points)")
-    right.set_xlabel("probability of improvement")
+        rows = table[table[by] == name].set_index("contrast").reindex(titles)
+        rows = rows.rename(columns={"difference": "value"})
+        _intervals(axes, titles, rows, COLOURS["fusion"], scale=100, shift=shift, label=label, **look)
     which = "test accuracy" if by == "measure" else "mean accuracy over depths"
-    title = f"{which}, 95% bootstrap interval over tasks and seeds"
-    _legend(figure, left.get_legend_handles_labels()[0], 2, title)
+    title = f"{which}, 95% bootstrap interval over tasks and seeds; grey: within {100 * MARGIN:g} pp"
+    _legend(figure, axes.get_legend_handles_labels()[0], 2, title)
     return figure
 
 
@@ -762,7 +714,8 @@ def overhead(table):
         placed.append((x, y))
         axes.text(1.05 * x, y, _title(name), color=_colour(name), va="center")
     axes.set_xscale("log")
-    _ticks(axes.xaxis, [1, 1.2, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 48])
+    axes.xaxis.set(major_locator=FixedLocator([1, 1.2, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 48]), major_formatter="{x:g}")
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlim(0.93, 1.6 * table["times"].max())
     axes.set_xlabel("compute cost: FLOPs as a multiple of dropping the top layers")
     axes.set_ylabel("mean accuracy over depths minus that of\ndropping the top layers (pp, 95%)")

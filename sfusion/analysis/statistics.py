@@ -25,11 +25,8 @@ from sfusion.records.results import UNIT
 from sfusion.signals import SIGNALS
 
 BEST_SINGLE = "best-single"
-MEASURES = {
-    # name: what it is called in print
-    "mean_accuracy": "mean accuracy over depths",
-    "validation_selected": "depth chosen on validation",
-}
+# Name: what it is called in print.
+MEASURES = {"mean_accuracy": "mean accuracy over depths", "validation_selected": "depth chosen on validation"}
 FIXED_DEPTHS = (1, 2, 3, 4, 5)  # 2 to 4 were fixed in advance, 1 and 5 added to show the trend
 TIE = 1e-9  # shares of whole samples: anything larger is a real difference
 MARGIN = 0.01  # differences within one percentage point count as none: fixed before the runs
@@ -161,20 +158,16 @@ def compare_pair(first, second):
     -------
     dict
         ``difference`` (mean over tasks) with ``low`` and ``high``, its 95% bootstrap interval
-        over tasks and seeds; ``improvement`` with its interval: the probability that the first
-        is better on a task and seed drawn at random, ties counted half; ``verdict``, see
-        :func:`judge_difference`; ``ahead``, ``tied``, ``behind``: tasks by the sign of the mean
-        over seeds; ``sign_test``: exact two-sided p of ``ahead`` against ``behind``, not corrected
-        for the number of contrasts.
+        over tasks and seeds; ``verdict``, see :func:`judge_difference`; ``ahead``, ``tied``,
+        ``behind``: tasks by the sign of the mean over seeds; ``sign_test``: exact two-sided p of
+        ``ahead`` against ``behind``, not corrected for the number of contrasts.
     """
     difference = (first - second).dropna()
-    better = (difference > TIE) + 0.5 * (difference.abs() <= TIE)
     means = task_means(difference)
     ahead, behind = int((means > TIE).sum()), int((means < -TIE).sum())
     found = dict(zip(("difference", "low", "high"), bootstrap(difference), strict=True))
     return {
         **found,
-        **dict(zip(("improvement", "improvement_low", "improvement_high"), bootstrap(better), strict=True)),
         "verdict": judge_difference(found["low"], found["high"]),
         "ahead": ahead,
         "tied": len(means) - ahead - behind,
@@ -216,11 +209,8 @@ def contrasts(results, which=None, measures=None):
     return pd.DataFrame(rows)
 
 
-HELD_OUT = {
-    # what is held out together: the columns that tell it
-    "parent": ["task", "path"],  # of all seeds, whose models are much alike
-    "task": ["task"],
-}
+# What is held out together, and the columns that tell it: parents of all seeds, whose models are much alike.
+HELD_OUT = {"parent": ["task", "path"], "task": ["task"]}
 
 
 def _folds(table, held_out="parent"):

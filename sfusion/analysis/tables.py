@@ -31,7 +31,8 @@ def curves(results):
         A row per task, seed, strategy (random draws apart) and number of removed layers; adds
         ``group``, ``name`` (random draws together), the accuracies (shares) and the sizes.
     """
-    nodes = results.nodes.drop(columns=["training", "evaluation", "extraction"])  # times differ from run to run
+    # Times differ from run to run, and bits are not for reading.
+    nodes = results.nodes.drop(columns=["training", "evaluation", "extraction", "test_correct"], errors="ignore")
     frame = results.trajectories.merge(nodes, on=[*UNIT, "path", "removed"], validate="many_to_one")
     strategies = frame["strategy"].map(lookup)
     frame["name"] = [s.name for s in strategies]
@@ -160,8 +161,7 @@ def effective_signals(correlations):
     """Count how many independent orders of the layers a set of signals amounts to.
 
     The participation ratio of the correlation matrix's eigenvalues, (sum)^2 / sum of squares: 1
-    when all signals agree. Few layers keep it low whatever the signals are: see
-    :func:`effective_by_chance`.
+    when all signals agree. Few layers keep it low whatever the signals are.
 
     Parameters
     ----------
@@ -173,25 +173,6 @@ def effective_signals(correlations):
     """
     values = np.linalg.eigvalsh(correlations)
     return values.sum(axis=-1) ** 2 / (values**2).sum(axis=-1)
-
-
-def effective_by_chance(signals, layers, draws=1000, seed=0):
-    """Compute :func:`effective_signals` on average for unrelated orders of the layers.
-
-    Parameters
-    ----------
-    signals, layers : int
-    draws : int
-    seed : int
-        Of the generator.
-
-    Returns
-    -------
-    float
-    """
-    rng = np.random.default_rng(seed)
-    orders = rng.permuted(np.tile(np.arange(layers), (draws, signals, 1)), axis=-1)
-    return float(effective_signals(np.stack([np.corrcoef(one) for one in orders])).mean())
 
 
 def standardised_signals(results):
@@ -300,7 +281,7 @@ def distilled(results):
     """
     sizes = ["layers", *DENOMINATORS]
     nodes = results.nodes[[*UNIT, "path", "removed", "validation_accuracy", "test_accuracy", *sizes]]
-    steps = results.distillation
+    steps = results.distillation.drop(columns="test_correct", errors="ignore")
     taught = steps.merge(nodes[[*UNIT, "path", *sizes]], on=[*UNIT, "path"])
     before = nodes.merge(steps[[*UNIT, "path"]].drop_duplicates(), on=[*UNIT, "path"])
     before = before.assign(condition=np.where(before["removed"] == 0, "original", "pruned"))

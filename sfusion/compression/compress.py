@@ -14,13 +14,13 @@ from joblib import cpu_count
 
 from sfusion import SfusionError
 from sfusion.compression import report
-from sfusion.data.readers import draw, order_labels, read_rows, resolve_labels, split_rows
+from sfusion.data.readers import order_labels, read_rows, resolve_labels, split_rows
 from sfusion.data.tasks import tokenise
 from sfusion.models.layers import architecture_of, layer_stack, remove_layers, size, token_limit
 from sfusion.models.loading import fingerprint, load_classifier, load_tokenizer, locate_model, numbered, with_new_head
 from sfusion.pruning.fusion import shipped_fusion
 from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY, STRATEGIES, path_name
-from sfusion.pruning.tree import PruningTree, follow, identity
+from sfusion.pruning.tree import PruningTree, follow, identity, probe_samples
 from sfusion.records.parallel import progress
 from sfusion.records.profiles import PROBE, Distillation, Recipe
 from sfusion.records.store import RecordStore
@@ -168,11 +168,10 @@ def compress(
     work, last = out.parent / f".{out.name}.sfusion", lowest if keep is None else keep
     with _writing(out, work), fixed_threads(base["threads"]), progress(1, "compress", quiet) as bar:
         stages = recipes(len(task.train), source.config.hidden_size, learning_rate)
-        classes = task.train.labels.tolist()
-        probe = draw(classes, range(len(classes)), PROBE, f"probe {seed}")
+        probe = probe_samples(task, PROBE, seed)
         tree = PruningTree(
-            lambda: source, task, RecordStore(work), stages, base=base, tuned=tuned, probe=probe,
-            keep_distilled=True, on_work=bar.update,
+            lambda: source, task, RecordStore(work), stages, base=base, probe=probe, strategies=[strategy],
+            tuned=tuned, keep_distilled=True, on_work=bar.update,
         )  # fmt: skip
         bar.reset(total=_work(tree, last, distill))
         one = STRATEGIES[strategy]

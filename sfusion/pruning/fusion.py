@@ -6,16 +6,17 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.ensemble import RandomForestRegressor
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, RidgeCV
 
 from sfusion import SfusionError
-from sfusion.signals import SIGNALS
+from sfusion.signals import MEASURES, SIGNALS
 
 LABEL = "accuracy_change"
 READS = {
     "signals": list(SIGNALS),
     "position": ["place_left", "place_original", "share_left"],
     "shuffled": list(SIGNALS),
+    "extended": list(MEASURES),
 }
 # Tried removals that come with the package, so that a fusion needs no study of the user's own.
 SHIPPED_ROWS = Path(__file__).with_name("fusion_rows.parquet")
@@ -23,6 +24,8 @@ SHIPPED_ROWS = Path(__file__).with_name("fusion_rows.parquet")
 FUSION_MODELS = {
     # Hyperparameters are declared here: the paper's are not known.
     "linear-regression": LinearRegression(),
+    # Some sixty rows of twelve signals that say much the same: the penalty is cross-validated.
+    "ridge-regression": RidgeCV(np.logspace(-2, 4, 13)),
     "random-forest": RandomForestRegressor(
         n_estimators=200,
         min_samples_leaf=2,
@@ -71,9 +74,9 @@ def features(signals, layers, depth, reads="signals", rng=None):
         Their numbers in the original model.
     depth : int
         Layers of the original model.
-    reads : {"signals", "position", "shuffled"}
-        The twelve signals standardised over the layers. The controls: where the layer is and
-        nothing else; and the twelve signals permuted across the layers.
+    reads : {"signals", "extended", "position", "shuffled"}
+        The twelve signals standardised over the layers; with those of redundancy. The controls:
+        where the layer is and nothing else; and the twelve signals permuted across the layers.
     rng : numpy.random.Generator, optional
         Permutes the signals.
 
@@ -82,7 +85,7 @@ def features(signals, layers, depth, reads="signals", rng=None):
     DataFrame
         A row per layer, the columns of ``READS[reads]``.
     """
-    values = None if reads == "position" else signals[list(SIGNALS)].to_numpy(float)
+    values = None if reads == "position" else signals[READS[reads]].to_numpy(float)
     return pd.DataFrame(_read(values, layers, depth, reads, rng), columns=READS[reads])
 
 
@@ -103,7 +106,7 @@ def training_table(nodes, signals, reads="signals"):
     nodes : DataFrame
         Columns ``task``, ``seed``, ``path`` and ``validation_accuracy``.
     signals : DataFrame
-        Columns ``task``, ``seed``, ``path``, ``layer`` and the twelve signals.
+        Columns ``task``, ``seed``, ``path``, ``layer`` and the measures.
     reads : str
         What the fusion reads, see :func:`features`; signals are permuted the same way whatever
         other rows there are.
@@ -119,7 +122,8 @@ def training_table(nodes, signals, reads="signals"):
     names = READS[reads]
     depth = int(signals["layer"].max()) + 1
     ordered = signals.sort_values([*unit, "path", "layer"], ignore_index=True)
-    values, layers = ordered[list(SIGNALS)].to_numpy(float), ordered["layer"].to_numpy()
+    measures = list(SIGNALS) if reads == "position" else names
+    values, layers = ordered[measures].to_numpy(float), ordered["layer"].to_numpy()
     read = np.empty((len(ordered), len(names)))
     for key, rows in ordered.groupby([*unit, "path"]).indices.items():  # a frame per node is slow
         rng = np.random.default_rng(list("/".join(map(str, key)).encode()))
@@ -163,7 +167,7 @@ def fit_fusion(table, model="random-forest"):
     if len(table) < 2:
         raise SfusionError(f"a fusion needs at least two tried removals; there are {len(table)}")
     # Not all of them: a signal that was added since is not in the removals that are shipped.
-    names = next(kept for names in READS.values() if (kept := [n for n in names if n in table]))
+    names = max(([name for name in names if name in table] for names in READS.values()), key=len)
     table = table.sort_values([*names, LABEL])
     return clone(FUSION_MODELS[model]).fit(table[names], table[LABEL])
 

@@ -6,13 +6,11 @@ import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 
-import torch
-
 from sfusion import SfusionError
 from sfusion.data.tasks import load_task, resolve
 from sfusion.models.loading import fingerprint, load_model
-from sfusion.pruning.strategies import lookup, path_name, remaining
-from sfusion.pruning.tree import PruningTree, identity, next_layer, signal_frame
+from sfusion.pruning.strategies import STUDIED, lookup, path_name, remaining
+from sfusion.pruning.tree import PruningTree, identity, next_layer, probe_samples, signal_frame
 from sfusion.records.parallel import pool, progress
 from sfusion.records.profiles import Profile
 from sfusion.records.store import RecordStore, content_key
@@ -45,9 +43,6 @@ def _tree(experiment, folder, weights_gb, model, data):
         experiment.task, seed=seed, sizes=(sizes.train, sizes.validation, sizes.test), max_length=profile.max_length,
         tokenizer=profile.model, source=profile.source,
     )  # fmt: skip
-    # The probe set is drawn without regard to classes; drawing it stratified would change every
-    # number of the committed studies, and waits for the next one that is computed anew.
-    generator = torch.Generator().manual_seed(derive_seed("probe", seed))
     options = {"threads": profile.threads, "precision": profile.precision, "sizes": sizes.model_dump()}
     return PruningTree(
         lambda: _pretrained(profile.model, model, task.label_names, head),
@@ -55,7 +50,8 @@ def _tree(experiment, folder, weights_gb, model, data):
         RecordStore(folder, weights_gb),
         {stage: getattr(profile, stage) for stage in ("original", "recovery", "distillation")},
         base=identity(task, model, seed, profile.max_length, **options),
-        probe=torch.randperm(len(task.train), generator=generator)[: sizes.probe].tolist(),
+        probe=probe_samples(task, sizes.probe, seed),
+        strategies=profile.strategies or STUDIED,
     )
 
 
@@ -116,12 +112,13 @@ class Search:
     def __init__(self, experiments, store, quiet=None):
         self.experiments, self.store, self.quiet = experiments, store, quiet
         self.records, self.trajectories = {}, []
+        self.bases = {experiment: open_tree(experiment, store).base for experiment in experiments}
         tree = open_tree(experiments[0], store)
         self.depth, self.fixed, self.lowest = tree.depth, tree.fixed, tree.lowest
 
     def _wave(self, run, nodes, bar, steps=None):
         """Compute nodes, given with whether their signals are read."""
-        keys = {e: content_key(open_tree(e, self.store).base) for e, _ in nodes}
+        keys = {e: content_key(self.bases[e]) for e, _ in nodes}
         calls = [(*node, signals, self.store, keys[node[0]]) for node, signals in nodes.items()]
         for node, record in zip(nodes, run(compute_node, calls), strict=True):
             self.records[node] = {**self.records.get(node, {}), **record}
@@ -173,7 +170,7 @@ class Search:
     def _possible(self, experiment, labels):
         """Leave out strategies whose signal the architecture does not have."""
         signals = self.records[experiment, ()].get("signals", {})
-        lacking = [label for label in labels if None in signals.get(label, ())]
+        lacking = [label for label in labels if None in signals.get(lookup(label).signal, ())]
         if lacking:
             warnings.warn(f"left out, for the model has no such signal: {lacking}", stacklevel=3)
         return [label for label in labels if label not in lacking]
@@ -181,7 +178,7 @@ class Search:
     def _next(self, experiment, path, label, fusions):
         signals = self.records[experiment, path].get("signals")
         signals = None if signals is None else signal_frame(signals)
-        options = {"depth": self.depth, "seed": experiment.seed, "fixed": self.fixed}
+        options = {"depth": self.depth, "base": self.bases[experiment], "fixed": self.fixed}
         return next_layer(label, path, signals, fusion=fusions.get((experiment, label)), **options)
 
     def greedy(self):

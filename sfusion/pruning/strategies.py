@@ -1,5 +1,6 @@
 """Strategies: which layer goes next."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,7 +9,7 @@ import pandas as pd
 
 from sfusion import SfusionError
 from sfusion.pruning.fusion import FUSION_MODELS, features
-from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS
+from sfusion.signals import REDUNDANCY, SIGNALS
 
 IN_DATASET, TRANSFER = "in-dataset", "leave-one-dataset-out"
 
@@ -25,7 +26,7 @@ class View:
         A row per layer of ``layers``, a column per measure of ``MEASURES``; None where the
         strategy reads none.
     rng : numpy.random.Generator
-        Depends on the seed and the strategy's name alone, so a random order is drawn once.
+        Depends on the seed, the task and the strategy's name alone, so a random order is drawn once.
     fusion : sklearn regressor or None
         The fitted model of a fusion.
     depth : int
@@ -58,6 +59,8 @@ class Strategy:
     model, reads : str, optional
         For fusions: the regressor, of ``FUSION_MODELS``, and its features, see
         :func:`sfusion.pruning.fusion.features`.
+    signal : str, optional
+        The one measure that it reads, of ``MEASURES``.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Strategy:
     learned_from: str | None = None
     model: str | None = None
     reads: str = "signals"
+    signal: str | None = None
 
     @property
     def teaches_fusions(self):
@@ -76,22 +80,29 @@ class Strategy:
     @property
     def reads_signals(self):
         """Whether its choice needs the pass that extracts the signals."""
-        return self.name in MEASURES or (self.learned_from is not None and self.reads != "position")
+        return self.signal is not None or (self.learned_from is not None and self.reads != "position")
+
+    @property
+    def measures(self):
+        """Names of the measures that it reads beside the twelve signals."""
+        return set(REDUNDANCY) & ({self.signal} if self.reads != "extended" else set(REDUNDANCY))
 
 
-def _by_signal(signal):
-    sign = -1.0 if signal.removed_first == "lowest" else 1.0
-    return Strategy(signal.slug, signal.title, signal.group, lambda view: sign * view.signals[signal.slug].to_numpy())
+def _by_signal(signal, turned=False):
+    sign = -1.0 if (signal.removed_first == "lowest") != turned else 1.0
+    names = signal.slug, signal.title, signal.group
+    if turned:
+        names = f"reversed-{signal.slug}", f"{signal.title}, reversed", "reversed"
+    return Strategy(*names, lambda view: sign * view.signals[signal.slug].to_numpy(), signal=signal.slug)
 
 
 def _by_fusion(model, learned_from, reads="signals"):
-    control = {"signals": "", "position": ", position alone", "shuffled": ", permuted signals"}
+    more = {"extended": " with redundancy", "position": ", position alone", "shuffled": ", permuted signals"}
     transfer = learned_from == TRANSFER
-    title = {"linear-regression": "Linear regression", "random-forest": "Random forest"}[model]
     return Strategy(
         model + ("" if reads == "signals" else f"-{reads}") + ("-transfer" if transfer else ""),
-        title + control[reads] + (", transfer" if transfer else ""),
-        "fusion" if reads == "signals" else "control",
+        model.capitalize().replace("-", " ") + more.get(reads, "") + (", transfer" if transfer else ""),
+        "fusion" if reads in ("signals", "extended") else "control",
         lambda view: view.fusion.predict(
             features(view.signals, view.layers, view.depth, reads, view.rng)[view.fusion.feature_names_in_]
         ),
@@ -101,9 +112,27 @@ def _by_fusion(model, learned_from, reads="signals"):
     )
 
 
-def _random(view):
+def _random(view, keep=None):
     order = view.rng.permutation(view.depth)
-    return -order[list(view.layers)]
+    return [-math.inf if layer == keep else order[layer] for layer in view.layers]
+
+
+def _by_order(name, title, order):
+    """Turn a function of the depth, which lists the layers in the order they go, into a strategy."""
+    return Strategy(name, title, "position", lambda view: [-order(view.depth).index(n) for n in view.layers])
+
+
+def _middle_first(depth, last_stays=False):
+    """Go from the middle outwards, of two as far out the upper one first."""
+    return sorted(range(depth), key=lambda n: (last_stays and n == depth - 1, abs(n - (depth - 1) / 2), -n))
+
+
+def _alternate(depth):
+    """List every second layer from below the last on, then every second of what is left, and so on."""
+    order, left = [], list(range(depth))
+    while gone := left[-2::-2]:
+        order, left = order + gone, left[1 - len(left) % 2 :: 2]
+    return order + left
 
 
 # One line per strategy; every score is a pure function of a View.
@@ -112,27 +141,36 @@ STRATEGIES = {
     for strategy in (
         *(_by_signal(signal) for signal in SIGNALS.values()),
         *(_by_fusion(model, learned_from) for learned_from in (IN_DATASET, TRANSFER) for model in FUSION_MODELS),
-        # What a fusion could know without any signal, and what it makes of noise.
+        # A fusion that reads the measures of redundancy too; what one could know without any
+        # signal, and what it makes of noise.
         *(
             _by_fusion("random-forest", learned_from, reads)
-            for reads in ("position", "shuffled")
+            for reads in ("extended", "position", "shuffled")
             for learned_from in (IN_DATASET, TRANSFER)
         ),
         Strategy("random", "Random order", "random", _random),
-        # Poor Man's BERT, Sajjad et al. 2020, arXiv:2004.03844
-        Strategy("top-first", "Top layers first", "position", lambda view: view.layers),
-        Strategy("bottom-first", "Bottom layers first", "position", lambda view: [-layer for layer in view.layers]),
+        Strategy("random-keep-last", "Random, last layer stays", "random", lambda v: _random(v, v.depth - 1)),
+        # Poor Man's BERT, Sajjad et al. 2020, arXiv:2004.03844; that the last layer stays, declared here.
+        _by_order("top-first", "Top layers first", lambda depth: range(depth)[::-1]),
+        _by_order("bottom-first", "Bottom layers first", range),
+        _by_order("symmetric", "Middle layers first", _middle_first),
+        _by_order("middle-first", "Middle first, last layer stays", lambda depth: _middle_first(depth, True)),
+        _by_order("alternate", "Every second layer first", _alternate),
         *(_by_signal(measure) for measure in REDUNDANCY.values()),
+        *(_by_signal(signal, turned=True) for signal in SIGNALS.values()),
         # No rule but a search: trains every child, see sfusion.pruning.searches.
         Strategy("greedy-oracle", "Greedy search", "search", None),
     )
 }
+STUDIED = [name for name, strategy in STRATEGIES.items() if strategy.group != "reversed"]
 # What a compression offers: no controls and no searches, and each fusion once, for it always
 # learned from the removals that come with the package.
 COMPRESSION_STRATEGIES = [
     name
-    for name, strategy in STRATEGIES.items()
-    if strategy.group not in ("control", "search") and strategy.learned_from != TRANSFER
+    for name in STUDIED
+    if STRATEGIES[name].group not in ("control", "search")
+    and STRATEGIES[name].learned_from != TRANSFER
+    and STRATEGIES[name].reads != "extended"  # the shipped removals lack those measures
 ]
 DEFAULT_STRATEGY = "random-forest"
 
@@ -177,7 +215,7 @@ def choose(strategy, view):
     SfusionError
         When the strategy reads a signal that the architecture does not have.
     """
-    if strategy.name in MEASURES and view.signals[strategy.name].isna().any():
+    if strategy.signal and view.signals[strategy.signal].isna().any():
         raise SfusionError(f"strategy {strategy.name!r}: this architecture has no such signal; choose another")
     scores = np.asarray(strategy.score(view), dtype=float)
     scores = np.where(np.isin(view.layers, view.fixed), -np.inf, scores)
@@ -185,7 +223,7 @@ def choose(strategy, view):
 
 
 def expand(names, random_orders):
-    """List strategies with the random baseline as its several draws.
+    """List strategies with the random baselines as their several draws.
 
     Parameters
     ----------
@@ -199,11 +237,8 @@ def expand(names, random_orders):
     list of str
         Labels for :func:`lookup`.
     """
-    return [
-        label
-        for name in names
-        for label in ([f"random-{i}" for i in range(random_orders)] if name == "random" else [name])
-    ]
+    draws = {name: [f"{name}-{i}" for i in range(random_orders)] for name in ("random", "random-keep-last")}
+    return [label for name in names for label in draws.get(name, [name])]
 
 
 def lookup(label):
@@ -219,4 +254,4 @@ def lookup(label):
     Strategy
     """
     stem, _, draw = label.rpartition("-")
-    return STRATEGIES["random"] if stem == "random" and draw.isdigit() else STRATEGIES[label]
+    return STRATEGIES[stem if draw.isdigit() else label]

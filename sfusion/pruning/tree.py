@@ -15,10 +15,11 @@ import pandas as pd
 from safetensors.torch import load, save
 
 from sfusion import training
+from sfusion.data.readers import draw
 from sfusion.models.layers import architecture_of, embedding_parameters, layer_stack, remove_layers
 from sfusion.pruning.strategies import View, choose, lookup, path_name, remaining, step_layers
 from sfusion.records.store import SCHEMA, versions
-from sfusion.signals import MEASURES
+from sfusion.signals import MEASURES, SIGNALS
 from sfusion.signals.extraction import extract_signals
 
 CONDITIONS = {
@@ -45,6 +46,8 @@ class PruningTree:
         ``threads`` and ``device``.
     probe : sequence of int
         Training samples that the signals are extracted from.
+    strategies : iterable of str
+        Which of them, by name, read more than the twelve signals decides what is extracted.
     tuned : bool
         Whether the source is fine-tuned already and taken as it is.
     keep_distilled : bool
@@ -54,12 +57,14 @@ class PruningTree:
     """
 
     def __init__(
-        self, source, task, store, recipes, *, base, probe,
+        self, source, task, store, recipes, *, base, probe, strategies=(),
         tuned=False, keep_distilled=False, on_work=None,
     ):  # fmt: skip
         self.source, self.task, self.store = source, task, store
         self.recipes, self.base, self.probe = recipes, base, probe
         self.tuned, self.keep_distilled = tuned, keep_distilled
+        read = set(SIGNALS).union(*(lookup(name).measures for name in strategies))
+        self._measures = {name: measure for name, measure in MEASURES.items() if name in read}
         self.on_work, self._counted = on_work or (lambda _: None), set()
         self._held = None
         self._frozen = all(recipe.freeze_embeddings for recipe in recipes.values())
@@ -223,13 +228,18 @@ class PruningTree:
         float
             Share of the split's samples.
         """
-        return self._evaluate(path, split, condition)["value"]
+        return self._evaluate(path, split, condition)[0]
 
     def _evaluate(self, path, split, condition):
-        def compute():
-            return training.accuracy(self.model(path, condition), getattr(self.task, split), self.base["precision"])
+        """Return accuracy, a bit per text as hexadecimal digits, and seconds."""
+        data = getattr(self.task, split)
 
-        return self.record("evaluation", path, compute, split=split, condition=condition)
+        def compute():
+            found = training.classified(self.model(path, condition), data, self.base["precision"])
+            return np.packbits(found).tobytes().hex()
+
+        record = self.record("evaluation", path, compute, split=split, condition=condition)
+        return float(unpack(record["value"], len(data)).mean()), record["value"], record["seconds"]
 
     def signals(self, path):
         """Extract the signals of a path's model.
@@ -242,19 +252,18 @@ class PruningTree:
         -------
         DataFrame
             A row per remaining layer, a column per measure of ``MEASURES``; NaN for a signal that
-            the architecture does not have.
+            the architecture does not have, or that no strategy reads.
         """
         return signal_frame(self._signals(path)["value"])
 
     def _signals(self, path):
         def compute():
-            table = extract_signals(
-                self.model(path), self.task.train.take(self.probe), precision=self.base["precision"], measures=MEASURES
-            )
+            options = {"precision": self.base["precision"], "measures": self._measures}
+            table = extract_signals(self.model(path), self.task.train.take(self.probe), **options)
             # Records hold numbers, and NaN is none.
             return {n: [None if np.isnan(v) else v for v in table[n].tolist()] for n in table}
 
-        return self.record("signals", path, compute)
+        return self.record("signals", path, compute, measures=list(self._measures))
 
     def visit(self, path, signals=True, condition=None):
         """Train, evaluate and, where something reads them, extract the signals of a node.
@@ -269,16 +278,18 @@ class PruningTree:
         Returns
         -------
         dict
-            ``validation_accuracy`` and ``test_accuracy``, shares; ``signals``, a list per measure,
-            where asked for; seconds of ``training``, ``evaluation`` and ``extraction``.
+            ``validation_accuracy`` and ``test_accuracy``, shares; ``test_correct``, see
+            :func:`unpack`; ``signals``, a list per measure, where asked for; seconds of
+            ``training``, ``evaluation`` and ``extraction``.
         """
         trained = self.record("training", path, lambda: self.model(path, condition) and None, condition=condition)
         validation, test = (self._evaluate(path, split, condition) for split in ("validation", "test"))
         record = {
-            "validation_accuracy": validation["value"],
-            "test_accuracy": test["value"],
+            "validation_accuracy": validation[0],
+            "test_accuracy": test[0],
+            "test_correct": test[1],
             "training": trained["seconds"],
-            "evaluation": validation["seconds"] + test["seconds"],
+            "evaluation": validation[2] + test[2],
         }
         if signals:
             found = self._signals(path)
@@ -311,12 +322,47 @@ def identity(task, model, seed, max_length, threads, precision="auto", **more):
     return {"schema": SCHEMA, "task": task.fingerprint, "model": model, **asked, **decided, **more}
 
 
+def unpack(digits, count):
+    """Read which texts were classified rightly: hexadecimal digits, eight texts a byte.
+
+    Parameters
+    ----------
+    digits : str
+    count : int
+        Texts.
+
+    Returns
+    -------
+    ndarray of shape (count,)
+        Zeros and ones.
+    """
+    return np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8), count=count)
+
+
+def probe_samples(task, count, seed):
+    """Draw the training samples that the signals are extracted from, classes in proportion.
+
+    Parameters
+    ----------
+    task : Task
+    count : int
+        Samples; all of them where there are fewer.
+    seed : int
+
+    Returns
+    -------
+    list of int
+    """
+    classes = task.train.labels.tolist()
+    return draw(classes, range(len(classes)), count, f"probe {seed}")
+
+
 def signal_frame(signals):
     """Turn recorded signals, a list per measure, into a frame; None becomes NaN."""
     return pd.DataFrame(signals, columns=list(MEASURES), dtype=float)
 
 
-def next_layer(label, path, signals, *, depth, seed, fixed=(), fusion=None):
+def next_layer(label, path, signals, *, depth, base, fixed=(), fusion=None):
     """Let one strategy choose at one node.
 
     Parameters
@@ -329,7 +375,8 @@ def next_layer(label, path, signals, *, depth, seed, fixed=(), fusion=None):
         From :meth:`PruningTree.signals`; None where the strategy reads none.
     depth : int
         Layers of the original model.
-    seed : int
+    base : dict
+        From :func:`identity`; random orders are drawn anew for every seed and task.
     fixed : tuple of int
         Layers that must stay.
     fusion : sklearn regressor, optional
@@ -340,7 +387,7 @@ def next_layer(label, path, signals, *, depth, seed, fixed=(), fusion=None):
     int
         Number of a layer in the original model.
     """
-    rng = np.random.default_rng(training.derive_seed("strategy", seed, label))
+    rng = np.random.default_rng(training.derive_seed("strategy", base["seed"], base["task"], label))
     view = View(remaining(path, depth), signals, rng, fusion, depth, fixed)
     return choose(lookup(label), view)
 
@@ -368,5 +415,5 @@ def follow(tree, label, layers, fusion=None):
         if tree.depth - len(path) == layers:
             return path
         signals = tree.signals(path) if lookup(label).reads_signals else None
-        options = {"depth": tree.depth, "seed": tree.base["seed"], "fixed": tree.fixed}
+        options = {"depth": tree.depth, "base": tree.base, "fixed": tree.fixed}
         path = (*path, next_layer(label, path, signals, fusion=fusion, **options))

@@ -105,8 +105,10 @@ class Profile(_Checked):
         Tokens per sequence.
     sizes : Sizes
         Samples per split.
+    strategies : tuple of str
+        Names in ``sfusion.pruning.strategies.STRATEGIES``; none: all but the reversed signals.
     random_orders : int
-        Draws of the random baseline per seed.
+        Draws of each random baseline per task and seed.
     subsets : tuple of str
         Tasks on which every set of layers is trained, to know the best one.
     threads : int
@@ -127,6 +129,7 @@ class Profile(_Checked):
     seeds: Annotated[tuple[int, ...], Field(strict=False, min_length=1)]
     max_length: PositiveInt = 32
     sizes: Sizes
+    strategies: Annotated[tuple[str, ...], Field(strict=False)] = ()
     random_orders: Annotated[int, Field(ge=0)] = 5
     subsets: Annotated[tuple[str, ...], Field(strict=False)] = ()
     threads: PositiveInt = 1

@@ -29,11 +29,13 @@ class Results:
     tasks : DataFrame
         A row per task and seed: ``classes``, samples per split (``train``, ``validation``,
         ``test``), ``fingerprint`` of the texts, ``source``, and on test ``majority_accuracy``
-        and ``tfidf_accuracy`` (TF-IDF with logistic regression on the same cut).
+        and logistic regression's ``tfidf_accuracy`` (on TF-IDF of the same cut) and
+        ``frozen_accuracy`` (on the mean hidden states of the encoder before any fine-tuning).
     nodes : DataFrame
         A row per node: ``task``, ``seed``, ``path``, ``removed``, ``validation_accuracy``,
-        ``test_accuracy``, seconds of ``training``, ``evaluation`` and ``extraction``, and the
-        sizes of :func:`sfusion.models.layers.size`.
+        ``test_accuracy``, ``test_correct`` (a bit per test text, see
+        :func:`sfusion.pruning.tree.unpack`), seconds of ``training``, ``evaluation`` and
+        ``extraction``, and the sizes of :func:`sfusion.models.layers.size`.
     signals : DataFrame
         A row per remaining layer of a node (``layer``: number in the original model), a column
         per signal; of the nodes where something reads them.

@@ -53,6 +53,8 @@ class LayerPass:
     angle : float
         Sum over samples of the angle between the two at the token that the head reads, in
         half-turns.
+    loss_without : float
+        Mean cross-entropy of the model that bridges the layer, in nats.
     """
 
     units: int = 0
@@ -72,6 +74,7 @@ class LayerPass:
     predictions: np.ndarray | None = None
     mean_gradient: list = field(default_factory=list)
     parameters: list = field(default_factory=list)
+    loss_without: float = math.nan
 
     @functools.cached_property
     def components(self):
@@ -345,6 +348,17 @@ def _angular_distance(layer):
     of a decoder, ours the one that the head reads (declared here)
     """
     return layer.angle / layer.samples
+
+
+@_signal("Removal loss", "redundancy", "nats", table=REDUNDANCY)
+def _removal_loss(layer):
+    """What the response is worth when the layer is bridged, before anything is learned anew.
+
+    (1/N) sum_b cross-entropy of the model whose layer returns its input
+
+    Shortened LLaMA, Kim et al. 2024, arXiv:2402.02834: theirs is the perplexity of a decoder
+    """
+    return layer.loss_without
 
 
 MEASURES = {**SIGNALS, **REDUNDANCY}

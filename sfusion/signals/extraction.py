@@ -153,6 +153,10 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
         LayerPass(parameters=[p.detach().to(wide) for p in module.parameters()]) for module in layer_stack(model)
     ]
     ruled = _has_rules(stack, architecture)
+    measures = SIGNALS if measures is None else measures
+    if "removal-loss" in measures:  # a pass a layer: before the layers are watched
+        for module, layer in zip(stack, layers, strict=True):
+            layer.loss_without = _loss_without(working, module, data, batch_size, wide)
     batch_mask = []
     for module, layer in zip(stack, layers, strict=True):
         _watch_layer(module, layer, lambda: batch_mask[-1], architecture.reads, wide)
@@ -176,7 +180,6 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
         layer.tokens = int(data.attention_mask.sum())
         layer.labels = data.labels.numpy()
         layer.predictions = torch.cat(predictions).numpy()
-    measures = SIGNALS if measures is None else measures
     rows = [{slug: s.compute(layer) for slug, s in measures.items()} for layer in layers]
     return pd.DataFrame(rows).rename_axis("layer")
 
@@ -194,6 +197,22 @@ def _check(data, batch_size, precision):
     if precision not in ("fp32", "bf16"):
         raise SfusionError(f"precision {precision!r} is not known: use fp32 or bf16")
     return batch_size
+
+
+def _loss_without(working, module, data, batch_size, wide):
+    """Compute the mean cross-entropy of a model whose layer ``module`` returns its input."""
+
+    def bridge(_, inputs, output):
+        return (inputs[0], *output[1:]) if isinstance(output, tuple) else inputs[0]
+
+    handle, total, device = module.register_forward_hook(bridge), 0.0, next(working.parameters()).device
+    with torch.no_grad():
+        for start in range(0, len(data), batch_size):
+            batch = data.take(range(start, min(start + batch_size, len(data)))).trim()
+            logits = working(batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)).logits
+            total += float(functional.cross_entropy(logits.to(wide), batch.labels.to(device), reduction="sum"))
+    handle.remove()
+    return total / len(data)
 
 
 def _pass(working, batch, wide):

@@ -265,8 +265,8 @@ def predict_logits(model, data, batch_size=None):
     return logits
 
 
-def accuracy(model, data, precision="fp32"):
-    """Measure the share of samples whose largest logit is the label's.
+def classified(model, data, precision="fp32"):
+    """Find the samples whose largest logit is the label's; their share is the accuracy.
 
     Parameters
     ----------
@@ -276,10 +276,11 @@ def accuracy(model, data, precision="fp32"):
 
     Returns
     -------
-    float
+    ndarray of shape (N,)
+        Booleans.
     """
     predicted = predict_logits(cast(model, precision), data).argmax(-1)
-    return float((predicted == data.labels).double().mean())
+    return (predicted == data.labels).numpy()
 
 
 @contextlib.contextmanager
