@@ -23,19 +23,18 @@ from sfusion.records.store import RecordStore
 from sfusion.training import fixed_threads
 
 TASKS = ("newsgroup", "agnews", "imdb")
-RATES = (3e-4, 1e-4, 5e-5)
-REMOVED = (3, 2, 4, 1, 0)  # the middle first, the last layer stays
+RATES = (3e-5, 1e-4, 3e-4)
+REMOVED = (2, 3, 1, 4, 0)  # the middle first, the last layer stays
 NULL, PRUNED = ((),) * len(REMOVED), REMOVED
 CHANGES = {
     # stage: the changes that are tried, each a dict of stage of training to fields
     "original": [
-        *({"original": {"samples": n, "learning_rate": r}} for n in (6000, 12000, 24000) for r in RATES),
-        *(
-            {"original": {"samples": 12000, "learning_rate": 1e-4, **more}}
-            for more in ({"head_rate": 10.0}, {"dropout": True}, {"freeze_embeddings": False})
-        ),
+        *({"original": {"samples": 8000, "learning_rate": r, "head_rate": h}} for r in RATES for h in (1.0, 10.0)),
+        {"original": {"samples": 24000}},
+        {"original": {"dropout": True}},
+        {"original": {"freeze_embeddings": False}},
     ],
-    "recovery": [{"recovery": {"samples": n, "learning_rate": r}} for n in (640, 2000, 6000) for r in RATES],
+    "recovery": [{"recovery": {"samples": n, "learning_rate": r}} for n in (640, 2000) for r in RATES],
 }
 
 
@@ -46,17 +45,22 @@ def variant(profile, changes):
 
 
 def measure(experiment, paths, store):
-    """Return the validation accuracies of some nodes, each computed unless it is filed."""
-    tree = open_tree(experiment, store)
+    """Return a row per node, computed unless it is filed."""
+    tree, stage = open_tree(experiment, store), "recovery" if len(paths) > 1 else "original"
+    recipe = getattr(experiment.profile, stage).model_dump()
+    key = {"stage": stage, "task": experiment.task, "seed": experiment.seed, **recipe}
     with fixed_threads(experiment.profile.threads):
-        found = [tree.evaluate(path, "validation") for path in paths]
+        rows = [
+            {**key, "path": path_name(path), "validation_accuracy": tree.evaluate(path, "validation")}
+            for path in paths
+        ]
     tree.release()
     store.trim()
-    return found
+    return rows
 
 
 def main():
-    """Run a stage, as far as its records are not there yet, and write all of its rows."""
+    """Run a stage, as far as its records are not there yet, and write its rows as they come."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stage", choices=CHANGES)
     parser.add_argument("--profile", default="nine")
@@ -67,20 +71,15 @@ def main():
     profile, store = load_profile(options.profile), RecordStore(BUILD / "recipe" / "store")
     paths = {"original": [()], "recovery": [NULL[:n] for n in range(6)] + [PRUNED[:n] for n in range(1, 6)]}
     units = itertools.product(CHANGES[options.stage], options.tasks, options.seeds)
-    experiments = [Experiment(variant(profile, changes), task, seed) for changes, task, seed in units]
-    asked, rows = paths[options.stage], []
-    with pool(profile.threads) as run, progress(len(experiments), options.stage) as bar:
-        found = run(measure, [(experiment, asked, store) for experiment in experiments])
-        for experiment, accuracies in zip(experiments, found, strict=True):
-            recipe = getattr(experiment.profile, options.stage).model_dump()
-            key = {"stage": options.stage, "task": experiment.task, "seed": experiment.seed}
-            for path, accuracy in zip(asked, accuracies, strict=True):
-                rows.append(key | {"path": path_name(path)} | recipe | {"validation_accuracy": accuracy})
+    calls = [(Experiment(variant(profile, changes), *unit), paths[options.stage], store) for changes, *unit in units]
+    with pool(profile.threads) as run, progress(len(calls), options.stage) as bar:
+        for rows in run(measure, calls):
+            found = [pd.read_csv(options.out, keep_default_na=False)] if options.out.is_file() else []
+            frame = pd.concat([*found, pd.DataFrame(rows)], ignore_index=True)
+            keys = [column for column in frame if column != "validation_accuracy"]
+            options.out.parent.mkdir(parents=True, exist_ok=True)
+            frame.drop_duplicates(keys, keep="last").to_csv(options.out, index=False, float_format="%.6g")
             bar.update()
-    old = pd.read_csv(options.out, keep_default_na=False) if options.out.is_file() else pd.DataFrame(columns=["stage"])
-    rows = pd.concat([old[old["stage"] != options.stage], pd.DataFrame(rows)], ignore_index=True)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    rows.to_csv(options.out, index=False, float_format="%.6g")
 
 
 if __name__ == "__main__":
