@@ -13,7 +13,7 @@ LOCK := $(if $(shell command -v flock),flock requirements.lock)
 PYTEST := $(PY) -m pytest -q -n $(JOBS) --dist loadfile --nbval-current-env
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce replay compare test nbval notebooks bench lint clean lock
+.PHONY: help env reproduce replay compare test nbval notebooks book bench lint clean lock
 # Tests share the cores between workers, and never reach for the Hub.
 test nbval: export OMP_NUM_THREADS := 1
 test nbval: export HF_HUB_OFFLINE := 1
@@ -43,6 +43,9 @@ nbval: env ## check the notebooks' stored outputs only
 notebooks: env ## store fresh outputs in the notebooks, after a change that alters them
 	$(PY) -m jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
 
+book: env ## make the notebooks, docs and reference a static site under build/book
+	$(PY) tools/book.py
+
 bench: env ## measure the speed ratios, into build/bench.json [QUICK=1]
 	$(PY) benchmarks/bench.py $(if $(QUICK),--quick)
 
@@ -61,7 +64,7 @@ lock: ## work requirements.lock out again from pyproject.toml [TORCH=version]
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet torch==$(TORCH)
-	build/lock/bin/python -m pip install --quiet --editable '.[dev,dask,onnx]'
+	build/lock/bin/python -m pip install --quiet --editable '.[dev,book,dask,onnx]'
 	build/lock/bin/python -m pip freeze --all --exclude pip --exclude-editable > build/lock/frozen
 	{ grep '^#' requirements.lock; \
 		sed -E -e '/^(cuda|nvidia|triton)/d' -e 's/^(torch==[^+]*)[+].*/\1/' build/lock/frozen; \

@@ -21,7 +21,7 @@ CONDA = yaml.safe_load(CONDA_TEXT)["dependencies"]
 CORE = PROJECT["dependencies"]
 EXTRAS = PROJECT["optional-dependencies"]
 # The extras that requirements.lock covers; the others are left to the user's machine.
-LOCKED_EXTRAS = ("dev", "dask", "onnx")
+LOCKED_EXTRAS = ("dev", "book", "dask", "onnx")
 LOCKED_ON = {
     "python_version": "3.11", "python_full_version": "3.11.0", "sys_platform": "linux", "platform_system": "Linux",
 }  # fmt: skip
@@ -99,7 +99,9 @@ def test_imports_are_declared(folder, extras):
             imported |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             imported.add(node.module.partition(".")[0])
-    own = {"sfusion"} | {path.stem for place in ("tests", "benchmarks") for path in (ROOT / place).glob("*.py")}
+    own = {"sfusion"} | {
+        path.stem for place in ("tests", "benchmarks", "tools") for path in (ROOT / place).glob("*.py")
+    }
     foreign = imported - own - sys.stdlib_module_names
     assert foreign
     providers = metadata.packages_distributions()

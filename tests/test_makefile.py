@@ -66,7 +66,7 @@ def test_plain_make_lists_every_target():
     public = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
     listed = re.findall(r"^  ([a-z]+) +\S.*$", _make(ROOT), re.MULTILINE)
     assert sorted(listed) == sorted(public)
-    assert set("help env reproduce replay compare test nbval bench lint clean".split()) <= set(listed)
+    assert set("help env reproduce replay compare test nbval book bench lint clean".split()) <= set(listed)
 
 
 @pytest.mark.parametrize("target", ["reproduce", "replay", "compare"])
