@@ -13,7 +13,7 @@ import pandas as pd
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from sfusion.models.layers import size
-from sfusion.pruning.strategies import STRATEGIES, expand
+from sfusion.pruning.strategies import STRATEGIES, STUDIED, expand
 from sfusion.records.profiles import load_profile
 
 # Dense bf16, 10^12 operations per second, from the makers' data sheets.
@@ -39,7 +39,7 @@ def waves(profile):
     forward = flops(profile)
     experiments = len(profile.tasks) * len(profile.seeds)
     looked_at = profile.sizes.validation + profile.sizes.test
-    names = [name for name in STRATEGIES if name != "greedy-oracle"]
+    names = [name for name in profile.strategies or STUDIED if name != "greedy-oracle"]
     for fused in (False, True):
         chosen = [n for n in names if (STRATEGIES[n].learned_from is not None) == fused]
         labels = len(expand(chosen, profile.random_orders))

@@ -17,7 +17,7 @@ from matplotlib import pyplot, style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from sfusion import STRATEGIES, SfusionError, claims, costs, open_results, statistics, tables
+from sfusion import STRATEGIES, SfusionError, claims, costs, load_profile, open_results, statistics, tables
 from sfusion import figures as plots
 from sfusion.notebooks import SHOWN
 from sfusion.records.profiles import ROOT
@@ -212,7 +212,7 @@ def test_at_most_seven_lines_are_in_full_colour():
 
 def test_maximum_accuracy_scales_its_colours_by_task():
     mesh = _figure("nine", "maximum_accuracy").axes[0].collections[0]
-    values = mesh.get_array().reshape(len(STRATEGIES), 9)
+    values = mesh.get_array().reshape(len(load_profile("nine").strategies), 9)
     np.testing.assert_allclose(values.min(axis=0), 0)
     np.testing.assert_allclose(values.max(axis=0), 1)
 
