@@ -12,7 +12,7 @@ from scipy.special import rel_entr, softmax
 from torch.nn import functional
 from torch.nn.utils import parameters_to_vector
 
-from sfusion import SfusionError, fine_tune
+from sfusion import SfusionError, distill, fine_tune
 from sfusion.models.layers import embedding_parameters
 from sfusion.records.profiles import Distillation, Recipe
 from sfusion.training import cast, classified, derive_seed, distillation_loss, predict_logits, resolve_precision
@@ -165,8 +165,8 @@ def test_teacher_logits_go_with_their_samples(model, probe):
     recipe = Distillation(samples=900, batch_size=16, learning_rate=3e-3, hard_weight=0.0, removals=[1])
     teacher = 6.0 * functional.one_hot(probe.labels, 3).float()
     mislabelled = type(probe)(probe.input_ids, probe.attention_mask, probe.labels.flip(0))
-    fine_tune(model, mislabelled, recipe, seed=0, teacher_logits=teacher)
-    assert classified(model, probe).mean() > 0.9
+    taught = distill(model, teacher, mislabelled, recipe)
+    assert classified(taught, probe).mean() > 0.9
 
 
 @pytest.mark.parametrize("batch_size", [None, 7])

@@ -102,7 +102,7 @@ def distillation_loss(logits, teacher_logits, labels, temperature, hard_weight):
     return hard_weight * hard + (1 - hard_weight) * temperature**2 * soft
 
 
-def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=None, on_batch=None):
+def fine_tune(model, data, recipe, *, seed, precision="fp32", objective=None, on_batch=None):
     """Train a classifier in place.
 
     In bfloat16 the passes run on a working copy while AdamW updates float32 master weights
@@ -115,12 +115,12 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=Non
     data : Encoded
         Training samples.
     recipe : Recipe
-        A ``Distillation`` where ``teacher_logits`` are given.
     seed : int
         Fixes the order of samples and the dropout.
     precision : {"fp32", "bf16"}
-    teacher_logits : Tensor of shape (N, classes), optional
-        The teacher's logits on ``data``; without them the labels alone teach.
+    objective : callable, optional
+        ``(output, labels, indices) -> Tensor``: the loss of a batch from the model's output, the
+        batch's labels and the numbers of its samples; by default the labels' cross-entropy.
     on_batch : callable, optional
         Called with the number of samples after every step.
 
@@ -132,6 +132,7 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=Non
     working = cast(model, precision)
     low = working is not model
     device = next(working.parameters()).device
+    objective = objective or (lambda output, labels, _: functional.cross_entropy(output.logits.float(), labels))
     frozen = {id(p) for p in embedding_parameters(working)} if recipe.freeze_embeddings else set()
     working.requires_grad_(True)
     for parameter in working.parameters():
@@ -159,17 +160,15 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", teacher_logits=Non
         for indices in order.split(recipe.batch_size):
             batch = data.take(indices).trim()
             labels = batch.labels.to(device)
-            logits = working(batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)).logits
-            if teacher_logits is None:
-                loss = functional.cross_entropy(logits.float(), labels)
-            else:
-                soft = teacher_logits[indices].to(device)
-                loss = distillation_loss(logits.float(), soft, labels, recipe.temperature, recipe.hard_weight)
+            output = working(batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device))
+            loss = objective(output, labels, indices)
             loss.backward()
-            if low:
-                for master, parameter in pairs:
-                    if parameter.grad is not None:  # of one that the forward pass uses
-                        master.grad, parameter.grad = parameter.grad.float(), None
+            if low:  # all in one call: on a GPU one per parameter costs as much as the passes
+                used = [(master, p.grad) for master, p in pairs if p.grad is not None]  # by the forward pass
+                for master, gradient in used:
+                    master.grad = torch.empty_like(gradient, dtype=master.dtype)
+                torch._foreach_copy_([master.grad for master, _ in used], [gradient for _, gradient in used])
+                working.zero_grad()
             torch.nn.utils.clip_grad_norm_(masters, CLIP_NORM)
             optimiser.step()
             optimiser.zero_grad()
@@ -221,9 +220,14 @@ def distill(student, teacher, data, recipe, *, seed=0, precision="fp32", on_batc
                 f"student and teacher have {classes[0]} and {classes[1]} classes: give two models of the same task"
             )
         teacher = predict_logits(cast(teacher, precision), data)
+
+    def objective(output, labels, indices):
+        soft = teacher[indices].to(labels.device)
+        return distillation_loss(output.logits.float(), soft, labels, recipe.temperature, recipe.hard_weight)
+
     taught = remove_layers(student, ())
     options = {"seed": seed, "precision": precision, "on_batch": on_batch}
-    fine_tune(taught, data, recipe, teacher_logits=teacher, **options)
+    fine_tune(taught, data, recipe, objective=None if teacher is None else objective, **options)
     return taught
 
 
