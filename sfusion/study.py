@@ -146,7 +146,7 @@ def _frames(search):
         key = {"task": experiment.task, "seed": experiment.seed, "path": path_name(path)}
         left = remaining(path, search.depth)
         found = record.get("signals")
-        row = key | {"removed": len(path)} | {column: record.get(column, math.nan) for column in NODES}
+        row = key | {"removed": search.depth - len(left)} | {column: record.get(column, math.nan) for column in NODES}
         row["test_correct"] = bytes.fromhex(row["test_correct"])
         nodes.append(row | costs[experiment.task][len(left)])
         signals += [
@@ -167,16 +167,16 @@ def _fit_fusions(search, labels):
     wanted = {STRATEGIES[label].reads for label in labels}
     frames = _frames(search)
     tables = {reads: training_table(*frames, reads) for reads in READS if reads in wanted}
-    fusions = {}
-    for experiment in search.experiments:
-        for label in labels:
-            strategy = STRATEGIES[label]
-            table = tables[strategy.reads]
-            table = table[table["seed"] == experiment.seed]
-            own = table["task"] == experiment.task
-            rows = own if strategy.learned_from == IN_DATASET else ~own
-            fusions[experiment, label] = fit_fusion(table[rows], strategy.model)
-    return fusions
+    calls = {}
+    for experiment, label in itertools.product(search.experiments, labels):
+        strategy = STRATEGIES[label]
+        table = tables[strategy.reads]
+        table = table[table["seed"] == experiment.seed]
+        own = table["task"] == experiment.task
+        rows = own if strategy.learned_from == IN_DATASET else ~own
+        calls[experiment, label] = table[rows], strategy.model
+    with pool(search.experiments[0].profile.threads) as run:
+        return dict(zip(calls, run(fit_fusion, calls.values()), strict=True))
 
 
 def _search(profile, store, names, quiet):
@@ -213,7 +213,7 @@ def _distil(search, trajectories):
         mine = (chosen["task"] == experiment.task) & (chosen["seed"] == experiment.seed)
         pruned = [parse_path(path) for path in chosen.loc[mine, "path"]]
         for condition, (start, _) in CONDITIONS.items():
-            paths = [()] if start == "original" else pruned
+            paths = pruned and [()] if start == "original" else pruned
             key = content_key(search.bases[experiment])
             calls += [(experiment, path, False, search.store, key, condition) for path in paths]
     rows = []

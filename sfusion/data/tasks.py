@@ -55,6 +55,10 @@ class Encoded:
         rows = torch.as_tensor(indices, dtype=torch.long)
         return Encoded(self.input_ids[rows], self.attention_mask[rows], self.labels[rows])
 
+    def to(self, device):
+        """Move the rows to a device."""
+        return Encoded(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device))
+
     def trim(self):
         """Cut off the last columns, where every row is padding."""
         columns = self.attention_mask.any(0).nonzero()

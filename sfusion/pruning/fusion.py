@@ -114,7 +114,7 @@ def training_table(nodes, signals, reads="signals"):
     Returns
     -------
     DataFrame
-        Columns ``task``, ``seed``, ``path`` (of the parent), ``layer``, those of
+        A row per removal of one layer: columns ``task``, ``seed``, ``path`` (of the parent), ``layer``, those of
         ``READS[reads]``, and ``accuracy_change``: validation accuracy after the removal and the
         fine-tuning that follows, minus the parent's, as a share.
     """
@@ -129,7 +129,8 @@ def training_table(nodes, signals, reads="signals"):
         rng = np.random.default_rng(list("/".join(map(str, key)).encode()))
         read[rows] = _read(values[rows], layers[rows], depth, reads, rng)
     scaled = ordered[[*unit, "path", "layer"]].join(pd.DataFrame(read, columns=names))
-    children = nodes.loc[nodes["path"] != "", [*unit, "path", "validation_accuracy"]].copy()
+    alone = (nodes["path"] != "") & ~nodes["path"].str.contains("+", regex=False)
+    children = nodes.loc[alone, [*unit, "path", "validation_accuracy"]].copy()
     split = [path.rpartition("-") for path in children["path"]]
     children["layer"] = pd.Series([int(last) for *_, last in split], children.index, dtype=int)
     children["path"] = pd.Series([before for before, *_ in split], children.index, dtype="str")

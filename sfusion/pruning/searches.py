@@ -6,15 +6,17 @@ import warnings
 from collections import defaultdict
 from dataclasses import dataclass
 
+import torch
+
 from sfusion import SfusionError
 from sfusion.data.tasks import load_task, resolve
 from sfusion.models.loading import fingerprint, load_model
-from sfusion.pruning.strategies import STUDIED, lookup, path_name, remaining
+from sfusion.pruning.strategies import STUDIED, lookup, path_name, remaining, step_layers
 from sfusion.pruning.tree import PruningTree, identity, next_layer, probe_samples, signal_frame
 from sfusion.records.parallel import pool, progress
 from sfusion.records.profiles import Profile
 from sfusion.records.store import RecordStore, content_key
-from sfusion.training import derive_seed, fixed_threads
+from sfusion.training import default_device, derive_seed, fixed_threads
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,20 @@ class Experiment:
 # of the model's files, and by place and times of the data's.
 
 
-@functools.lru_cache(maxsize=1)  # 90 MB each; a wave goes through the experiments in order
+@functools.lru_cache(maxsize=1)
+def _pretrained_tensors(name, model):
+    return {}
+
+
+@functools.lru_cache(maxsize=32)
 def _pretrained(name, model, label_names, seed):
-    return load_model(name, label_names=label_names, seed=seed)
+    """Load a model; what it has in common with the others of its name is in memory once."""
+    found = load_model(name, label_names=label_names, seed=seed).to(default_device())
+    common = _pretrained_tensors(name, model)
+    for key, parameter in found.base_model.named_parameters():
+        if torch.equal(parameter, common.setdefault(key, parameter.data)):  # else it was drawn by the seed
+            parameter.data = common[key]
+    return found
 
 
 @functools.lru_cache(maxsize=32)  # each holds its samples, and the teacher's logits for all depths
@@ -86,6 +99,11 @@ def compute_node(experiment, path, signals, store, key, condition=None):
     return record
 
 
+def _read(labels, removed):
+    """Check whether strategies read the signals of a node from which so many layers are gone."""
+    return any(one.reads_signals and not (removed and one.once) for one in map(lookup, labels))
+
+
 class Search:
     """Several experiments searched side by side; a wave is all nodes of one depth.
 
@@ -126,8 +144,8 @@ class Search:
         self.store.trim()
 
     def _stand(self, experiment, label, path):
-        row = experiment.task, experiment.seed, label, len(path), path_name(path)
-        self.trajectories.append(row)
+        removed = self.depth - len(remaining(path, self.depth))
+        self.trajectories.append((experiment.task, experiment.seed, label, removed, path_name(path)))
 
     def iterate(self, labels, fusions=None, *, teach=False, title="strategies"):
         """Take strategies from the unpruned models down to the fewest layers.
@@ -153,8 +171,7 @@ class Search:
         with pool(threads) as run, progress(total, title, self.quiet) as bar:
             for removed in range(removals + 1):
                 read = {
-                    node: removed < removals and (teach or any(lookup(label).reads_signals for label in here))
-                    for node, here in frontier.items()
+                    node: removed < removals and (teach or _read(here, removed)) for node, here in frontier.items()
                 }
                 steps = {node: len(here) if removed else 1 for node, here in frontier.items()}
                 self._wave(run, read, bar, steps)
@@ -163,8 +180,7 @@ class Search:
                     for label in here if removed else self._possible(experiment, here):
                         self._stand(experiment, label, path)
                         if removed < removals:
-                            layer = self._next(experiment, path, label, fusions)
-                            following[experiment, (*path, layer)].append(label)
+                            following[experiment, self._next(experiment, path, label, fusions)].append(label)
                 frontier = following
 
     def _possible(self, experiment, labels):
@@ -176,10 +192,15 @@ class Search:
         return [label for label in labels if label not in lacking]
 
     def _next(self, experiment, path, label, fusions):
-        signals = self.records[experiment, path].get("signals")
+        """Return the path that a strategy takes next."""
+        once = lookup(label).once
+        gone = [layer for step in path for layer in step_layers(step)]
+        parent, fixed = ((), (*self.fixed, *gone)) if once else (path, self.fixed)
+        signals = self.records[experiment, parent].get("signals")
         signals = None if signals is None else signal_frame(signals)
-        options = {"depth": self.depth, "base": self.bases[experiment], "fixed": self.fixed}
-        return next_layer(label, path, signals, fusion=fusions.get((experiment, label)), **options)
+        options = {"depth": self.depth, "base": self.bases[experiment], "fixed": fixed}
+        layer = next_layer(label, parent, signals, fusion=fusions.get((experiment, label)), **options)
+        return (tuple(sorted([*gone, layer])),) if once and gone else (*path, layer)
 
     def greedy(self):
         """Train every child of a node and go on with the one of highest validation accuracy.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -61,6 +61,9 @@ class Strategy:
         :func:`sfusion.pruning.fusion.features`.
     signal : str, optional
         The one measure that it reads, of ``MEASURES``.
+    once : bool
+        Whether it ranks the layers of the original model once: so many as are to go then go at
+        once, with as many recoveries' samples in one.
     """
 
     name: str
@@ -71,11 +74,12 @@ class Strategy:
     model: str | None = None
     reads: str = "signals"
     signal: str | None = None
+    once: bool = False
 
     @property
     def teaches_fusions(self):
         """Whether fusions may learn from its removals: a fusion or a search would leak."""
-        return self.learned_from is None and self.score is not None
+        return self.learned_from is None and self.score is not None and not self.once
 
     @property
     def reads_signals(self):
@@ -162,7 +166,10 @@ STRATEGIES = {
         Strategy("greedy-oracle", "Greedy search", "search", None),
     )
 }
-STUDIED = [name for name, strategy in STRATEGIES.items() if strategy.group != "reversed"]
+for _name in ("top-first", "middle-first", "angular-distance", "random-forest"):
+    _at_once = {"name": f"one-shot-{_name}", "title": f"{STRATEGIES[_name].title}, one-shot", "group": "one-shot"}
+    STRATEGIES[_at_once["name"]] = replace(STRATEGIES[_name], **_at_once, once=True)
+STUDIED = [name for name, strategy in STRATEGIES.items() if strategy.group not in ("reversed", "one-shot")]
 # What a compression offers: no controls and no searches, and each fusion once, for it always
 # learned from the removals that come with the package.
 COMPRESSION_STRATEGIES = [
