@@ -22,7 +22,12 @@ from sfusion.records.store import write_atomically
 
 TEMPLATES = Path(__file__).with_name("templates")
 EXPLORER = ROOT / "docs" / "book" / "explorer.json"
-DOCUMENTS = {"README.md": "README.md.jinja", "docs/choosing.md": "choosing.md.jinja"}
+DOCUMENTS = {
+    "README.md": "README.md.jinja",
+    "docs/choosing.md": "choosing.md.jinja",
+    "docs/answers.md": "answers.md.jinja",
+}
+FIRST = ROOT / "results" / "first-study"
 
 
 def interval(row, scale=100, digits=1):
@@ -129,6 +134,65 @@ def choosing(results):
     }
 
 
+def answers(results, rows):
+    """Write the tables of docs/answers.md: the first study beside the present one."""
+    profile = results.manifest["profile"]
+    recipes = [
+        "{samples} samples at {learning_rate:g}".format(**profile[stage])
+        for stage in ("original", "recovery", "distillation")
+    ]
+    sizes, seeds = profile["sizes"], results.tasks["seed"].nunique()
+    changes = {
+        "training texts, at most": ("2000", sizes["train"]),
+        "test texts, at most": ("1000", sizes["test"]),
+        "seeds": ("3", seeds),
+        "random orders": ("15, the same on every task", f"{profile['random_orders'] * seeds} drawn for each task"),
+        "original": (
+            "6000 samples at 0.0003",
+            f"{recipes[0]}, its head at {profile['original']['head_rate']:g} times that",
+        ),
+        "recovery": ("640 samples at 0.0003", recipes[1]),
+        "distillation": ("1280 samples at 0.0003", recipes[2]),
+        "every set of layers on": ("3 tasks", f"{len(profile['subsets'])} tasks"),
+        "intervals draw": ("tasks, seeds", "tasks, seeds, test texts"),
+    }
+    first, board = pd.read_csv(FIRST / "scoreboard.csv"), sf.claims.scoreboard(results)
+    claims = [
+        (claim, old["paper"], verdict(old), verdict(board.loc[claim]))
+        for claim, old in first.set_index("claim").iterrows()
+    ]
+    old = pd.concat(pd.read_csv(FIRST / f"{name}.csv") for name in ("contrasts", "controls"))
+    old = old.set_index(["contrast", "measure"])
+    titles = {key: one.title for key, one in {**sf.statistics.CONTRASTS, **sf.statistics.CONTROLS}.items()}
+    contrasts = [
+        (
+            titles[key],
+            *(found(one.loc[m]) for m in ("removed_3", "mean_accuracy") for one in (old.loc[titles[key]], row)),
+        )
+        for key, row in rows.items()
+        if (titles[key], "removed_3") in old.index and "removed_3" in row.index
+    ]
+    heads = [f"{what}, {study}" for what in ("three removals", "mean over depths") for study in ("first", "now")]
+    recipe = pd.read_csv(ROOT / "results" / "recipe.csv", keep_default_na=False).query("stage == 'recovery'")
+    unit = ["samples", "learning_rate", "task", "seed"]
+    null = recipe[recipe["path"] == "x-x-x-x-x"].set_index(unit)["validation_accuracy"]
+    lost = (null - recipe[recipe["path"] == ""].set_index(unit)["validation_accuracy"]).groupby(unit[:2]).mean()
+    asked = {"first": (640, 3e-4), "now": (profile["recovery"]["samples"], profile["recovery"]["learning_rate"])}
+    return {
+        "changes": markdown(
+            pd.DataFrame([(k, *map(str, v)) for k, v in changes.items()], columns=["", "first", "now"])
+        ),
+        "claims": markdown(pd.DataFrame(claims, columns=["", "the paper says", "first", "now"])),
+        "contrasts": markdown(pd.DataFrame(contrasts, columns=["", *heads])),
+        "recipe": {name: f"{100 * lost[key]:+.1f}".replace("-", "−") for name, key in asked.items()},
+    }
+
+
+def verdict(row):
+    """Write a claim's number with its interval, and the verdict."""
+    return f"{sf.statistics.interval_text(row['ours'], row['low'], row['high'], 2)}: {row['verdict']}"
+
+
 def content(results):
     """Gather what the templates name."""
     report, manifest = sf.load_report(), sf.load_results(ROOT / "results" / DEFAULT).manifest
@@ -156,6 +220,7 @@ def content(results):
         "default": DEFAULT_STRATEGY,
         "deep_position": interval(deep["position"].loc["mean_accuracy"]),
         "tables": choosing(results),
+        **answers(results, rows),
     }
 
 
