@@ -282,18 +282,30 @@ def row_of(tree, name, removed, samples, texts, digits, seconds):
     return {**row, "test_correct": digits["test"], "seconds": seconds}
 
 
-def prepare(experiment, store):
+def filing(tree, name, epochs, recoveries):
+    """Return what the record of a condition is filed under, as arguments of ``tree.spec``."""
+    condition = CONDITIONS[name]
+    fields = {key: getattr(value, "__name__", value) for key, value in vars(condition).items()}
+    samples = epochs * len(tree.task.train) + (0 if condition.recovery else recoveries)
+    method = {**fields, "removed": path_name(condition.removed), "samples": samples, "learning_rate": LEARNING_RATE}
+    return ("published distillation", condition.removed if condition.recovery else ()), {"method": method}
+
+
+def prepare(experiment, epochs, store):
     """Train the original and the pruned models, whose weights are then cached, and return their rows."""
-    tree, rows = open_tree(experiment, store), []
+    tree, rows, each = open_tree(experiment, store), [], experiment.profile.recovery.samples
+    filed = (filing(tree, name, epochs, len(condition.removed) * each) for name, condition in CONDITIONS.items())
+    needed = any(store.get(tree.spec(*place, **details)) is None for place, details in filed)
     with fixed_threads(experiment.profile.threads):
-        for count in (0, *range(1, len(DEEP) + 1)):
+        for count in range(len(DEEP) + 1):
             path = DEEP[:count]
             trained = tree.record("training", path, lambda path=path: tree.model(path) and None)
+            if needed:
+                tree.model(path)  # the cache may have lost what is recorded
             digits = {split: tree._evaluate(path, split, None)[1] for split in ("validation", "test")}
-            samples, texts = count * experiment.profile.recovery.samples, len(tree.task.train)
-            if path in ((), HALF, DEEP):
-                name = {(): "original", HALF: "pruned", DEEP: "deep"}[path]
-                rows.append(row_of(tree, name, path, samples, texts, digits, trained["seconds"]))
+            if name := {(): "original", HALF: "pruned", DEEP: "deep"}.get(path):
+                seen = count * each, len(tree.task.train)
+                rows.append(row_of(tree, name, path, *seen, digits, trained["seconds"]))
     tree.release()
     return rows
 
@@ -304,33 +316,31 @@ def measure(experiment, name, epochs, store):
     ``samples`` counts all that was seen since the original was trained, recoveries among it.
     """
     tree, condition, profile = open_tree(experiment, store), CONDITIONS[name], experiment.profile
-    data, recoveries = tree.task.train, len(condition.removed) * profile.recovery.samples
-    end = epochs * len(data) + (0 if condition.recovery else recoveries)
-    fields = {key: getattr(value, "__name__", value) for key, value in vars(condition).items()}
-    method = {**fields, "removed": path_name(condition.removed), "samples": end, "learning_rate": LEARNING_RATE}
+    recoveries = len(condition.removed) * profile.recovery.samples
+    place, details = filing(tree, name, epochs, recoveries)
+    samples, data = details["method"]["samples"], tree.task.train
 
     def compute():
-        unlabelled = None if condition.texts == "train" else extra_texts(condition.texts, profile, tree.task)
-        if condition.texts != "train" and unlabelled is None:
-            return None
-        texts = data if unlabelled is None else joined(data, unlabelled)
-        model = train(tree, condition, texts, end)
-        found = {"texts": len(texts)}
+        texts = data
+        if condition.texts != "train":
+            unlabelled = extra_texts(condition.texts, profile, tree.task)
+            if unlabelled is None:
+                return None
+            texts = joined(data, unlabelled)
+        model, found = train(tree, condition, texts, samples), {"texts": len(texts)}
         for split in ("validation", "test"):
             right = classified(model, getattr(tree.task, split), tree.base["precision"])
             found[split] = np.packbits(right).tobytes().hex()
         return found
 
     with fixed_threads(profile.threads):
-        path = condition.removed if condition.recovery else ()
-        record = tree.record("published distillation", path, compute, method=method)
+        record = tree.record(*place, compute, **details)
     tree.release()
     if record["value"] is None:
         return []
     digits = dict(record["value"])
-    texts = digits.pop("texts")
-    total = end + (recoveries if condition.recovery else 0)
-    return [row_of(tree, name, condition.removed, total, texts, digits, record["seconds"])]
+    seen = samples + (recoveries if condition.recovery else 0), digits.pop("texts")
+    return [row_of(tree, name, condition.removed, *seen, digits, record["seconds"])]
 
 
 def write(file, rows):
@@ -355,7 +365,7 @@ def main():
     experiments = [Experiment(profile, task, seed) for seed in options.seeds for task in tasks]
     # Models first: workers that begin a task side by side would each train its original.
     waves = {
-        "models": (prepare, [(experiment, store) for experiment in experiments]),
+        "models": (prepare, [(experiment, options.epochs, store) for experiment in experiments]),
         "conditions": (measure, [(e, name, options.epochs, store) for e in experiments for name in CONDITIONS]),
     }
     with pool(profile.threads) as run:

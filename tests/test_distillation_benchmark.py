@@ -149,6 +149,13 @@ def test_every_condition_is_trained_once(profile, tmp_path, monkeypatch):
     distillation.main()
     assert trained == []
     assert file.read_bytes() == before
+    # Weights lost and one record too: the models are trained again, once, and the condition.
+    for lost in (tmp_path / "distillation" / "store" / "weights").iterdir():
+        lost.unlink()
+    records = (tmp_path / "distillation" / "store" / "records").rglob("*.json")
+    next(record for record in records if "last_cosine" in record.read_text()).unlink()
+    distillation.main()
+    assert len(trained) == 5 + 1
 
 
 def test_texts_without_labels_are_neither_validation_nor_test(profile):
@@ -164,10 +171,3 @@ def test_texts_without_labels_are_neither_validation_nor_test(profile):
     later = distillation.extra_texts("later", profile, task)
     assert 0 < len(later) <= len(task.train)
     assert (later.attention_mask.sum(1) >= 3).all()
-
-
-def test_a_condition_without_texts_leaves_no_row(profile, monkeypatch, tmp_path):
-    monkeypatch.setattr(distillation, "extra_texts", lambda *_: None)
-    experiment = distillation.Experiment(profile, "agnews", 0)
-    store = distillation.RecordStore(tmp_path / "store")
-    assert distillation.measure(experiment, "KD T=2 + unlabelled", 1, store) == []
