@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import bench
 import cost
+import distillation
 import machine
 import memory
 import recipe
@@ -155,7 +156,7 @@ def test_the_hours_in_the_documents_are_the_estimate():
     assert row in (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("script", [bench, cost, memory, recipe])
+@pytest.mark.parametrize("script", [bench, cost, distillation, memory, recipe])
 def test_a_script_says_how_it_is_used(script, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["script", "--help"])
     with pytest.raises(SystemExit) as end:
