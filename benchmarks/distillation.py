@@ -21,8 +21,7 @@ import pandas as pd
 import torch
 from torch.nn import functional
 
-from sfusion.data.readers import read_pool
-from sfusion.data.tasks import TASKS, Encoded, encode, resolve
+from sfusion.data.tasks import Encoded
 from sfusion.models.layers import remove_layers
 from sfusion.models.loading import load_tokenizer
 from sfusion.pruning.searches import Experiment, open_tree
@@ -32,7 +31,7 @@ from sfusion.records.parallel import pool, progress
 from sfusion.records.profiles import ROOT, Distillation, load_profile
 from sfusion.records.results import BUILD
 from sfusion.records.store import RecordStore
-from sfusion.training import cast, classified, derive_seed, fine_tune, fixed_threads, predict_logits
+from sfusion.training import cast, classified, default_device, derive_seed, fine_tune, fixed_threads, predict_logits
 
 HALF, DEEP = (2, 3, 1), (2, 3, 1, 4)  # layers removed, in order
 EPOCHS, LEARNING_RATE = 10, 3e-5
@@ -121,8 +120,8 @@ class Condition:
         Who teaches in a recovery after each removal; None: no recoveries, their steps come on top.
     hard_weight : float
         Of the labels' cross-entropy; the rest is the teacher's.
-    texts : {"train", "left out", "later"}
-        Besides the training samples: rows that the split leaves out, or what follows in their texts.
+    later : bool
+        Whether it reads, besides the training samples, what follows in their texts.
     """
 
     removed: tuple[int, ...] = HALF
@@ -131,7 +130,7 @@ class Condition:
     first: Callable | None = None
     recovery: str | None = "labels"
     hard_weight: float = HARD_WEIGHT
-    texts: str = "train"
+    later: bool = False
 
 
 EVERY_SECOND, FIRST_HALF = (1, 3, 5), (3, 4, 5)
@@ -150,8 +149,8 @@ CONDITIONS = {
     "KD T=2 + hidden states": Condition(temperature=2.0, term=last_hidden),
     "KD T=2 + attention": Condition(temperature=2.0, term=last_attention),
     # Texts without labels, which the teacher alone explains (Turc et al. 2019, Well-Read Students).
-    "KD T=2 + unlabelled": Condition(temperature=2.0, texts="left out"),
-    "KD T=2 + later text": Condition(temperature=2.0, texts="later"),
+    # No training text is left over for that, so these are what follows in the texts themselves.
+    "KD T=2 + later text": Condition(temperature=2.0, later=True),
     # Below half of the depth, where Minitron finds that intermediate losses help.
     "deep, labels only": Condition(DEEP),
     "deep, KD T=2": Condition(DEEP, temperature=2.0),
@@ -180,55 +179,48 @@ def mixed_loss(logits, teacher_logits, labels, temperature, hard_weight):
 
 def make_objective(condition, teacher, data, logits, first=False):
     """Make the loss of a condition for :func:`sfusion.training.fine_tune`, of its first half if asked for."""
-    term = condition.first if first else condition.term
+    term, device = condition.first if first else condition.term, default_device()
+    data, logits = data.to(device), None if logits is None else logits.to(device)
 
     def objective(output, labels, indices):
         loss = 0
         if not first and condition.temperature is None:
             loss = functional.cross_entropy(output.logits.float(), labels)
         elif not first:
-            soft = logits[indices].to(labels.device)
+            soft = logits[indices]
             loss = mixed_loss(output.logits.float(), soft, labels, condition.temperature, condition.hard_weight)
         if term:
-            batch = data.take(indices).trim()
-            ids, mask = batch.input_ids.to(labels.device), batch.attention_mask.to(labels.device)
+            batch = data.take(indices)
+            batch = batch if labels.is_cuda else batch.trim()  # as the student has read it
             with torch.no_grad():
-                taught = teacher(ids, attention_mask=mask, output_hidden_states=True, output_attentions=True)
-            loss = loss + term(output, taught, mask)
+                taught = teacher(
+                    batch.input_ids, attention_mask=batch.attention_mask,
+                    output_hidden_states=True, output_attentions=True,
+                )  # fmt: skip
+            loss = loss + term(output, taught, batch.attention_mask)
         return loss
 
     return objective
 
 
-def extra_texts(kind, profile, task):
-    """Texts without labels; None where there are none.
-
-    Parameters
-    ----------
-    kind : {"left out", "later"}
-        Rows that the split of this seed leaves out of training and validation; or of every training
-        text that is long enough the tokens after the first ``max_length``, at least half as many.
-    profile : Profile
-    task : Task
+def later_texts(profile, task):
+    """Encode, of every training text that is long enough, the tokens after the first ``max_length``.
 
     Returns
     -------
-    Encoded or None
+    Encoded
+        Texts without labels, of at least half as many tokens.
     """
-    tokenizer, length = load_tokenizer(profile.model), profile.max_length
-    if kind == "left out":
-        texts = read_pool(TASKS[task.name], *resolve(task.name, profile.source)).rest["text"]
-        texts = texts[~texts.isin(task.texts["train"] + task.texts["validation"])].tolist()
-        return encode(texts, [NO_LABEL] * len(texts), tokenizer, length) if texts else None
+    length = profile.max_length
     options = {"padding": "max_length", "truncation": True, "max_length": length, "return_tensors": "pt"}
-    windows = tokenizer(task.texts["train"], return_overflowing_tokens=True, **options)
+    windows = load_tokenizer(profile.model)(task.texts["train"], return_overflowing_tokens=True, **options)
     sample = windows["overflow_to_sample_mapping"]
     second = torch.zeros(len(sample), dtype=torch.bool)
     second[1:] = sample[1:] == sample[:-1]
     second[2:] &= sample[2:] != sample[:-2]
     keep = second & (windows["attention_mask"].sum(1) >= length // 2)
     ids, mask = windows["input_ids"][keep], windows["attention_mask"][keep]
-    return Encoded(ids, mask, torch.full((len(ids),), NO_LABEL)) if len(ids) else None
+    return Encoded(ids, mask, torch.full((len(ids),), NO_LABEL))
 
 
 def joined(left, right):
@@ -311,7 +303,7 @@ def prepare(experiment, epochs, store):
 
 
 def measure(experiment, name, epochs, store):
-    """Return the row of a condition, computed unless it is filed; none where it has no texts to read.
+    """Return the row of a condition, computed unless it is filed.
 
     ``samples`` counts all that was seen since the original was trained, recoveries among it.
     """
@@ -321,12 +313,7 @@ def measure(experiment, name, epochs, store):
     samples, data = details["method"]["samples"], tree.task.train
 
     def compute():
-        texts = data
-        if condition.texts != "train":
-            unlabelled = extra_texts(condition.texts, profile, tree.task)
-            if unlabelled is None:
-                return None
-            texts = joined(data, unlabelled)
+        texts = joined(data, later_texts(profile, tree.task)) if condition.later else data
         model, found = train(tree, condition, texts, samples), {"texts": len(texts)}
         for split in ("validation", "test"):
             right = classified(model, getattr(tree.task, split), tree.base["precision"])
@@ -336,8 +323,6 @@ def measure(experiment, name, epochs, store):
     with fixed_threads(profile.threads):
         record = tree.record(*place, compute, **details)
     tree.release()
-    if record["value"] is None:
-        return []
     digits = dict(record["value"])
     seen = samples + (recoveries if condition.recovery else 0), digits.pop("texts")
     return [row_of(tree, name, condition.removed, *seen, digits, record["seconds"])]

@@ -142,7 +142,7 @@ def test_every_condition_is_trained_once(profile, tmp_path, monkeypatch):
     assert len(trained) == 5 + len(distillation.CONDITIONS) + 1 + 3
     half = rows[(rows["layers_left"] == 3) & (rows.index != "pruned")]
     assert set(half["samples"]) == {2 * 30 + 3 * 16}
-    assert rows.loc["KD T=2 + unlabelled", "texts"] > 30
+    assert rows.loc["KD T=2 + later text", "texts"] > 30
     assert rows.loc["KD T=2", "texts"] == 30
     before, trained[:] = file.read_bytes(), []
     file.unlink()
@@ -158,16 +158,12 @@ def test_every_condition_is_trained_once(profile, tmp_path, monkeypatch):
     assert len(trained) == 5 + 1
 
 
-def test_texts_without_labels_are_neither_validation_nor_test(profile):
+def test_later_texts_are_what_follows_in_the_training_texts(profile):
     sizes = profile.sizes
     task = load_task(
         "agnews", sizes=(sizes.train, sizes.validation, sizes.test), max_length=6, tokenizer=profile.model
     )
-    left = distillation.extra_texts("left out", profile, task)
-    assert (left.labels == distillation.NO_LABEL).all()
-    pool = distillation.read_pool(distillation.TASKS["agnews"], *distillation.resolve("agnews", "folder"))
-    assert len(left) == len(pool.rest) - sizes.train - sizes.validation
-    assert not pool.rest["text"].isin(pool.test["text"]).any()
-    later = distillation.extra_texts("later", profile, task)
+    later = distillation.later_texts(profile, task)
     assert 0 < len(later) <= len(task.train)
+    assert (later.labels == distillation.NO_LABEL).all()
     assert (later.attention_mask.sum(1) >= 3).all()
