@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import tiny
 import torch
@@ -19,6 +20,7 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import bench
 import cost
 import distillation
+import fusions
 import machine
 import memory
 import recipe
@@ -163,3 +165,64 @@ def test_a_script_says_how_it_is_used(script, monkeypatch, capsys):
         script.main()
     assert end.value.code == 0
     assert "usage" in capsys.readouterr().out
+
+
+def _tried(rng):
+    """Make the removals of two tasks' parents, with ties and single children among them."""
+    rows = [
+        {"task": task, "seed": 0, "path": path, "layer": layer, "removed": len(path), "a": rng.normal()}
+        | {name: rng.integers(3) / 2 for name in ("validation_accuracy", "test_accuracy", "accuracy_change", "score")}
+        for task in ("t", "u")
+        for path, layers in (("", (0, 1, 2, 3)), ("2", (0, 1, 3)), ("3", (1,)))
+        for layer in layers
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_regret_is_the_best_child_minus_the_chosen_one():
+    for seed in range(20):
+        table = _tried(np.random.default_rng(seed))
+        found, chance = fusions.regrets(table, table["score"]), fusions.regrets(table, None)
+        for key, part in table.groupby(["task", "seed", "path", "removed"]):
+            rows = part.to_dict("records")
+            chosen = max(rows, key=lambda row: (row["score"], row["layer"]))
+            for split in ("validation", "test"):
+                scores = [row[f"{split}_accuracy"] for row in rows]
+                assert found.loc[key, split] == pytest.approx(100 * (max(scores) - chosen[f"{split}_accuracy"]))
+                assert chance.loc[key, split] == pytest.approx(100 * (max(scores) - sum(scores) / len(scores)))
+
+
+def test_targets_compare_siblings():
+    table = _tried(np.random.default_rng(1))
+    parents = [part for _, part in table.groupby(["task", "path"])]
+    kept, label = fusions._relative(table, "siblings")
+    expected = [part["accuracy_change"] - part["accuracy_change"].mean() for part in parents if len(part) > 1]
+    pd.testing.assert_series_equal(label.sort_index(), pd.concat(expected).sort_index())
+    assert set(kept["path"]) == {"", "2"}
+    differences, better = fusions._pairs(table, ["a"])
+    pairs = [
+        (one["a"] - two["a"], one["accuracy_change"] > two["accuracy_change"])
+        for part in parents
+        for one in part.to_dict("records")
+        for two in part.to_dict("records")
+        if one["accuracy_change"] != two["accuracy_change"]
+    ]
+    assert sorted(zip(differences[:, 0], better, strict=True)) == sorted(pairs)
+
+
+def test_the_best_features_are_found_where_they_are_planted():
+    rng = np.random.default_rng(0)
+    train, asked = (pd.concat([_tried(rng).assign(seed=i) for i in range(40)], ignore_index=True) for _ in range(2))
+    train["accuracy_change"], asked["accuracy_change"] = train["a"], asked["a"]
+    kinds = ("change", "random-forest"), ("siblings", "random-forest"), ("pairs", "logistic-regression")
+    for target, model in kinds:
+        scores = fusions.predict(train, asked, ["a"], target, model)
+        planted = asked.assign(validation_accuracy=asked["a"])
+        found, chance = (fusions.regrets(planted, choice)["validation"].mean() for choice in (scores, None))
+        assert found < 0.1 * chance
+
+
+def test_intervals_draw_tasks_with_all_of_their_parents():
+    index = pd.MultiIndex.from_product([["t", "u"], range(5)], names=["task", "path"])
+    mean, low, high = fusions._interval(pd.Series([1.0] * 5 + [3.0] * 5, index))
+    assert (mean, low, high) == (2, 1, 3)

@@ -12,6 +12,7 @@ from sklearn.linear_model import LinearRegression
 from sfusion import SIGNALS, STRATEGIES, SfusionError, fit_fusion, training_table
 from sfusion.pruning.fusion import FUSION_MODELS, LABEL, READS, shipped_fusion, standardise
 from sfusion.pruning.strategies import View
+from sfusion.signals import MEASURES
 
 NAMES = list(SIGNALS)
 
@@ -77,6 +78,25 @@ def test_tasks_and_seeds_stay_apart(tree):
 def test_a_tree_without_removals_gives_no_rows(tree):
     nodes, signals = tree
     assert training_table(nodes[nodes["path"] == ""], signals[signals["path"] == ""]).empty
+
+
+def test_the_fusion_of_all_features_reads_measures_and_position(tree):
+    nodes, signals = tree
+    rng = np.random.default_rng(3)
+    signals = signals.assign(**{name: rng.normal(size=len(signals)) for name in MEASURES})
+    table = training_table(nodes, signals, "all").set_index(["path", "layer"])
+    assert list(table)[2:-1] == READS["all"] and table[LABEL].tolist() == training_table(*tree)[LABEL].tolist()
+    for (path, layer), row in table.iterrows():
+        # One layer at a time, from the definitions; the original has layers 0 to 11.
+        left = sorted(signals.loc[signals["path"] == path, "layer"])
+        place = left.index(layer) / (len(left) - 1), layer / 11, len(left) / 12
+        assert row[["place_left", "place_original", "share_left"]].tolist() == pytest.approx(place)
+        for name in MEASURES:
+            values = dict(signals.loc[signals["path"] == path, ["layer", name]].to_numpy())
+            mean = sum(values.values()) / len(values)
+            spread = (sum((v - mean) ** 2 for v in values.values()) / len(values)) ** 0.5
+            assert row[name] == pytest.approx((values[layer] - mean) / spread)
+    assert list(fit_fusion(table.reset_index()).feature_names_in_) == READS["all"]
 
 
 columns = st.lists(st.floats(-1e6, 1e6).map(lambda v: round(v, 3)), min_size=1, max_size=12)

@@ -251,7 +251,7 @@ def explorer(results):
 def fusion_rows(results):
     """Tabulate the removals that fusions learn from, for each way to read the layers."""
     nodes = sf.tables.fusion_nodes(results)
-    read = [reads for reads in READS if reads != "extended"]
+    read = [reads for reads in READS if reads != "all"]
     tables = [sf.training_table(nodes, results.signals, reads).assign(reads=reads) for reads in read]
     return pd.concat(tables, ignore_index=True)
 

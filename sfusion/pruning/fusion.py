@@ -12,11 +12,13 @@ from sfusion import SfusionError
 from sfusion.signals import MEASURES, SIGNALS
 
 LABEL = "accuracy_change"
+POSITION = ["place_left", "place_original", "share_left"]
 READS = {
     "signals": list(SIGNALS),
-    "position": ["place_left", "place_original", "share_left"],
+    "position": POSITION,
     "shuffled": list(SIGNALS),
-    "extended": list(MEASURES),
+    # Pairs of layers, and targets other than the change, chose no better: benchmarks/fusions.py.
+    "all": [*MEASURES, *POSITION],
 }
 # Tried removals that come with the package, so that a fusion needs no study of the user's own.
 SHIPPED_ROWS = Path(__file__).with_name("fusion_rows.parquet")
@@ -74,9 +76,10 @@ def features(signals, layers, depth, reads="signals", rng=None):
         Their numbers in the original model.
     depth : int
         Layers of the original model.
-    reads : {"signals", "extended", "position", "shuffled"}
-        The twelve signals standardised over the layers; with those of redundancy. The controls:
-        where the layer is and nothing else; and the twelve signals permuted across the layers.
+    reads : {"signals", "all", "position", "shuffled"}
+        The twelve signals standardised over the layers; with the measures of redundancy and where
+        the layer is. The controls: where the layer is and nothing else; and the twelve signals
+        permuted across the layers.
     rng : numpy.random.Generator, optional
         Permutes the signals.
 
@@ -85,17 +88,22 @@ def features(signals, layers, depth, reads="signals", rng=None):
     DataFrame
         A row per layer, the columns of ``READS[reads]``.
     """
-    values = None if reads == "position" else signals[READS[reads]].to_numpy(float)
+    values = None if reads == "position" else signals[_measures(reads)].to_numpy(float)
     return pd.DataFrame(_read(values, layers, depth, reads, rng), columns=READS[reads])
 
 
+def _measures(reads):
+    return [name for name in READS[reads] if name not in POSITION]
+
+
 def _read(values, layers, depth, reads, rng):
+    count = len(layers)
+    left = np.arange(count) / max(1, count - 1)
+    place = np.column_stack([left, np.asarray(layers) / max(1, depth - 1), [count / depth] * count])
     if reads == "position":
-        count = len(layers)
-        left = np.arange(count) / max(1, count - 1)
-        return np.column_stack([left, np.asarray(layers) / (depth - 1), [count / depth] * count])
-    scaled = _scaled(values)
-    return scaled[rng.permutation(len(scaled))] if reads == "shuffled" else scaled
+        return place
+    scaled = _scaled(values)[rng.permutation(count) if reads == "shuffled" else slice(None)]
+    return np.hstack([scaled, place]) if reads == "all" else scaled
 
 
 def training_table(nodes, signals, reads="signals"):
@@ -122,20 +130,18 @@ def training_table(nodes, signals, reads="signals"):
     names = READS[reads]
     depth = int(signals["layer"].max()) + 1
     ordered = signals.sort_values([*unit, "path", "layer"], ignore_index=True)
-    measures = list(SIGNALS) if reads == "position" else names
-    values, layers = ordered[measures].to_numpy(float), ordered["layer"].to_numpy()
+    values, layers = ordered[_measures(reads)].to_numpy(float), ordered["layer"].to_numpy()
     read = np.empty((len(ordered), len(names)))
     for key, rows in ordered.groupby([*unit, "path"]).indices.items():  # a frame per node is slow
         rng = np.random.default_rng(list("/".join(map(str, key)).encode()))
         read[rows] = _read(values[rows], layers[rows], depth, reads, rng)
     scaled = ordered[[*unit, "path", "layer"]].join(pd.DataFrame(read, columns=names))
-    alone = (nodes["path"] != "") & ~nodes["path"].str.contains("+", regex=False)
-    children = nodes.loc[alone, [*unit, "path", "validation_accuracy"]].copy()
-    split = [path.rpartition("-") for path in children["path"]]
-    children["layer"] = pd.Series([int(last) for *_, last in split], children.index, dtype=int)
-    children["path"] = pd.Series([before for before, *_ in split], children.index, dtype="str")
+    # Of single layers: what a step of several costs is no one layer's.
+    children = nodes.loc[nodes["path"] != "", [*unit, "path", "validation_accuracy"]].copy()
+    children[["path", "layer"]] = children["path"].str.extract(r"^(|[^+]*(?=-))-?(\d+)$")
+    children = children.dropna(subset="layer")
     parents = nodes[[*unit, "path", "validation_accuracy"]]
-    edges = children.merge(parents, on=[*unit, "path"], suffixes=("", "_parent"))
+    edges = children.astype({"layer": int}).merge(parents, on=[*unit, "path"], suffixes=("", "_parent"))
     edges[LABEL] = edges["validation_accuracy"] - edges["validation_accuracy_parent"]
     table = edges.merge(scaled, on=[*unit, "path", "layer"], validate="one_to_one")
     keys = [*unit, "path", "layer"]

@@ -89,7 +89,7 @@ class Strategy:
     @property
     def measures(self):
         """Names of the measures that it reads beside the twelve signals."""
-        return set(REDUNDANCY) & ({self.signal} if self.reads != "extended" else set(REDUNDANCY))
+        return set(REDUNDANCY) & ({self.signal} if self.reads != "all" else set(REDUNDANCY))
 
 
 def _by_signal(signal, turned=False):
@@ -101,12 +101,12 @@ def _by_signal(signal, turned=False):
 
 
 def _by_fusion(model, learned_from, reads="signals"):
-    more = {"extended": " with redundancy", "position": ", position alone", "shuffled": ", permuted signals"}
+    more = {"all": ", all features", "position": ", position alone", "shuffled": ", permuted signals"}
     transfer = learned_from == TRANSFER
     return Strategy(
         model + ("" if reads == "signals" else f"-{reads}") + ("-transfer" if transfer else ""),
         model.capitalize().replace("-", " ") + more.get(reads, "") + (", transfer" if transfer else ""),
-        "fusion" if reads in ("signals", "extended") else "control",
+        "fusion" if reads in ("signals", "all") else "control",
         lambda view: view.fusion.predict(
             features(view.signals, view.layers, view.depth, reads, view.rng)[view.fusion.feature_names_in_]
         ),
@@ -145,11 +145,11 @@ STRATEGIES = {
     for strategy in (
         *(_by_signal(signal) for signal in SIGNALS.values()),
         *(_by_fusion(model, learned_from) for learned_from in (IN_DATASET, TRANSFER) for model in FUSION_MODELS),
-        # A fusion that reads the measures of redundancy too; what one could know without any
-        # signal, and what it makes of noise.
+        # A fusion that reads the measures of redundancy and the position too; what one could know
+        # without any signal, and what it makes of noise.
         *(
             _by_fusion("random-forest", learned_from, reads)
-            for reads in ("extended", "position", "shuffled")
+            for reads in ("all", "position", "shuffled")
             for learned_from in (IN_DATASET, TRANSFER)
         ),
         Strategy("random", "Random order", "random", _random),
@@ -177,7 +177,7 @@ COMPRESSION_STRATEGIES = [
     for name in STUDIED
     if STRATEGIES[name].group not in ("control", "search")
     and STRATEGIES[name].learned_from != TRANSFER
-    and STRATEGIES[name].reads != "extended"  # the shipped removals lack those measures
+    and STRATEGIES[name].reads != "all"  # the shipped removals lack those measures
 ]
 DEFAULT_STRATEGY = "random-forest"
 

@@ -120,7 +120,8 @@ class Signal:
 
 SIGNALS = {}
 # The measures by which other work ranks layers: how little a layer changes what passes through
-# it. They are baselines beside the paper's twelve; no fusion reads them.
+# it. They are baselines beside the paper's twelve; of the fusions only that of all features
+# reads them.
 REDUNDANCY = {}
 
 

@@ -1,0 +1,281 @@
+"""What is left of fusion: which features and which target choose the next layer best.
+
+Nothing is trained but fusions: the script reads a profile's committed records. It asks at every
+parent whose children were all tried, and whose signals were extracted, which layer a candidate
+removes next. Regret is the accuracy of the best child minus that of the chosen one. Every
+candidate is fitted as a transfer fusion of the study is, on the removals of the other datasets and
+of the same seed; only `greedy` has seen the children, for it takes the one that is best on
+validation. Candidates are to be chosen on validation regret; test regret says what it is worth.
+
+Targets: `change`, of accuracy from parent to child; `siblings`, that change minus its mean over the
+parent's tried children; `scaled`, the same over its standard deviation in the task; `depth`, the
+change minus its mean over the task's removals from as many layers, which needs no siblings;
+`pairs`, which of two siblings does better, from the differences of their features. Candidates with
+`searches` learn from the other datasets' greedy searches too: few other parents had all of their
+children tried. A signal of a child that was fine-tuned is no candidate: its training costs as much
+as trying it. Removal-loss, where the records hold it, is that signal before the fine-tuning.
+
+Four minutes on one core for 9 tasks and 3 seeds; nearly all of it fits forests.
+
+usage: python benchmarks/fusions.py [--profile nine] [--out results/fusions.csv]
+"""
+
+import argparse
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+
+from sfusion.analysis.tables import fusion_nodes
+from sfusion.pruning.fusion import FUSION_MODELS, LABEL, POSITION, training_table
+from sfusion.records.profiles import ROOT
+from sfusion.records.results import open_results
+from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS
+
+UNIT, PARENT = ["task", "seed"], ["task", "seed", "path"]
+BOTH = [*SIGNALS, *REDUNDANCY]
+NEIGHBOURS = [f"{name}, {side}" for side in ("below", "above") for name in BOTH]
+CLASSIFIERS = {  # of pairs; declared, not tuned
+    "logistic-regression": LogisticRegression(C=0.1, fit_intercept=False, max_iter=1000),
+    "boosting": HistGradientBoostingClassifier(max_iter=100, min_samples_leaf=10, random_state=0),
+}
+CANDIDATES = {
+    # name: features, target, model
+    "position": (POSITION, "change", "random-forest"),
+    "signals": ([*SIGNALS], "change", "random-forest"),
+    "redundancy": ([*REDUNDANCY], "change", "random-forest"),
+    "signals+redundancy": (BOTH, "change", "random-forest"),
+    "signals+position": ([*SIGNALS, *POSITION], "change", "random-forest"),
+    "redundancy+position": ([*REDUNDANCY, *POSITION], "change", "random-forest"),
+    "all": ([*BOTH, *POSITION], "change", "random-forest"),
+    "all+neighbours": ([*BOTH, *NEIGHBOURS, *POSITION], "change", "random-forest"),
+    "position, siblings": (POSITION, "siblings", "random-forest"),
+    "signals, siblings": ([*SIGNALS], "siblings", "random-forest"),
+    "signals+redundancy, siblings": (BOTH, "siblings", "random-forest"),
+    "redundancy+position, siblings": ([*REDUNDANCY, *POSITION], "siblings", "random-forest"),
+    "all, siblings": ([*BOTH, *POSITION], "siblings", "random-forest"),
+    "all+neighbours, siblings": ([*BOTH, *NEIGHBOURS, *POSITION], "siblings", "random-forest"),
+    "all, scaled": ([*BOTH, *POSITION], "scaled", "random-forest"),
+    "all, depth": ([*BOTH, *POSITION], "depth", "random-forest"),
+    "position, searches": (POSITION, "change", "random-forest"),
+    "all, searches": ([*BOTH, *POSITION], "change", "random-forest"),
+    "all, siblings, searches": ([*BOTH, *POSITION], "siblings", "random-forest"),
+    "all, siblings, ridge": ([*BOTH, *POSITION], "siblings", "ridge-regression"),
+    "all, pairs, logistic": ([*BOTH, *POSITION], "pairs", "logistic-regression"),
+    "all, pairs, boosting": ([*BOTH, *POSITION], "pairs", "boosting"),
+}
+
+
+def removals(results):
+    """Tabulate all tried removals with every feature.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    DataFrame
+        Columns ``task``, ``seed``, ``path`` (of the parent), ``layer``, the features of the
+        candidates as far as the records hold them, ``accuracy_change``, both accuracies of the
+        child, ``removed`` (by the parent), ``teaches`` (whether fusions learn from it) and
+        ``complete`` (whether all siblings were tried).
+    """
+    signals = results.signals.reindex(columns=[*PARENT, "layer", *MEASURES])
+    keys = [*PARENT, "layer"]
+    table = training_table(results.nodes, signals, "all").merge(_neighbours(signals), on=keys)
+    missing = [name for name in MEASURES if signals[name].isna().all()]
+    table = table.drop(columns=[name for name in table if name.split(",")[0] in missing])
+    table["child"] = [f"{path}-{layer}".lstrip("-") for path, layer in zip(table["path"], table["layer"], strict=True)]
+    child = results.nodes[[*PARENT, "removed", "validation_accuracy", "test_accuracy"]]
+    child = child.rename(columns={"path": "child"})
+    table = table.merge(child, on=[*UNIT, "child"], validate="one_to_one")
+    learned = fusion_nodes(results)[PARENT].rename(columns={"path": "child"}).assign(teaches=True)
+    table = table.merge(learned, on=[*UNIT, "child"], how="left")
+    table["teaches"] = table["teaches"].eq(True)
+    tried = table.groupby(PARENT)["layer"].transform("size")
+    left = signals.groupby(PARENT).size().reindex(pd.MultiIndex.from_frame(table[PARENT])).to_numpy()
+    table["complete"] = (tried == left) & (tried > 1)
+    return table.assign(removed=table["removed"] - 1).sort_values(keys, ignore_index=True)
+
+
+def _neighbours(signals):
+    """Subtract from each layer's standardised measures those of the layer below and of that above."""
+    ordered = signals.sort_values([*PARENT, "layer"], ignore_index=True)
+    groups = ordered.groupby(PARENT)[BOTH]
+    spread = groups.transform("std", ddof=0).replace(0, np.inf)
+    scaled = ((ordered[BOTH] - groups.transform("mean")) / spread).fillna(0)
+    shifted = scaled.groupby([ordered[key] for key in PARENT])
+    # The lowest layer has none below and the highest none above: no difference.
+    steps = {side: (scaled - shifted.shift(by)).fillna(0) for side, by in (("below", 1), ("above", -1))}
+    named = [frame.set_axis([f"{name}, {side}" for name in BOTH], axis=1) for side, frame in steps.items()]
+    return pd.concat([ordered[[*PARENT, "layer"]], *named], axis=1)
+
+
+def _relative(train, target):
+    """Centre the changes within a parent or a depth; a single one teaches nothing then."""
+    groups = train.groupby([*UNIT, "removed"] if target == "depth" else PARENT)[LABEL]
+    label = train[LABEL] - groups.transform("mean")
+    label = label[groups.transform("size") > 1]
+    if target == "scaled":
+        label = label / label.groupby(train["task"]).transform("std").clip(lower=1e-6)
+    return train.loc[label.index], label
+
+
+def _pairs(train, names):
+    """Take the differences of siblings' features, both ways round, and which does better; no ties."""
+    rows = []
+    for _, part in train.groupby(PARENT):
+        values, label = part[names].to_numpy(), part[LABEL].to_numpy()
+        rows += [
+            (values[i] - values[j], label[i] > label[j])
+            for i, j in itertools.permutations(range(len(part)), 2)
+            if label[i] != label[j]
+        ]
+    return np.array([row for row, _ in rows]), np.array([better for _, better in rows])
+
+
+def predict(train, asked, names, target, model):
+    """Fit a candidate and score the children of complete parents.
+
+    Parameters
+    ----------
+    train, asked : DataFrame
+        Rows of :func:`removals`.
+    names : list of str
+    target, model : str
+        See ``CANDIDATES``.
+
+    Returns
+    -------
+    ndarray
+        A score per row of ``asked``; only the order among siblings counts.
+    """
+    names = [name for name in names if name in train]
+    train = train.sort_values([*names, LABEL])  # as fit_fusion does
+    if target == "pairs":
+        fitted = clone(CLASSIFIERS[model]).fit(*_pairs(train, names))
+        scores = pd.Series(0.0, asked.index)
+        for _, part in asked.groupby(PARENT):
+            values, count = part[names].to_numpy(), len(part)
+            differences = (values[:, None] - values[None]).reshape(count * count, -1)
+            better = fitted.predict_proba(differences)[:, 1].reshape(count, count)
+            scores[part.index] = better.sum(1) - better.sum(0)  # expected wins minus losses
+        return scores.to_numpy()
+    if target == "change":
+        label = train[LABEL]
+    else:
+        train, label = _relative(train, target)
+    return clone(FUSION_MODELS[model]).fit(train[names], label).predict(asked[names])
+
+
+def regrets(asked, scores):
+    """Compute each parent's regret, in pp, of the child of the highest score.
+
+    Parameters
+    ----------
+    asked : DataFrame
+        Rows of :func:`removals`, of complete parents.
+    scores : array-like or None
+        One per row; ties are broken towards the output. None for a choice by chance.
+
+    Returns
+    -------
+    DataFrame
+        Index ``task``, ``seed``, ``path``, ``removed``; columns ``validation`` and ``test``.
+    """
+    frame = asked[[*PARENT, "removed", "layer", "validation_accuracy", "test_accuracy"]].assign(score=scores)
+    groups = frame.groupby([*PARENT, "removed"])[["validation_accuracy", "test_accuracy"]]
+    if scores is None:
+        chosen = groups.mean()
+    else:
+        frame = frame.sort_values(["score", "layer"])
+        chosen = frame.groupby([*PARENT, "removed"])[["validation_accuracy", "test_accuracy"]].last()
+    found = 100 * (groups.max() - chosen)
+    return found.rename(columns=lambda name: name.removesuffix("_accuracy"))
+
+
+def measure(table):
+    """Let every candidate choose at every complete parent.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`removals`.
+
+    Returns
+    -------
+    dict
+        Candidate -> :func:`regrets`.
+    """
+    asked = table[table["complete"]]
+    scores = {"greedy": asked["validation_accuracy"]}
+    scores |= {name: -asked[name] for name in REDUNDANCY if name in asked}
+    for name, (names, target, model) in CANDIDATES.items():
+        scores[name] = pd.Series(0.0, asked.index)
+        for (task, seed), part in asked.groupby(UNIT):
+            others = (table["seed"] == seed) & (table["task"] != task)
+            if not name.endswith("searches"):
+                others &= table["teaches"]
+            scores[name].loc[part.index] = predict(table[others], part, names, target, model)
+    return {name: regrets(asked, score) for name, score in scores.items()} | {"chance": regrets(asked, None)}
+
+
+def summary(found):
+    """Average over parents, with 95% intervals over tasks.
+
+    Parameters
+    ----------
+    found : dict
+        From :func:`measure`.
+
+    Returns
+    -------
+    DataFrame
+        A row per candidate and number of layers removed before (``all``: whichever): ``parents``,
+        and for validation and for test the mean ``regret`` in pp and its ``minus_position``, the
+        paired difference from the fusion that reads the position alone, each with ``low`` and
+        ``high``.
+    """
+    rows = []
+    for name, frame in found.items():
+        for removed in ["all", *sorted(set(frame.index.get_level_values("removed")))]:
+            asked = slice(None) if removed == "all" else frame.index.get_level_values("removed") == removed
+            part, base = frame[asked], found["position"][asked]
+            row = {"candidate": name, "removed": removed, "parents": len(part)}
+            for split, (what, values) in itertools.product(
+                ("validation", "test"), (("regret", part), ("minus_position", part - base))
+            ):
+                mean, low, high = _interval(values[split])
+                row |= {f"{split}_{what}": mean, f"{split}_{what}_low": low, f"{split}_{what}_high": high}
+            rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _interval(values, resamples=2000):
+    """Average over parents and give an interval: tasks are drawn, each with all of its parents."""
+    sums = values.groupby(level="task").agg(["sum", "size"]).to_numpy()
+    drawn = np.random.default_rng(0).integers(len(sums), size=(resamples, len(sums)))
+    totals = sums[drawn].sum(1)
+    return values.mean(), *np.quantile(totals[:, 0] / totals[:, 1], [0.025, 0.975])
+
+
+def main():
+    """Measure all candidates on a profile's records and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="nine")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "fusions.csv")
+    options = parser.parse_args()
+    table = summary(measure(removals(open_results(options.profile))))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(options.out, index=False, float_format="%.4g", lineterminator="\n")
+    shown = table[table["removed"].isin(["all", 0])].set_index(["candidate", "removed"])
+    print(shown.filter(regex="parents|(regret|position)$").unstack().round(2).to_string())
+
+
+if __name__ == "__main__":
+    main()
