@@ -252,8 +252,10 @@ def train(tree, condition, data, samples):
     teacher = cast(tree.model(()), precision)
     logits = predict_logits(teacher, data) if condition.temperature else None
     model = start(tree, condition, logits)
-    for name in ("output_hidden_states", "output_attentions"):
-        setattr(model.config, name, bool(condition.term or condition.first))
+    if condition.term or condition.first:
+        for one in (model, teacher):
+            one.set_attn_implementation("eager")  # the other kernels return no attention
+        model.config.output_hidden_states = model.config.output_attentions = True
     parts = [(True, samples // 2), (False, samples - samples // 2)] if condition.first else [(False, samples)]
     for first, count in parts:
         objective = make_objective(condition, teacher, data, logits, first)
