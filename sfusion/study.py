@@ -195,9 +195,9 @@ def _search(profile, store, names, quiet):
     if fused and not teaching:
         raise SfusionError("fusions learn from the removals of other strategies: name some too")
     search.iterate(expand(teaching, profile.random_orders), teach=bool(fused))
-    if fused:
-        search.iterate(fused, _fit_fusions(search, fused), title="fusions")
-    # The fusions learn from the strategies alone: the searches would show them the answer.
+    # The fusions learn from these strategies alone: the searches would show them the answer.
+    if others := [name for name in names if name not in teaching and STRATEGIES[name].score is not None]:
+        search.iterate(others, _fit_fusions(search, fused), title="fusions")
     if "greedy-oracle" in names:
         search.greedy()
     return search
