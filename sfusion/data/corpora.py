@@ -309,10 +309,8 @@ def versions(name):
     Raises
     ------
     SfusionError
-        If the corpus is unknown or a library is not installed.
+        If a library is not installed.
     """
-    if name not in CORPORA:
-        raise SfusionError(f"unknown corpus {name!r}: choose one of {', '.join(CORPORA)}")
     wanted = [{"sklearn": "scikit-learn"}.get(lib, lib) for lib in CORPORA[name].libraries]
     try:
         return ", ".join(f"{package} {importlib.metadata.version(package)}" for package in wanted)
@@ -341,7 +339,7 @@ def build(name):
     Raises
     ------
     SfusionError
-        If the corpus is unknown or a library is not installed.
+        If a library is not installed.
     """
     # The digest of code and table is a schema number that nobody can forget to raise.
     decided = Path(__file__).read_bytes() + TABLE.read_bytes() + versions(name).encode()
@@ -352,8 +350,7 @@ def build(name):
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            part = Path(scratch, path.name)
-            frame.to_parquet(part, index=False, write_page_checksum=True)
+            frame.to_parquet(part := Path(scratch, path.name), index=False, write_page_checksum=True)
             os.replace(part, path)
     return frame
 

