@@ -102,7 +102,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _add_model(command, data, text):
     add = command.add_argument
-    add("--model", required=True, help="name or directory")
+    add("--model", required=True, help="directory, Hub name, minilm-l6 or mpnet-base (fetched once)")
     add(f"--{data}", required=True, help=text)
     add("--text-column", default="text")
     add("--label-column", default="label")

@@ -312,8 +312,6 @@ def test_versions_name_the_distributions():
     assert re.fullmatch(r"numpy [\d.]+, scipy [\d.]+, scikit-learn [\d.]+", corpora.versions("input-or-output"))
 
 
-def test_unknown_corpus_and_missing_library():
-    with pytest.raises(SfusionError, match=r"unknown corpus 'nope': choose one of .*subject"):
-        corpora.build("nope")
+def test_missing_library():
     with pytest.raises(SfusionError, match="library 'no_such_library' is not installed"):
         list(corpora.docstrings("no_such_library"))

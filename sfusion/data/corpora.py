@@ -27,6 +27,7 @@ import pyarrow as pa
 import yaml
 
 from sfusion import SfusionError
+from sfusion.models.loading import cache_folder
 
 TABLE = Path(__file__).with_name("corpora.yaml")
 # Two texts are near duplicates when their first words agree (a model reads little more) or when
@@ -308,10 +309,8 @@ def versions(name):
     Raises
     ------
     SfusionError
-        If the corpus is unknown or a library is not installed.
+        If a library is not installed.
     """
-    if name not in CORPORA:
-        raise SfusionError(f"unknown corpus {name!r}: choose one of {', '.join(CORPORA)}")
     wanted = [{"sklearn": "scikit-learn"}.get(lib, lib) for lib in CORPORA[name].libraries]
     try:
         return ", ".join(f"{package} {importlib.metadata.version(package)}" for package in wanted)
@@ -322,9 +321,9 @@ def versions(name):
 def build(name):
     """Texts of an embedded corpus, from the cache or made anew (a few seconds).
 
-    The cache is a Parquet file in ``$SFUSION_CACHE`` (default ``~/.cache/sfusion``), keyed by the
-    corpus, the library versions and the code; one that is damaged or cannot be written is not
-    used.
+    The cache is a Parquet file in :func:`sfusion.models.loading.cache_folder`, keyed by
+    the corpus, the library versions and the code; one that is damaged or cannot be written is
+    not used.
 
     Parameters
     ----------
@@ -340,20 +339,18 @@ def build(name):
     Raises
     ------
     SfusionError
-        If the corpus is unknown or a library is not installed.
+        If a library is not installed.
     """
     # The digest of code and table is a schema number that nobody can forget to raise.
     decided = Path(__file__).read_bytes() + TABLE.read_bytes() + versions(name).encode()
-    folder = Path(os.environ.get("SFUSION_CACHE") or os.path.expanduser("~/.cache/sfusion"))
-    path = folder / f"{name}-{hashlib.sha256(decided).hexdigest()[:16]}.parquet"
+    path = (folder := cache_folder()) / f"{name}-{hashlib.sha256(decided).hexdigest()[:16]}.parquet"
     with suppress(OSError, pa.ArrowException):
         return pd.read_parquet(path, page_checksum_verification=True)
     frame = _make(CORPORA[name])
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            part = Path(scratch, path.name)
-            frame.to_parquet(part, index=False, write_page_checksum=True)
+            frame.to_parquet(part := Path(scratch, path.name), index=False, write_page_checksum=True)
             os.replace(part, path)
     return frame
 

@@ -490,9 +490,7 @@ def read_rows(source, text_column="text", label_column="label"):
         if not isinstance(text, str) or not text.strip():
             raise SfusionError(f"{where}: row {number} has no text in column {text_column!r}: remove such rows")
         if label is None:
-            raise SfusionError(
-                f"{where}: row {number} has the label {value!r}: give a name or an integer, or remove it"
-            )
+            raise SfusionError(f"{where}: row {number} has the label {value!r}: give a name or an integer, or drop it")
     if names is not None:
         labels = _named(labels, names, where)
     return Rows(pd.DataFrame({"text": texts, "label": labels}, dtype=object), tuple(names or ()), where)
@@ -525,7 +523,6 @@ def split_rows(train, test, *, seed, limit):
         When there is one class alone, the test file has a label that the training file lacks, or
         too few texts are left for a split.
     """
-    order_labels((), [train.frame], train.where)
     rest = train.frame.drop_duplicates("text", ignore_index=True)
     if test is None:
         rest, held = _held_out(rest, "text", OWN_TEST_SHARE, f"test {seed}")
