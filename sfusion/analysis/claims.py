@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from sfusion.analysis import tables
-from sfusion.analysis.statistics import MARGIN, QUESTIONS, TIE, bootstrap, compare_pair, interval_text
+from sfusion.analysis.statistics import MARGIN, QUESTIONS, TIE, bootstrap, compare_pair, interval_text, units
 from sfusion.pruning.strategies import STRATEGIES
 from sfusion.records.results import UNIT
 from sfusion.signals import SIGNALS
@@ -69,7 +69,7 @@ def both(first, second):
 
 def _seed_by_seed(frame, statistic):
     """Count the datasets of a claim in every seed alone, which is what one run would have found."""
-    counts = [f"{len(part) * statistic(part.to_numpy()):.0f}" for _, part in frame.groupby(level="seed")]
+    counts = [f"{len(part) * statistic(part.to_numpy()):.0f}" for _, part in tables.observed(frame).groupby(level="seed")]
     return f"seed by seed {', '.join(counts)}"
 
 
@@ -88,26 +88,42 @@ def _share_shrunk(means):
     return np.mean(taught[below] > pruned[below] + TIE) if below.any() else 1.0
 
 
-def gain_of_own_signal(table):
+def maximum_accuracy(frame):
+    """Score every strategy as the paper does.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`sfusion.analysis.tables.curves`.
+
+    Returns
+    -------
+    DataFrame
+        Index as from :func:`sfusion.analysis.tables.redrawn`, a column per strategy: highest test
+        accuracy over the depths, random orders averaged.
+    """
+    by_depth = tables.redrawn(frame[frame["removed"] > 0], ["name", "strategy", "removed"])
+    return tables.highest(by_depth, ["name", "strategy"]).T.groupby(level="name").mean().T
+
+
+def gain_of_own_signal(frame):
     """Compare the signal that validation prefers on a task with the one that it prefers on all.
 
     Parameters
     ----------
-    table : DataFrame
-        From :func:`sfusion.analysis.tables.protocols`.
+    frame : DataFrame
+        From :func:`sfusion.analysis.tables.curves`.
 
     Returns
     -------
     Series
-        Index (task, seed): highest test accuracy over the depths of the one minus that of the
+        Index as from :func:`sfusion.analysis.tables.redrawn`: highest test accuracy over the depths of the one minus that of the
         other. Both are chosen by the mean over seeds of the highest validation accuracy, so a
         signal that only luck made the best on a task gains nothing here.
     """
-    tested, seen = (tables.wide(table, score)[list(SIGNALS)] for score in ("test_selected", "validation_accuracy"))
-    means = tables.task_means(seen)
+    means = tables.task_means(tables.wide(tables.protocols(frame), "validation_accuracy")[list(SIGNALS)])
     one, own = means.mean().idxmax(), means.idxmax(axis=1)
-    gains = [row[own[task]] - row[one] for (task, _), row in tested.iterrows()]
-    return pd.Series(gains, index=tested.index)
+    return pd.concat([part[own[task]] - part[one] for task, part in maximum_accuracy(frame).groupby(level="task")])
 
 
 def gain_of_keeping(results):
@@ -124,13 +140,17 @@ def gain_of_keeping(results):
         A row per task, seed, ``removed`` and ``layer``: ``gain``, mean test accuracy of the sets of
         that size that keep the layer minus that of the sets without it, as a share.
     """
-    sets = tables.subsets(results)
-    gains = {}
+    return tables.observed(_gains(results)).stack(["layer", "removed"], future_stack=True).rename("gain").reset_index()
+
+
+def _gains(results):
+    """Compute the gain of keeping each layer, redrawn: columns (layer, removed)."""
+    sets, gains = tables.subsets(results), {}
     for layer in range(int(results.nodes["layers"].max())):
-        kept = sets["gone"].map(lambda gone, layer=layer: layer not in gone).rename("kept")
-        means = sets.groupby([*UNIT, "removed", kept])["test_accuracy"].mean().unstack("kept")
+        kept = sets["gone"].map(lambda gone, layer=layer: layer not in gone)
+        means = tables.redrawn(sets.assign(kept=kept), ["kept", "removed"])
         gains[layer] = means[True] - means[False]
-    return pd.concat(gains, names=["layer"]).rename("gain").reset_index()
+    return pd.concat(gains, axis=1, names=["layer"])
 
 
 def ratio_readings(results):
@@ -175,8 +195,8 @@ def _c1(scores):
     return *won, 7 / 9, both(judge(*won[1:], 7 / 9), judge(*near[1:], 1.0)), note
 
 
-def _c2(scores, table):
-    own = bootstrap(100 * gain_of_own_signal(table))
+def _c2(scores, frame):
+    own = bootstrap(100 * gain_of_own_signal(frame))
     means = tables.task_means(scores[list(SIGNALS)])
     best = [
         " = ".join(STRATEGIES[n].title for n in means.columns[row >= row.max() - TIE]) for _, row in means.iterrows()
@@ -188,21 +208,16 @@ def _c2(scores, table):
 
 
 def _c3(results):
-    scores = tables.distillation_scores(results).set_index(UNIT)
-    by_condition = {name: part["test_selected"] for name, part in scores.groupby("condition")}
-    taught = by_condition["distilled"]
-    originals = scores.loc[scores["condition"] == "distilled", "original"]
-    pair = pd.DataFrame({"taught": taught, "original": originals})
-    above = bootstrap(pair, _share_above, tasks=False)
-    pair["pruned"] = by_condition["pruned"]
-    shrunk = bootstrap(pair, _share_shrunk, tasks=False)
-    extra = bootstrap(taught - by_condition["same-steps"])
     frame = tables.distilled(results)
-    longer = frame[frame["condition"] == "original-same-steps"].set_index(UNIT)["test_accuracy"]
-    longer = pd.DataFrame({"taught": taught, "original": longer})
-    fair = bootstrap(longer, _share_above, tasks=False)
+    scores = tables.highest(tables.redrawn(frame, ["condition", "removed"]), "condition")
+    pair = scores[["distilled", "original"]]
+    above = bootstrap(pair, _share_above, tasks=False)
+    shrunk = bootstrap(scores[["distilled", "original", "pruned"]], _share_shrunk, tasks=False)
+    extra = bootstrap(scores["distilled"] - scores["same-steps"])
+    fair = bootstrap(scores[["distilled", "original-same-steps"]], _share_above, tasks=False)
+    test = compare_pair(pair["distilled"], pair["original"])["sign_test"]
     note = (
-        f"{_seed_by_seed(pair[['taught', 'original']], _share_above)}; the drop shrinks on {shrunk[0]:.0%} "
+        f"{_seed_by_seed(pair, _share_above)}; exact sign test p = {test:.2f}; the drop shrinks on {shrunk[0]:.0%} "
         f"of the others; highest accuracy minus that of the same steps without a teacher: {_points(extra)} "
         f"percentage points; above an original that had the same steps too: {interval_text(*fair, 2)}"
     )
@@ -210,10 +225,12 @@ def _c3(results):
 
 
 def _c4(results):
-    folds = tables.size_ratios(tables.distilled(results).rename(columns={"test_accuracy": "accuracy"}))
-    folds = folds[folds["condition"] == "distilled"]
-    deepest = folds[folds["removed"] == folds["removed"].max()]
-    fold = bootstrap(deepest.set_index(UNIT)["parameters_ratio"])
+    frame = tables.distilled(results)
+    taught = (frame["condition"] == "distilled") & (frame["removed"] == frame["removed"].max())
+    rows = frame[taught | (frame["condition"] == "original")]
+    pair = tables.redrawn(rows, ["condition"])
+    sizes = rows.pivot_table(index=UNIT, columns="condition", values="parameters").reindex(pair.index.droplevel("draw"))
+    fold = bootstrap(pair["distilled"] / pair["original"] * (sizes["original"] / sizes["distilled"]).to_numpy())
     readings = ratio_readings(results)
     near = readings[(readings["distilled_percent"] - RATIO).abs() <= 5]
     where = sorted({f"{int(r.removed)} removed by {r.denominator}" for r in near.itertuples()})
@@ -224,14 +241,15 @@ def _c4(results):
 def _c5(results):
     if tables.subsets(results).empty:
         return *[np.nan] * 3, 0.0, "undecided", "there is no task on which every set of layers was trained"
-    gains = gain_of_keeping(results)
-    depths = sorted(gains["removed"].unique())
+    gains = 100 * _gains(results)
+    depths = sorted(set(gains.columns.levels[1]))
     half = depths[len(depths) // 2]
-    rows = gains[gains["removed"] == half].set_index(UNIT)
-    ends = {"first": 0, "last": gains["layer"].max()}
-    found = {end: bootstrap(100 * rows.loc[rows["layer"] == layer, "gain"]) for end, layer in ends.items()}
-    note = "; ".join(f"{end} layer {interval_text(*one, signed=True)}" for end, one in found.items())
-    note += f", of {half} layers removed, on {', '.join(gains['task'].unique())}"
+    ends, notes = {"first": 0, "last": gains.columns.levels[0].max()}, []
+    found = {end: bootstrap(gains[layer, half]) for end, layer in ends.items()}
+    for end, layer in ends.items():
+        by_depth = ", ".join(f"{gain:+.1f}" for gain in tables.task_means(gains[layer]).mean()).replace("-", "−")
+        notes.append(f"{end} layer {interval_text(*found[end], signed=True)}, by depth {by_depth}")
+    note = f"{'; '.join(notes)}; of {half} layers removed, on {', '.join(gains.index.unique('task'))}"
     return *min(found.values()), 0.0, both(*(judge(*one[1:], 0.0, above=True) for one in found.values())), note
 
 
@@ -263,13 +281,12 @@ def scoreboard(results):
         Index claim; ``paper`` (the statement), ``standing``, ``measure``, ``ours`` (the
         number), ``low`` and ``high`` (95% bootstrap interval), ``count`` (such as "2 of 9", for
         claims that count datasets), ``needed`` (what the number would have to reach),
-        ``verdict``, ``note``.
+        ``verdict``, ``note``, and ``drawn``, what the interval draws.
     """
     frame = tables.curves(results)
     frame = frame[~frame["group"].isin(["control", "search"])]
-    table = tables.protocols(frame)
-    scores = tables.wide(table, "test_selected")
-    rows = {"C1": _c1(scores), "C2": _c2(scores, table), "C3": _c3(results)}
+    scores = maximum_accuracy(frame)
+    rows = {"C1": _c1(scores), "C2": _c2(scores, frame), "C3": _c3(results)}
     rows |= {"C4": _c4(results), "C5": _c5(results), "C6": _c6(scores)}
     if results.tasks["seed"].nunique() == 1:
         for claim in COUNTING:
@@ -280,5 +297,6 @@ def scoreboard(results):
     tasks = results.tasks["task"].nunique()
     counts = [f"{tasks * row[0]:.0f} of {tasks}" if c in COUNTING else "" for c, row in rows.items()]
     numbers.insert(3, "count", counts)
+    numbers["drawn"] = [units(scores, claim not in COUNTING) for claim in rows]
     words = CLAIMS[["statement", "standing", "measure"]].rename(columns={"statement": "paper"})
     return words.join(numbers).rename_axis("claim")

@@ -22,7 +22,7 @@ from sklearn.metrics import r2_score
 
 from sfusion import SfusionError
 from sfusion.analysis.statistics import BEST_SINGLE, MARGIN, MEASURES, bootstrap, interval_text
-from sfusion.analysis.tables import best_single, wide
+from sfusion.analysis.tables import best_single, redrawn, task_means, wide
 from sfusion.pruning.strategies import STRATEGIES
 from sfusion.records.results import UNIT
 from sfusion.records.store import write_atomically
@@ -117,7 +117,7 @@ def save_figure(name, figure, frame, folder):
     """
     folder = Path(folder)
     index = frame.index.name is not None or not pd.api.types.is_integer_dtype(frame.index)
-    table = frame.to_csv(index=index, float_format="%.6g", lineterminator="\n")
+    table = frame.drop(columns="test_correct", errors="ignore").to_csv(index=index, float_format="%.6g", lineterminator="\n")
     write_atomically(folder / f"{name}.csv", table.encode())
     for form in ("pdf", "png"):
         write_atomically(folder / f"{name}.{form}", _render(figure, form))
@@ -174,7 +174,7 @@ def _bootstrapped(parts):
 
 def _spots(axes, frame, rows, shift=0.24):
     """Draw a grey dot per task, ``frame`` with a column per row and (task, seed) as index."""
-    means = frame.groupby(level="task").mean()
+    means = task_means(frame)
     for at, name in enumerate(rows):
         axes.scatter(means[name], [at + shift] * len(means), **SPOT)
 
@@ -539,11 +539,10 @@ def distillation_gain(frame):
     Returns
     -------
     Figure
-        Mean over tasks with its 95% bootstrap interval over tasks and seeds; a dot per task.
+        Mean over tasks with its 95% bootstrap interval; a dot per task.
     """
-    pair = frame[frame["condition"].isin(["distilled", "same-steps"])]
-    pair = pair.pivot(index=[*UNIT, "removed"], columns="condition", values="test_accuracy")
-    gain = 100 * (pair["distilled"] - pair["same-steps"]).unstack("removed")
+    pair = redrawn(frame, ["condition", "removed"])
+    gain = 100 * (pair["distilled"] - pair["same-steps"])
     xlabel = "distilled minus same steps, no teacher\n(percentage points, 95% interval)"
     figure, axes = _row_axes(gain.shape[1], xlabel, height=0.24)
     _spots(axes, gain, list(gain))
@@ -644,7 +643,7 @@ def scoreboard(frame):
         verdict.text(0, 1, row.verdict, color=colour, weight="bold", va="top")
         verdict.text(0, 0.5, f"{ours}\n{threshold}", va="top", fontsize=6.5)
         words.set_axis_off(), verdict.set_axis_off()
-    ours = Line2D([], [], color="0.4", marker="o", label="ours, 95% bootstrap interval")
+    ours = Line2D([], [], color="0.4", marker="o", label=f"ours, 95% bootstrap interval over {'; '.join(frame['drawn'].unique())}")
     _legend(figure, [Line2D([], [], label="threshold of the claim", **LINE), ours], 2)
     return figure
 
@@ -664,8 +663,8 @@ def contrasts(table, by="measure"):
     Returns
     -------
     Figure
-        Differences in percentage points of test accuracy, with 95% bootstrap intervals over tasks
-        and seeds; grey: the margin within which a difference counts as none.
+        Differences in percentage points of test accuracy, with 95% bootstrap intervals; grey: the
+        margin within which a difference counts as none.
     """
     titles = list(dict.fromkeys(table["contrast"]))
     pair = MEASURES if by == "measure" else {name: name for name in table[by].unique()}
@@ -677,8 +676,9 @@ def contrasts(table, by="measure"):
         rows = table[table[by] == name].set_index("contrast").reindex(titles)
         rows = rows.rename(columns={"difference": "value"})
         _intervals(axes, titles, rows, COLOURS["fusion"], scale=100, shift=shift, label=label, **look)
-    which = "test accuracy" if by == "measure" else "mean accuracy over depths"
-    title = f"{which}, 95% bootstrap interval over tasks and seeds; grey: within {100 * MARGIN:g} pp"
+    which = "test accuracy" if by == "measure" else f"test accuracy, {MEASURES[table['measure'].iloc[0]]}"
+    drawn = " or ".join(table["drawn"].unique())
+    title = f"{which}, 95% bootstrap interval over {drawn}; grey: within {100 * MARGIN:g} pp"
     _legend(figure, axes.get_legend_handles_labels()[0], 2, title)
     return figure
 

@@ -5,6 +5,9 @@ over the depths, the paper's score as far as it can be read; choosing on test is
 *Validation-selected*: the depth is chosen on validation, and test is read at that depth alone.
 """
 
+from functools import cache
+from zlib import crc32
+
 import numpy as np
 import pandas as pd
 
@@ -16,6 +19,7 @@ from sfusion.signals import SIGNALS
 SCORES = [*("test_selected", "validation_selected", "validation_accuracy", "optimism", "mean_accuracy")]
 # Columns of Results.nodes, and what they are called in print.
 DENOMINATORS = dict(parameters="all parameters", encoder_parameters="encoder parameters", flops="FLOPs per sequence")
+POOL = 400  # draws of a task's test texts, from which a bootstrap picks
 
 
 def curves(results):
@@ -29,15 +33,74 @@ def curves(results):
     -------
     DataFrame
         A row per task, seed, strategy (random draws apart) and number of removed layers; adds
-        ``group``, ``name`` (random draws together), the accuracies (shares) and the sizes.
+        ``group``, ``name`` (random draws together), the accuracies (shares), the sizes and, where
+        the records have it, ``test_correct``, for :func:`redrawn`.
     """
-    # Times differ from run to run, and bits are not for reading.
-    nodes = results.nodes.drop(columns=["training", "evaluation", "extraction", "test_correct"], errors="ignore")
+    nodes = results.nodes.drop(columns=["training", "evaluation", "extraction"])  # they differ from run to run
     frame = results.trajectories.merge(nodes, on=[*UNIT, "path", "removed"], validate="many_to_one")
     strategies = frame["strategy"].map(lookup)
     frame["name"] = [s.name for s in strategies]
     frame["group"] = [s.group for s in strategies]
     return frame
+
+
+@cache
+def _draws(task, texts):
+    """Draw a task's test texts with replacement: how often each occurs, a column per draw."""
+    rng = np.random.default_rng(crc32(task.encode()))
+    return rng.multinomial(texts, np.full(texts, 1 / texts), POOL).T.astype(np.float32)
+
+
+def redrawn(frame, columns):
+    """Average test accuracies, as observed and with the test texts drawn with replacement.
+
+    A task's test texts are the same for every seed, strategy and condition, and so are the draws:
+    differences stay paired, also between two frames.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows with ``task``, ``seed``, ``test_accuracy`` and, in records that have it,
+        ``test_correct``, a bit per test text, eight texts per byte.
+    columns : list of str
+        Rows that agree in them, in task and in seed are averaged.
+
+    Returns
+    -------
+    DataFrame
+        Index (task, seed, draw), a column per combination of ``columns``: accuracies as shares.
+        Draw 0 is what was observed, 1 to ``POOL`` are draws of texts; without bits there is draw 0 alone.
+    """
+    parts, bits = {}, "test_correct" in frame and frame["test_correct"].notna().all()
+    for task, part in frame.groupby("task"):
+        keys = [part[key] for key in ("seed", *columns)]
+        table = part["test_accuracy"].groupby(keys).mean().to_frame(0)
+        if bits:
+            right = np.unpackbits(np.array(part["test_correct"].map(list).tolist(), np.uint8), axis=1)
+            # The last byte is filled up with zeros; no text right is the same share of any number.
+            texts = round(right.sum(axis=1).max() / (part["test_accuracy"].max() or np.inf)) or 1
+            right = pd.DataFrame(right[:, :texts].astype(np.float32), part.index).groupby(keys).mean()
+            drawn = (right.to_numpy() @ _draws(task, texts)).astype(float) / texts
+            table = pd.concat([table, pd.DataFrame(drawn, table.index, range(1, POOL + 1))], axis=1)
+        parts[task] = table.T.rename_axis("draw").stack("seed", future_stack=True)
+    return pd.concat(parts, names=["task"]).reorder_levels([*UNIT, "draw"]).sort_index()
+
+
+def highest(table, level):
+    """Take the highest of the columns that share a name of a level: a score chosen on test.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`redrawn`.
+    level : str or list of str
+
+    Returns
+    -------
+    DataFrame
+        The same index, a column per name.
+    """
+    return table.T.groupby(level=level).max().T
 
 
 def fusion_nodes(results):
@@ -112,14 +175,30 @@ def task_means(frame):
     Parameters
     ----------
     frame : Series or DataFrame
-        Index (task, seed).
+        Index (task, seed), or from :func:`redrawn`: what was observed is averaged.
 
     Returns
     -------
     Series or DataFrame
         Index task.
     """
-    return frame.groupby(level="task").mean()
+    return observed(frame).groupby(level="task").mean()
+
+
+def observed(frame):
+    """Leave the draws of test texts out.
+
+    Parameters
+    ----------
+    frame : Series or DataFrame
+        Index (task, seed), or from :func:`redrawn`.
+
+    Returns
+    -------
+    Series or DataFrame
+        Index (task, seed).
+    """
+    return frame.xs(0, level="draw") if "draw" in frame.index.names else frame
 
 
 def unit_correlations(results):
@@ -280,8 +359,8 @@ def distilled(results):
         ``original``: the unpruned model's test accuracy.
     """
     sizes = ["layers", *DENOMINATORS]
-    nodes = results.nodes[[*UNIT, "path", "removed", "validation_accuracy", "test_accuracy", *sizes]]
-    steps = results.distillation.drop(columns="test_correct", errors="ignore")
+    steps = results.distillation
+    nodes = results.nodes[[*(name for name in steps if name != "condition"), *sizes]]
     taught = steps.merge(nodes[[*UNIT, "path", *sizes]], on=[*UNIT, "path"])
     before = nodes.merge(steps[[*UNIT, "path"]].drop_duplicates(), on=[*UNIT, "path"])
     before = before.assign(condition=np.where(before["removed"] == 0, "original", "pruned"))
@@ -341,13 +420,13 @@ def subsets(results):
     Returns
     -------
     DataFrame
-        A row per task, seed and set: ``removed``, ``gone`` (a sorted tuple of layers) and the
-        accuracies; of the tasks on which every set was trained.
+        A row per task, seed and set: ``removed``, ``gone`` (a sorted tuple of layers), the
+        accuracies and, where recorded, ``test_correct``; of the tasks on which every set was trained.
     """
     nodes = results.nodes[results.nodes["removed"] > 0].copy()
     nodes["gone"] = nodes["path"].map(lambda path: tuple(sorted(parse_path(path))))
     canonical = nodes["path"] == [path_name(reversed(gone)) for gone in nodes["gone"]]
-    columns = [*UNIT, "removed", "gone", "validation_accuracy", "test_accuracy"]
+    columns = [*UNIT, "removed", "gone", *(name for name in nodes if name.startswith(("validation", "test")))]
     tasks = results.manifest["profile"].get("subsets", ())
     return nodes.loc[canonical & nodes["task"].isin(tasks), columns].reset_index(drop=True)
 
