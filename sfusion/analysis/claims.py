@@ -88,42 +88,26 @@ def _share_shrunk(means):
     return np.mean(taught[below] > pruned[below] + TIE) if below.any() else 1.0
 
 
-def maximum_accuracy(frame):
-    """Score every strategy as the paper does.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        From :func:`sfusion.analysis.tables.curves`.
-
-    Returns
-    -------
-    DataFrame
-        Index as from :func:`sfusion.analysis.tables.redrawn`, a column per strategy: highest test
-        accuracy over the depths, random orders averaged.
-    """
-    by_depth = tables.redrawn(frame[frame["removed"] > 0], ["name", "strategy", "removed"])
-    return tables.highest(by_depth, ["name", "strategy"]).T.groupby(level="name").mean().T
-
-
-def gain_of_own_signal(frame):
+def gain_of_own_signal(frame, scores):
     """Compare the signal that validation prefers on a task with the one that it prefers on all.
 
     Parameters
     ----------
     frame : DataFrame
         From :func:`sfusion.analysis.tables.curves`.
+    scores : DataFrame
+        Highest test accuracy over the depths, a column per signal, index (task, seed) or (task, seed, draw).
 
     Returns
     -------
     Series
-        Index as from :func:`sfusion.analysis.tables.redrawn`: highest test accuracy over the depths of the one minus that of the
+        The same index: highest test accuracy over the depths of the one minus that of the
         other. Both are chosen by the mean over seeds of the highest validation accuracy, so a
         signal that only luck made the best on a task gains nothing here.
     """
     means = tables.task_means(tables.wide(tables.protocols(frame), "validation_accuracy")[list(SIGNALS)])
     one, own = means.mean().idxmax(), means.idxmax(axis=1)
-    return pd.concat([part[own[task]] - part[one] for task, part in maximum_accuracy(frame).groupby(level="task")])
+    return pd.concat([part[own[task]] - part[one] for task, part in scores.groupby(level="task")])
 
 
 def gain_of_keeping(results):
@@ -140,17 +124,16 @@ def gain_of_keeping(results):
         A row per task, seed, ``removed`` and ``layer``: ``gain``, mean test accuracy of the sets of
         that size that keep the layer minus that of the sets without it, as a share.
     """
-    return tables.observed(_gains(results)).stack(["layer", "removed"], future_stack=True).rename("gain").reset_index()
+    sets = tables.subsets(results).drop(columns="test_correct", errors="ignore")
+    gains = {layer: tables.observed(_gain(sets, layer)) for layer in range(int(results.nodes["layers"].max()))}
+    gains = pd.concat(gains, axis=1, names=["layer"])
+    return gains.stack(["layer", "removed"], future_stack=True).rename("gain").reset_index()
 
 
-def _gains(results):
-    """Compute the gain of keeping each layer, redrawn: columns (layer, removed)."""
-    sets, gains = tables.subsets(results), {}
-    for layer in range(int(results.nodes["layers"].max())):
-        kept = sets["gone"].map(lambda gone, layer=layer: layer not in gone)
-        means = tables.redrawn(sets.assign(kept=kept), ["kept", "removed"])
-        gains[layer] = means[True] - means[False]
-    return pd.concat(gains, axis=1, names=["layer"])
+def _gain(sets, layer):
+    kept = sets["gone"].map(lambda gone: layer not in gone)
+    means = tables.redrawn(sets.assign(kept=kept), ["kept", "removed"])
+    return means[True] - means[False]
 
 
 def ratio_readings(results):
@@ -196,7 +179,7 @@ def _c1(scores):
 
 
 def _c2(scores, frame):
-    own = bootstrap(100 * gain_of_own_signal(frame))
+    own = bootstrap(100 * gain_of_own_signal(frame, scores))
     means = tables.task_means(scores[list(SIGNALS)])
     best = [
         " = ".join(STRATEGIES[n].title for n in means.columns[row >= row.max() - TIE]) for _, row in means.iterrows()
@@ -239,18 +222,18 @@ def _c4(results):
 
 
 def _c5(results):
-    if tables.subsets(results).empty:
+    sets = tables.subsets(results)
+    if sets.empty:
         return *[np.nan] * 3, 0.0, "undecided", "there is no task on which every set of layers was trained"
-    gains = 100 * _gains(results)
-    depths = sorted(set(gains.columns.levels[1]))
-    half = depths[len(depths) // 2]
-    ends, notes = {"first": 0, "last": gains.columns.levels[0].max()}, []
-    found = {end: bootstrap(gains[layer, half]) for end, layer in ends.items()}
-    for end, layer in ends.items():
-        by_depth = ", ".join(f"{gain:+.1f}" for gain in tables.task_means(gains[layer]).mean()).replace("-", "−")
-        notes.append(f"{end} layer {interval_text(*found[end], signed=True)}, by depth {by_depth}")
-    note = f"{'; '.join(notes)}; of {half} layers removed, on {', '.join(gains.index.unique('task'))}"
-    return *min(found.values()), 0.0, both(*(judge(*one[1:], 0.0, above=True) for one in found.values())), note
+    gains = 100 * gain_of_keeping(results).groupby(["layer", "removed"])["gain"].mean()
+    depths = gains.index.unique("removed")
+    half, notes, found = depths[len(depths) // 2], [], []
+    for end, layer in {"first": 0, "last": gains.index[-1][0]}.items():
+        found.append(bootstrap(100 * _gain(sets[sets["removed"] == half], layer)[half]))
+        by_depth = ", ".join(f"{gain:+.1f}" for gain in gains[layer]).replace("-", "−")
+        notes.append(f"{end} layer {interval_text(*found[-1], signed=True)}, by depth {by_depth}")
+    note = f"{'; '.join(notes)}; of {half} layers removed, on {', '.join(sorted(set(sets['task'])))}"
+    return *min(found), 0.0, both(*(judge(*one[1:], 0.0, above=True) for one in found)), note
 
 
 def _c6(scores):
@@ -284,8 +267,8 @@ def scoreboard(results):
         ``verdict``, ``note``, and ``drawn``, what the interval draws.
     """
     frame = tables.curves(results)
-    frame = frame[~frame["group"].isin(["control", "search"])]
-    scores = maximum_accuracy(frame)
+    frame = frame[frame["name"].isin(PAPER_STRATEGIES)]
+    scores = tables.highest(tables.redrawn(frame[frame["removed"] > 0], ["name", "removed"]), "name")
     rows = {"C1": _c1(scores), "C2": _c2(scores, frame), "C3": _c3(results)}
     rows |= {"C4": _c4(results), "C5": _c5(results), "C6": _c6(scores)}
     if results.tasks["seed"].nunique() == 1:

@@ -76,7 +76,8 @@ def redrawn(frame, columns):
         keys = [part[key] for key in ("seed", *columns)]
         table = part["test_accuracy"].groupby(keys).mean().to_frame(0)
         if bits:
-            right = np.unpackbits(np.array(part["test_correct"].map(list).tolist(), np.uint8), axis=1)
+            packed = np.frombuffer(b"".join(part["test_correct"]), np.uint8).reshape(len(part), -1)
+            right = np.unpackbits(packed, axis=1)
             # The last byte is filled up with zeros; no text right is the same share of any number.
             texts = round(right.sum(axis=1).max() / (part["test_accuracy"].max() or np.inf)) or 1
             right = pd.DataFrame(right[:, :texts].astype(np.float32), part.index).groupby(keys).mean()
