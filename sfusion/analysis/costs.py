@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from sfusion.analysis.statistics import BEST_SINGLE, bootstrap, measured
-from sfusion.analysis.tables import curves, redrawn
+from sfusion.analysis.statistics import bootstrap, measured
+from sfusion.analysis.tables import BEST_SINGLE, curves, redrawn, with_best_single
 from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, lookup
 from sfusion.records.results import UNIT
 from sfusion.signals import MEASURES, SIGNALS
@@ -73,7 +73,7 @@ def compute_costs(results, frame):
     """
     cost, depth = _costs(results), int(results.nodes["layers"].max())
     units = len(results.tasks)
-    means = 100 * measured(frame)["mean_accuracy"]
+    means = 100 * measured(with_best_single(frame))["mean_accuracy"]
     means = means[[name for name in (*STRATEGIES, BEST_SINGLE) if name in means]]
     down, probed = list(range(1, depth)), list(range(2, depth + 1))
     rows = {}

@@ -21,8 +21,8 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from sklearn.metrics import r2_score
 
 from sfusion import SfusionError
-from sfusion.analysis.statistics import BEST_SINGLE, MARGIN, MEASURES, bootstrap, interval_text
-from sfusion.analysis.tables import best_single, redrawn, task_means, wide
+from sfusion.analysis.statistics import MARGIN, MEASURES, bootstrap, interval_text
+from sfusion.analysis.tables import BEST_SINGLE, redrawn, task_means, wide, with_best_single
 from sfusion.pruning.strategies import STRATEGIES
 from sfusion.records.results import UNIT
 from sfusion.records.store import write_atomically
@@ -117,7 +117,8 @@ def save_figure(name, figure, frame, folder):
     """
     folder = Path(folder)
     index = frame.index.name is not None or not pd.api.types.is_integer_dtype(frame.index)
-    table = frame.drop(columns="test_correct", errors="ignore").to_csv(index=index, float_format="%.6g", lineterminator="\n")
+    frame = frame.drop(columns="test_correct", errors="ignore")  # long, and not for reading
+    table = frame.to_csv(index=index, float_format="%.6g", lineterminator="\n")
     write_atomically(folder / f"{name}.csv", table.encode())
     for form in ("pdf", "png"):
         write_atomically(folder / f"{name}.{form}", _render(figure, form))
@@ -225,11 +226,6 @@ def _curves(axes, frame, x="removed"):
 # --- the figures
 
 
-def _with_best_single(frame):
-    single = best_single(frame).assign(name=BEST_SINGLE, strategy=BEST_SINGLE)
-    return pd.concat([frame, single], ignore_index=True)
-
-
 def _curve_legend(figure, frame, columns, title, handles):
     """List the highlighted strategies that a frame has."""
     present = [name for name in HIGHLIGHTED if name in set(frame["name"])]
@@ -307,7 +303,7 @@ def accuracy_by_depth(frame, tasks, *, by_task=False):
     Figure
         Means over seeds; the grey band holds the middle 80% of the random orders.
     """
-    shown = _with_best_single(frame).assign(accuracy=lambda f: 100 * f["test_accuracy"])
+    shown = with_best_single(frame).assign(accuracy=lambda f: 100 * f["test_accuracy"])
     baseline = 100 * tasks.groupby("task")["tfidf_accuracy"].mean()
     if not by_task:
         keys = ["name", "strategy", "seed", "removed"]
@@ -566,7 +562,7 @@ def accuracy_to_size(frame):
     """
     columns = [*UNIT, "test_accuracy", "parameters"]
     originals = frame.loc[frame["removed"] == 0, columns].drop_duplicates(UNIT)
-    shown = _with_best_single(frame).merge(originals, on=UNIT, suffixes=("", "_original"))
+    shown = with_best_single(frame).merge(originals, on=UNIT, suffixes=("", "_original"))
     shown["accuracy"] = 100 * shown["test_accuracy"] / shown["test_accuracy_original"]
     shown["size"] = 100 * shown["parameters"] / shown["parameters_original"]
     shown = shown.groupby(["name", "removed"], as_index=False)[["accuracy", "size"]].mean()
@@ -643,7 +639,8 @@ def scoreboard(frame):
         verdict.text(0, 1, row.verdict, color=colour, weight="bold", va="top")
         verdict.text(0, 0.5, f"{ours}\n{threshold}", va="top", fontsize=6.5)
         words.set_axis_off(), verdict.set_axis_off()
-    ours = Line2D([], [], color="0.4", marker="o", label=f"ours, 95% bootstrap interval over {'; '.join(frame['drawn'].unique())}")
+    label = f"ours, 95% bootstrap interval over {' or '.join(frame['drawn'].unique())}"
+    ours = Line2D([], [], color="0.4", marker="o", label=label)
     _legend(figure, [Line2D([], [], label="threshold of the claim", **LINE), ours], 2)
     return figure
 
@@ -676,9 +673,9 @@ def contrasts(table, by="measure"):
         rows = table[table[by] == name].set_index("contrast").reindex(titles)
         rows = rows.rename(columns={"difference": "value"})
         _intervals(axes, titles, rows, COLOURS["fusion"], scale=100, shift=shift, label=label, **look)
-    which = "test accuracy" if by == "measure" else f"test accuracy, {MEASURES[table['measure'].iloc[0]]}"
+    which = "" if by == "measure" else f", {MEASURES[table['measure'].iloc[0]]}"
     drawn = " or ".join(table["drawn"].unique())
-    title = f"{which}, 95% bootstrap interval over {drawn}; grey: within {100 * MARGIN:g} pp"
+    title = f"test accuracy{which}; 95% bootstrap interval over {drawn}; grey: within {100 * MARGIN:g} pp"
     _legend(figure, axes.get_legend_handles_labels()[0], 2, title)
     return figure
 

@@ -19,13 +19,12 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from sfusion import SfusionError
-from sfusion.analysis.tables import best_single, curves, distilled, protocols, redrawn, task_means
+from sfusion.analysis.tables import curves, distilled, protocols, redrawn, task_means, with_best_single
 from sfusion.pruning.fusion import FUSION_MODELS, LABEL
 from sfusion.records.results import UNIT
 from sfusion.signals import SIGNALS
 
-BEST_SINGLE = "best-single"
-# Name: what it is called in print.
+# Name: what it is called in print; the first is the headline, at which no single layer decides.
 MEASURES = {"half_removed": "half of the layers removed", "mean_accuracy": "mean over depths"}
 TIE = 1e-9  # shares of whole samples: anything larger is a real difference
 MARGIN = 0.01  # differences within one percentage point count as none: fixed before the runs
@@ -70,10 +69,8 @@ def bootstrap(frame, statistic=np.mean, *, tasks=True, resamples=2000, level=0.9
         The statistic itself, and the ends of the interval.
     """
     rng = np.random.default_rng(seed)
-    parts = [
-        part.to_numpy().reshape(part.index.unique("seed").size, -1, *part.shape[1:])
-        for _, part in frame.sort_index().groupby(level="task")
-    ]
+    groups = frame.sort_index().groupby(level="task")
+    parts = [part.to_numpy().reshape(part.index.unique("seed").size, -1, *part.shape[1:]) for _, part in groups]
     everyone = np.tile(np.arange(len(parts)), (resamples, 1))
     chosen = rng.integers(len(parts), size=everyone.shape) if tasks else everyone
     drawn = np.empty((*chosen.shape, *parts[0].shape[2:]))
@@ -81,12 +78,11 @@ def bootstrap(frame, statistic=np.mean, *, tasks=True, resamples=2000, level=0.9
         (seeds, draws), here = part.shape[:2], chosen == number
         picked = rng.integers(seeds, size=(here.sum(), seeds))
         drawn[here] = part[picked, rng.integers(draws > 1, draws, size=(here.sum(), 1))].mean(axis=1)
-    tails = (1 - level) / 2
     if statistic is np.mean:  # by far the most frequent: all resamples at once
         found = drawn.reshape(resamples, -1).mean(axis=1)
     else:
         found = [statistic(values) for values in drawn]
-    low, high = np.quantile(found, [tails, 1 - tails])
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
     return float(statistic(task_means(frame).to_numpy())), float(low), float(high)
 
 
@@ -136,27 +132,20 @@ def interval_text(mean, low, high, digits=1, signed=False):
 
 
 def measured(frame):
-    """Score every strategy of every task and seed, the best single signal among them.
+    """Score every strategy of every task and seed.
 
     Parameters
     ----------
     frame : DataFrame
-        From :func:`sfusion.analysis.tables.curves`.
+        From :func:`sfusion.analysis.tables.curves`, ``with_best_single`` or ``distilled``.
 
     Returns
     -------
     DataFrame
         Index as from :func:`sfusion.analysis.tables.redrawn`, columns (measure, name), random
         orders averaged: test accuracies as shares, ``half_removed``, ``mean_accuracy`` (over the
-        depths), ``validation_selected`` and, for each depth, ``removed_<n>``. The name
-        ``best-single`` is the signal that validation prefers, see
-        :func:`sfusion.analysis.tables.best_single`.
+        depths), ``validation_selected`` and, for each depth, ``removed_<n>``.
     """
-    chosen = best_single(frame).assign(name=BEST_SINGLE, strategy=BEST_SINGLE)
-    return _scores(pd.concat([frame, chosen], ignore_index=True))
-
-
-def _scores(frame):
     selected = frame.merge(protocols(frame)[[*UNIT, "strategy", "removed"]])
     table = redrawn(frame[frame["removed"] > 0], ["name", "removed"])
     by_depth = {f"removed_{n}": table.xs(n, axis=1, level="removed") for n in sorted(set(table.columns.levels[1]))}
@@ -166,12 +155,6 @@ def _scores(frame):
         "validation_selected": redrawn(selected, ["name"]),
     }
     return pd.concat(scores | by_depth, axis=1, names=["measure"])
-
-
-def _conditions(results):
-    """Score the conditions of the distillation as strategies are scored."""
-    frame = distilled(results)
-    return _scores(frame.assign(strategy=frame["condition"], name=frame["condition"], group="condition"))
 
 
 def compare_pair(first, second):
@@ -222,12 +205,12 @@ def contrasts(results, which=None, measures=None):
         A row per contrast and measure: ``contrast`` (its title), ``measure``, and the columns of
         :func:`compare_pair`. Contrasts whose strategies were not run are left out.
     """
-    scores = pd.concat([measured(curves(results)), _conditions(results)], axis=1)
+    scores = pd.concat([measured(with_best_single(curves(results))), measured(distilled(results))], axis=1)
     rows = [
-        {"contrast": one.title, "measure": measure, **compare_pair(scores[measure, one.first], scores[measure, one.second])}
+        {"contrast": one.title, "measure": measure} | compare_pair(*(scores[measure, name] for name in one[1:]))
         for one in (CONTRASTS if which is None else which).values()
         for measure in measures or dict.fromkeys(scores.columns.get_level_values("measure"))
-        if {(measure, one.first), (measure, one.second)} <= set(scores)
+        if {(measure, name) for name in one[1:]} <= set(scores)
     ]
     return pd.DataFrame(rows)
 

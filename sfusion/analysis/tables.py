@@ -19,6 +19,7 @@ from sfusion.signals import SIGNALS
 SCORES = [*("test_selected", "validation_selected", "validation_accuracy", "optimism", "mean_accuracy")]
 # Columns of Results.nodes, and what they are called in print.
 DENOMINATORS = dict(parameters="all parameters", encoder_parameters="encoder parameters", flops="FLOPs per sequence")
+BEST_SINGLE = "best-single"
 POOL = 400  # draws of a task's test texts, from which a bootstrap picks
 
 
@@ -39,9 +40,7 @@ def curves(results):
     nodes = results.nodes.drop(columns=["training", "evaluation", "extraction"])  # they differ from run to run
     frame = results.trajectories.merge(nodes, on=[*UNIT, "path", "removed"], validate="many_to_one")
     strategies = frame["strategy"].map(lookup)
-    frame["name"] = [s.name for s in strategies]
-    frame["group"] = [s.group for s in strategies]
-    return frame
+    return frame.assign(name=[s.name for s in strategies], group=[s.group for s in strategies])
 
 
 @cache
@@ -85,23 +84,6 @@ def redrawn(frame, columns):
             table = pd.concat([table, pd.DataFrame(drawn, table.index, range(1, POOL + 1))], axis=1)
         parts[task] = table.T.rename_axis("draw").stack("seed", future_stack=True)
     return pd.concat(parts, names=["task"]).reorder_levels([*UNIT, "draw"]).sort_index()
-
-
-def highest(table, level):
-    """Take the highest of the columns that share a name of a level: a score chosen on test.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From :func:`redrawn`.
-    level : str or list of str
-
-    Returns
-    -------
-    DataFrame
-        The same index, a column per name.
-    """
-    return table.T.groupby(level=level).max().T
 
 
 def fusion_nodes(results):
@@ -356,7 +338,8 @@ def distilled(results):
     -------
     DataFrame
         A row per task, seed, number of removed layers and ``condition``: ``pruned`` (before), and
-        those of :data:`sfusion.pruning.tree.CONDITIONS`; the accuracies, the sizes, and
+        those of :data:`sfusion.pruning.tree.CONDITIONS`, also as ``strategy``, ``name`` and ``group``,
+        so that conditions are scored as strategies are; the accuracies, the sizes, and
         ``original``: the unpruned model's test accuracy.
     """
     sizes = ["layers", *DENOMINATORS]
@@ -366,12 +349,13 @@ def distilled(results):
     before = nodes.merge(steps[[*UNIT, "path"]].drop_duplicates(), on=[*UNIT, "path"])
     before = before.assign(condition=np.where(before["removed"] == 0, "original", "pruned"))
     frame = pd.concat([before, taught], ignore_index=True)
+    frame = frame.assign(**dict.fromkeys(("strategy", "name", "group"), frame["condition"]))
     originals = nodes.loc[nodes["removed"] == 0, [*UNIT, "test_accuracy"]]
     return frame.merge(originals.rename(columns={"test_accuracy": "original"}), on=UNIT)
 
 
-def best_single(frame):
-    """Choose for each task and seed the signal that keeps validation accuracy highest.
+def with_best_single(frame):
+    """Add the signal that keeps validation accuracy highest, chosen for each task and seed.
 
     Parameters
     ----------
@@ -381,34 +365,14 @@ def best_single(frame):
     Returns
     -------
     DataFrame
-        The rows of one signal per task and seed: the one of the highest mean validation accuracy
-        over the depths, of ties the first in ``SIGNALS``.
+        The rows, and those of one signal per task and seed again under the name ``BEST_SINGLE``: the
+        one of the highest mean validation accuracy over the depths, of ties the first in ``SIGNALS``.
     """
     singles = frame[frame["name"].isin(SIGNALS)]
-    kept = singles[singles["removed"] > 0]
-    means = kept.pivot_table(index=UNIT, columns="name", values="validation_accuracy")
+    means = singles[singles["removed"] > 0].pivot_table(index=UNIT, columns="name", values="validation_accuracy")
     chosen = means[[name for name in SIGNALS if name in means]].idxmax(axis=1).rename("name")
-    return singles.merge(chosen.reset_index(), on=[*UNIT, "name"])
-
-
-def distillation_scores(results):
-    """Score the conditions of the distillation under both protocols.
-
-    Parameters
-    ----------
-    results : Results
-
-    Returns
-    -------
-    DataFrame
-        A row per task, seed and condition: ``test_selected`` (highest test accuracy over the
-        depths), ``validation_selected`` (at the depth chosen on validation), ``original``.
-    """
-    frame = distilled(results)
-    frame = frame[frame["removed"] > 0].sort_values(["validation_accuracy", "removed"])
-    groups = frame.groupby([*UNIT, "condition"])
-    scores = {"test_selected": ("test_accuracy", "max"), "validation_selected": ("test_accuracy", "last")}
-    return groups.agg(**scores, original=("original", "first")).reset_index()
+    single = singles.merge(chosen.reset_index(), on=[*UNIT, "name"])
+    return pd.concat([frame, single.assign(name=BEST_SINGLE, strategy=BEST_SINGLE)], ignore_index=True)
 
 
 def subsets(results):
@@ -425,11 +389,15 @@ def subsets(results):
         accuracies and, where recorded, ``test_correct``; of the tasks on which every set was trained.
     """
     nodes = results.nodes[results.nodes["removed"] > 0].copy()
-    nodes["gone"] = nodes["path"].map(lambda path: tuple(sorted(parse_path(path))))
+    nodes["gone"] = nodes["path"].map(_gone)
     canonical = nodes["path"] == [path_name(reversed(gone)) for gone in nodes["gone"]]
     columns = [*UNIT, "removed", "gone", *(name for name in nodes if name.startswith(("validation", "test")))]
     tasks = results.manifest["profile"].get("subsets", ())
     return nodes.loc[canonical & nodes["task"].isin(tasks), columns].reset_index(drop=True)
+
+
+def _gone(path):
+    return tuple(sorted(parse_path(path)))
 
 
 def regret(results, frame):
@@ -456,18 +424,12 @@ def regret(results, frame):
     columns = [*UNIT, "strategy", "name", "removed"]
     if table.empty:
         return pd.DataFrame(columns=[*columns, "set_accuracy", "best_accuracy", "regret", "place"])
-    means = table.groupby(["task", "removed", "gone"], as_index=False)["validation_accuracy"].mean()
-    groups = means.groupby(["task", "removed"])["validation_accuracy"]
-    means["place"] = (groups.rank(method="average") - 1) / (groups.transform("size") - 1)
-    best = means.loc[groups.idxmax(), ["task", "removed", "gone"]]
-    best = best.merge(table, on=["task", "removed", "gone"])
-    best = best.rename(columns={"test_accuracy": "best_accuracy"})
-    reached = frame.loc[frame["removed"] > 0, [*columns, "path"]].copy()
-    reached["gone"] = reached["path"].map(lambda path: tuple(sorted(parse_path(path))))
-    keys = [*UNIT, "removed", "gone"]
-    reached = reached.merge(table[[*keys, "test_accuracy"]], on=keys)
-    reached = reached.rename(columns={"test_accuracy": "set_accuracy"})
-    reached = reached.merge(best[[*UNIT, "removed", "best_accuracy"]], on=[*UNIT, "removed"])
-    reached = reached.merge(means[["task", "removed", "gone", "place"]], on=["task", "removed", "gone"])
+    size, table = [*UNIT, "removed"], table.sort_values("gone").rename(columns={"test_accuracy": "set_accuracy"})
+    seen = table.groupby(["task", "removed", "gone"])["validation_accuracy"].transform("mean")
+    groups = seen.groupby([table[key] for key in size])
+    table["place"] = (groups.rank() - 1) / (groups.transform("size") - 1)
+    best = table.loc[groups.idxmax(), [*size, "set_accuracy"]].rename(columns={"set_accuracy": "best_accuracy"})
+    reached = frame.loc[frame["removed"] > 0, [*columns, "path"]]
+    reached = reached.assign(gone=reached["path"].map(_gone)).merge(table, on=[*size, "gone"]).merge(best, on=size)
     reached["regret"] = reached["best_accuracy"] - reached["set_accuracy"]
     return reached[[*columns, "set_accuracy", "best_accuracy", "regret", "place"]]
