@@ -146,13 +146,12 @@ def measured(frame):
         orders averaged: test accuracies as shares, ``half_removed``, ``mean_accuracy`` (over the
         depths), ``validation_selected`` and, for each depth, ``removed_<n>``.
     """
-    selected = frame.merge(protocols(frame)[[*UNIT, "strategy", "removed"]])
     table = redrawn(frame[frame["removed"] > 0], ["name", "removed"])
     by_depth = {f"removed_{n}": table.xs(n, axis=1, level="removed") for n in sorted(set(table.columns.levels[1]))}
     scores = {
         "half_removed": list(by_depth.values())[len(by_depth) // 2],
         "mean_accuracy": table.T.groupby(level="name").mean().T,
-        "validation_selected": redrawn(selected, ["name"]),
+        "validation_selected": redrawn(frame.merge(protocols(frame)[[*UNIT, "strategy", "removed"]]), ["name"]),
     }
     return pd.concat(scores | by_depth, axis=1, names=["measure"])
 
