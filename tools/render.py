@@ -46,8 +46,7 @@ def contrast_rows(results):
 def found(rows):
     """Write a contrast as a finding: at half of the layers, and as a mean over depths."""
     half, mean = rows.loc["half_removed"], rows.loc["mean_accuracy"]
-    word = {"equivalent": "equivalent within 1 pp"}.get(half["verdict"], half["verdict"])
-    return f"{word} ({interval(half)}; {interval(mean)})"
+    return f"{half['verdict']} ({interval(half)}; {interval(mean)})"
 
 
 def scoreboard(board):
