@@ -391,7 +391,7 @@ def gain_by_surviving_layer(gains):
     """
     by_layer = {f"ends on layer {layer} ({len(part)} paths)": part for layer, part in gains.groupby("layer")}
     parts = {name: 100 * part.groupby(UNIT)["gain"].mean() for name, part in by_layer.items()}
-    xlabel = "lead over random orders, mean accuracy over depths\n(percentage points, 95% interval)"
+    xlabel = "lead over random orders, mean accuracy over depths\n(pp, 95% interval over tasks and seeds)"
     figure, axes = _row_axes(len(parts), xlabel, height=0.24)
     _intervals(axes, list(parts), _bootstrapped(parts), COLOURS["fusion"])
     return figure
@@ -425,7 +425,7 @@ def maximum_accuracy(table):
     lead = _bootstrapped({name: scores[name] - scores["random"] for name in means.index})
     right.axvline(0, **LINE)
     _intervals(right, [""] * len(lead), lead, [_colour(name) for name in means.index])
-    right.set_xlabel("minus random order\n(pp, 95% interval)")
+    right.set_xlabel("minus random order, pp\n(95% over tasks, seeds)")
     return figure
 
 
@@ -592,7 +592,7 @@ def regret(frame):
     """
     scores = 100 * frame.pivot_table(index=UNIT, columns="name", values="regret")
     names = _ordered(scores)
-    note = "mean over tasks, 95% bootstrap interval; dots: tasks"
+    note = "95% bootstrap interval over tasks and seeds; dots: tasks"
     figure, axes = _row_axes(len(names), f"regret to the best set (pp of test accuracy)\n{note}", width=5.2)
     table = _bootstrapped({name: scores[name] for name in names})
     _spots(axes, scores[names], names)
