@@ -7,7 +7,7 @@ import tiny
 
 from sfusion import SIGNALS, STRATEGIES, claims
 from sfusion.analysis.claims import CLAIMS, both, judge, ratio_readings, scoreboard
-from sfusion.analysis.tables import curves, distillation_scores, protocols
+from sfusion.analysis.tables import curves, distilled, protocols, wide
 
 TASKS = ("t", "u", "v")
 NAMES = list(SIGNALS)
@@ -133,7 +133,8 @@ def test_c2_gains_nothing_from_luck_on_test():
     def score(task, seed, label, removed):
         return 0.7 + 0.01 * (label == NAMES[5]), 0.7 + 0.05 * (label == lucky[task])
 
-    gains = claims.gain_of_own_signal(protocols(curves(tiny.make_results(score, tasks=TASKS))))
+    frame = curves(tiny.make_results(score, tasks=TASKS))
+    gains = claims.gain_of_own_signal(frame, wide(protocols(frame), "test_selected"))
     assert gains.tolist() == [0] * 2 * len(TASKS)
 
 
@@ -211,13 +212,13 @@ def test_c5_needs_a_task_on_which_every_set_was_trained():
     assert row["verdict"] == OPEN and "no task" in row["note"]
 
 
-def test_distillation_scores_choose_the_depth_on_validation():
+def test_the_depth_of_a_condition_is_chosen_on_validation():
     def conditions(task, seed, name, removed):
         return {1: (0.6, 0.8), 2: (0.7, 0.75), 0: (0.5, 0.5)}[removed]
 
     results = tiny.make_results(lambda *_: (0.9, 0.9), conditions, tasks=("t",), seeds=(0,))
-    row = distillation_scores(results).set_index("condition").loc["distilled"]
-    assert (row["test_selected"], row["validation_selected"], row["original"]) == (0.8, 0.75, 0.9)
+    row = protocols(distilled(results)).set_index("name").loc["distilled"]
+    assert (row["test_selected"], row["validation_selected"]) == (0.8, 0.75)
 
 
 def test_c6_says_by_how_much():

@@ -3,15 +3,16 @@
 from dataclasses import replace
 from itertools import combinations, product
 
+import numpy as np
 import pandas as pd
 import pytest
 import tiny
 
 from sfusion import STRATEGIES
-from sfusion.analysis.claims import _c5, gain_of_keeping
+from sfusion.analysis.claims import _c5, gain_of_keeping, scoreboard
 from sfusion.analysis.costs import compute_costs
-from sfusion.analysis.statistics import BEST_SINGLE, CONTRASTS, CONTROLS, contrasts, measured
-from sfusion.analysis.tables import curves, gains_by_surviving_layer, regret, subsets
+from sfusion.analysis.statistics import CONTRASTS, CONTROLS, contrasts, measured
+from sfusion.analysis.tables import BEST_SINGLE, curves, gains_by_surviving_layer, regret, subsets, with_best_single
 from sfusion.pruning.strategies import path_name
 
 GAIN = {"random-forest": 0.06, "greedy-oracle": 0.08, "energy": 0.03, "top-first": -0.02}
@@ -41,12 +42,12 @@ def test_the_contrasts_were_fixed_and_name_known_strategies():
 
 
 def test_scores_hold_the_signal_that_validation_prefers(results):
-    scores = measured(curves(results))
-    best = scores.xs(BEST_SINGLE, level="name")
-    pd.testing.assert_frame_equal(best, scores.xs("energy", level="name"))
-    # Two removals: mean of test over them, and the value where validation is highest.
-    at = best.loc[("t", 1), ["mean_accuracy", "validation_selected", "removed_2"]]
-    assert at.tolist() == pytest.approx([0.65 + (0.02 + 0.04) / 2, 0.65 + 0.04, 0.65 + 0.04])
+    scores = measured(with_best_single(curves(results)))
+    best = scores.xs(BEST_SINGLE, axis=1, level="name")
+    pd.testing.assert_frame_equal(best, scores.xs("energy", axis=1, level="name"))
+    # Two removals, half of the depths: mean of test over them, and the value where validation is highest.
+    at = best.loc[("t", 1, 0), ["mean_accuracy", "validation_selected", "removed_2", "half_removed"]]
+    assert at.tolist() == pytest.approx([0.65 + (0.02 + 0.04) / 2, *[0.65 + 0.04] * 3])
 
 
 def test_every_contrast_is_the_mean_difference(results):
@@ -59,8 +60,24 @@ def test_every_contrast_is_the_mean_difference(results):
         assert (row["ahead"], row["tied"], row["behind"]) == ((3, 0, 0) if won else (0, 0, 3))
         assert row["sign_test"] == 0.25  # the least that three tasks can give
         assert row["verdict"] == {0.01: "equivalent"}.get(difference, "better" if won else "worse")
-    measures = {"mean_accuracy", "validation_selected", "removed_1", "removed_2"}
-    assert set(table.index.get_level_values("measure")) == measures
+    measures = ["half_removed", "mean_accuracy", "validation_selected", "removed_1", "removed_2"]
+    assert list(table.index.unique("measure")) == measures
+    assert set(table["drawn"]) == {"tasks and seeds"}
+
+
+def test_where_records_hold_bits_every_interval_draws_the_texts(results):
+    def with_bits(frame):
+        right = (400 * frame["test_accuracy"]).round().astype(int)
+        bits = [np.packbits(np.roll(np.arange(400) < n, 7 * n)).tobytes() for n in right]
+        return frame.assign(test_accuracy=right / 400, test_correct=bits)
+
+    known = replace(results, nodes=with_bits(results.nodes), distillation=with_bits(results.distillation))
+    for found, plain in ((contrasts(known), contrasts(results)), (scoreboard(known), scoreboard(results))):
+        assert found["drawn"].str.endswith("seeds and texts").all()
+        assert (found["high"] - found["low"] >= plain["high"] - plain["low"] - 1e-9)[plain["low"].notna()].all()
+    # Without the bits of some records there is no draw that all share.
+    part = replace(known, nodes=known.nodes.assign(test_correct=None))
+    assert set(contrasts(part, {"top": CONTRASTS["top"]})["drawn"]) == {"tasks and seeds"}
 
 
 def test_a_contrast_without_its_strategies_is_left_out():

@@ -41,17 +41,17 @@ def markdown(frame):
 
 
 def contrast_rows(results):
-    """Return ``difference``, ``low``, ``high`` and ``verdict`` by contrast key and measure."""
+    """Return ``difference``, ``low``, ``high``, ``verdict`` and ``drawn`` by contrast key and measure."""
     asked = {**sf.statistics.CONTRASTS, **sf.statistics.CONTROLS}
     table = sf.statistics.contrasts(results, asked).set_index(["contrast", "measure"])
-    columns = ["difference", "low", "high", "verdict"]
+    columns = ["difference", "low", "high", "verdict", "drawn"]
     return {key: table.loc[one.title, columns] for key, one in asked.items()}
 
 
-def found(row):
-    """Write a contrast as a finding."""
-    words = {"equivalent": "equivalent within 1 pp", "inconclusive": "inconclusive"}
-    return f"{words.get(row['verdict'], row['verdict'])} ({interval(row)} pp)"
+def found(rows):
+    """Write a contrast as a finding: at half of the layers, and as a mean over depths."""
+    half, mean = rows.loc["half_removed"], rows.loc["mean_accuracy"]
+    return f"{half['verdict']} ({interval(half)}; {interval(mean)})"
 
 
 def scoreboard(board):
@@ -89,7 +89,7 @@ def gain_of_distillation(results):
     frame, rows = sf.tables.distilled(results), {}
     frame = frame[(frame["removed"] > 0) & (frame["condition"] != "original-same-steps")]
     for removed, part in frame.groupby("removed"):
-        scores = 100 * part.pivot_table(index=["task", "seed"], columns="condition", values="test_accuracy")
+        scores = 100 * sf.tables.redrawn(part, ["condition"])
         rows[removed] = {"layers left": int(part["layers"].iloc[0])} | {
             f"distilled, against {title} (pp)": interval(
                 sf.statistics.bootstrap(scores["distilled"] - scores[name]), 1
@@ -199,18 +199,13 @@ def content(results):
     costs = sf.costs.compute_costs(results, sf.tables.curves(results))["times"]
     rows, profile = contrast_rows(results), results.manifest["profile"]
     deep = contrast_rows(sf.open_results("nine-deep"))
-    means = {key: row.loc["mean_accuracy"] for key, row in rows.items()}
     gains = sf.tables.gains_by_surviving_layer(sf.tables.curves(results)).groupby("layer")["gain"].mean()
     return {
         "tasks": results.tasks["task"].nunique(),
         "seeds": results.tasks["seed"].nunique(),
         "profile": profile,
-        "found": {key: found(row) for key, row in means.items()},
-        "number": {key: interval(row) for key, row in means.items()},
-        "by_depth": {
-            name: interval(rows["top"].loc[name])
-            for name in ("removed_1", "removed_3", "removed_5", "validation_selected")
-        },
+        "found": {key: found(row) for key, row in rows.items()},
+        "drawn": rows["random"]["drawn"].iloc[0],
         "by_layer": gains.map(lambda gain: f"{100 * gain:+.1f}".replace("-", "−")).to_dict(),
         "times": costs.map("{:.1f}".format).to_dict(),
         "scoreboard": scoreboard(sf.claims.scoreboard(results)),
@@ -218,7 +213,7 @@ def content(results):
         "report": report,
         "reproduction": manifest,
         "default": DEFAULT_STRATEGY,
-        "deep_position": interval(deep["position"].loc["mean_accuracy"]),
+        "deep_position": interval(deep["position"].loc["half_removed"]),
         "tables": choosing(results),
         **answers(results, rows),
     }

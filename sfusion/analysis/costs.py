@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from sfusion.analysis.statistics import BEST_SINGLE, bootstrap, measured
-from sfusion.analysis.tables import curves, protocols, wide
+from sfusion.analysis.statistics import bootstrap, measured
+from sfusion.analysis.tables import BEST_SINGLE, curves, redrawn, with_best_single
 from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, lookup
 from sfusion.records.results import UNIT
 from sfusion.signals import MEASURES, SIGNALS
@@ -73,7 +73,7 @@ def compute_costs(results, frame):
     """
     cost, depth = _costs(results), int(results.nodes["layers"].max())
     units = len(results.tasks)
-    means = 100 * measured(frame)["mean_accuracy"].unstack("name")
+    means = 100 * measured(with_best_single(frame))["mean_accuracy"]
     means = means[[name for name in (*STRATEGIES, BEST_SINGLE) if name in means]]
     down, probed = list(range(1, depth)), list(range(2, depth + 1))
     rows = {}
@@ -131,16 +131,12 @@ def cost_of_depth(results, strategy=NEW_DATASET):
         tasks and seeds.
     """
     frame = curves(results)
-    frame = frame[frame["name"] == strategy].set_index(UNIT)
-    original = frame[frame["removed"] == 0]
-    rows = {}
-    for _, part in frame[frame["removed"] > 0].groupby("removed"):
-        against = original.reindex(part.index)
-        rows[int(part["layers"].iloc[0])] = {
-            "parameters": (part["parameters"] / against["parameters"]).mean(),
-            "flops": (part["flops"] / against["flops"]).mean(),
-            **_contrast(part["test_accuracy"] - against["test_accuracy"]),
-        }
+    frame = frame[frame["name"] == strategy]
+    accuracy, rows = redrawn(frame, ["layers"]), {}
+    sizes = {name: frame.pivot_table(index=UNIT, columns="layers", values=name) for name in ("parameters", "flops")}
+    for left in sorted(accuracy, reverse=True)[1:]:
+        shares = {name: (size[left] / size[max(size)]).mean() for name, size in sizes.items()}
+        rows[left] = shares | _contrast(accuracy[left] - accuracy[max(accuracy)])
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layers left")
 
 
@@ -158,8 +154,9 @@ def strategies_ranked(results, against="random"):
     DataFrame
         Index ``strategy``, best first; ``points``, ``low`` and ``high``.
     """
-    means = wide(protocols(curves(results)), "mean_accuracy")
-    names = [name for name in means if name != against and STRATEGIES[name].group != "control"]
+    frame = curves(results)
+    means = redrawn(frame[frame["removed"] > 0], ["name"])
+    names = [name for name in STRATEGIES if name in means and name != against and STRATEGIES[name].group != "control"]
     rows = {name: _contrast(means[name] - means[against]) for name in names}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
     return table.sort_values("points", ascending=False, kind="stable")

@@ -21,8 +21,8 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
 from sklearn.metrics import r2_score
 
 from sfusion import SfusionError
-from sfusion.analysis.statistics import BEST_SINGLE, MARGIN, MEASURES, bootstrap, interval_text
-from sfusion.analysis.tables import best_single, wide
+from sfusion.analysis.statistics import MARGIN, MEASURES, bootstrap, interval_text
+from sfusion.analysis.tables import BEST_SINGLE, redrawn, task_means, wide, with_best_single
 from sfusion.pruning.strategies import STRATEGIES
 from sfusion.records.results import UNIT
 from sfusion.records.store import write_atomically
@@ -117,6 +117,7 @@ def save_figure(name, figure, frame, folder):
     """
     folder = Path(folder)
     index = frame.index.name is not None or not pd.api.types.is_integer_dtype(frame.index)
+    frame = frame.drop(columns="test_correct", errors="ignore")  # long, and not for reading
     table = frame.to_csv(index=index, float_format="%.6g", lineterminator="\n")
     write_atomically(folder / f"{name}.csv", table.encode())
     for form in ("pdf", "png"):
@@ -174,7 +175,7 @@ def _bootstrapped(parts):
 
 def _spots(axes, frame, rows, shift=0.24):
     """Draw a grey dot per task, ``frame`` with a column per row and (task, seed) as index."""
-    means = frame.groupby(level="task").mean()
+    means = task_means(frame)
     for at, name in enumerate(rows):
         axes.scatter(means[name], [at + shift] * len(means), **SPOT)
 
@@ -223,11 +224,6 @@ def _curves(axes, frame, x="removed"):
 
 
 # --- the figures
-
-
-def _with_best_single(frame):
-    single = best_single(frame).assign(name=BEST_SINGLE, strategy=BEST_SINGLE)
-    return pd.concat([frame, single], ignore_index=True)
 
 
 def _curve_legend(figure, frame, columns, title, handles):
@@ -307,7 +303,7 @@ def accuracy_by_depth(frame, tasks, *, by_task=False):
     Figure
         Means over seeds; the grey band holds the middle 80% of the random orders.
     """
-    shown = _with_best_single(frame).assign(accuracy=lambda f: 100 * f["test_accuracy"])
+    shown = with_best_single(frame).assign(accuracy=lambda f: 100 * f["test_accuracy"])
     baseline = 100 * tasks.groupby("task")["tfidf_accuracy"].mean()
     if not by_task:
         keys = ["name", "strategy", "seed", "removed"]
@@ -395,7 +391,7 @@ def gain_by_surviving_layer(gains):
     """
     by_layer = {f"ends on layer {layer} ({len(part)} paths)": part for layer, part in gains.groupby("layer")}
     parts = {name: 100 * part.groupby(UNIT)["gain"].mean() for name, part in by_layer.items()}
-    xlabel = "lead over random orders, mean accuracy over depths\n(percentage points, 95% interval)"
+    xlabel = "lead over random orders, mean accuracy over depths\n(pp, 95% interval over tasks and seeds)"
     figure, axes = _row_axes(len(parts), xlabel, height=0.24)
     _intervals(axes, list(parts), _bootstrapped(parts), COLOURS["fusion"])
     return figure
@@ -429,7 +425,7 @@ def maximum_accuracy(table):
     lead = _bootstrapped({name: scores[name] - scores["random"] for name in means.index})
     right.axvline(0, **LINE)
     _intervals(right, [""] * len(lead), lead, [_colour(name) for name in means.index])
-    right.set_xlabel("minus random order\n(pp, 95% interval)")
+    right.set_xlabel("minus random order, pp\n(95% over tasks, seeds)")
     return figure
 
 
@@ -539,11 +535,10 @@ def distillation_gain(frame):
     Returns
     -------
     Figure
-        Mean over tasks with its 95% bootstrap interval over tasks and seeds; a dot per task.
+        Mean over tasks with its 95% bootstrap interval; a dot per task.
     """
-    pair = frame[frame["condition"].isin(["distilled", "same-steps"])]
-    pair = pair.pivot(index=[*UNIT, "removed"], columns="condition", values="test_accuracy")
-    gain = 100 * (pair["distilled"] - pair["same-steps"]).unstack("removed")
+    pair = redrawn(frame, ["condition", "removed"])
+    gain = 100 * (pair["distilled"] - pair["same-steps"])
     xlabel = "distilled minus same steps, no teacher\n(percentage points, 95% interval)"
     figure, axes = _row_axes(gain.shape[1], xlabel, height=0.24)
     _spots(axes, gain, list(gain))
@@ -567,7 +562,7 @@ def accuracy_to_size(frame):
     """
     columns = [*UNIT, "test_accuracy", "parameters"]
     originals = frame.loc[frame["removed"] == 0, columns].drop_duplicates(UNIT)
-    shown = _with_best_single(frame).merge(originals, on=UNIT, suffixes=("", "_original"))
+    shown = with_best_single(frame).merge(originals, on=UNIT, suffixes=("", "_original"))
     shown["accuracy"] = 100 * shown["test_accuracy"] / shown["test_accuracy_original"]
     shown["size"] = 100 * shown["parameters"] / shown["parameters_original"]
     shown = shown.groupby(["name", "removed"], as_index=False)[["accuracy", "size"]].mean()
@@ -597,7 +592,7 @@ def regret(frame):
     """
     scores = 100 * frame.pivot_table(index=UNIT, columns="name", values="regret")
     names = _ordered(scores)
-    note = "mean over tasks, 95% bootstrap interval; dots: tasks"
+    note = "95% bootstrap interval over tasks and seeds; dots: tasks"
     figure, axes = _row_axes(len(names), f"regret to the best set (pp of test accuracy)\n{note}", width=5.2)
     table = _bootstrapped({name: scores[name] for name in names})
     _spots(axes, scores[names], names)
@@ -644,7 +639,8 @@ def scoreboard(frame):
         verdict.text(0, 1, row.verdict, color=colour, weight="bold", va="top")
         verdict.text(0, 0.5, f"{ours}\n{threshold}", va="top", fontsize=6.5)
         words.set_axis_off(), verdict.set_axis_off()
-    ours = Line2D([], [], color="0.4", marker="o", label="ours, 95% bootstrap interval")
+    label = f"ours, 95% bootstrap interval over {' or '.join(frame['drawn'].unique())}"
+    ours = Line2D([], [], color="0.4", marker="o", label=label)
     _legend(figure, [Line2D([], [], label="threshold of the claim", **LINE), ours], 2)
     return figure
 
@@ -664,8 +660,8 @@ def contrasts(table, by="measure"):
     Returns
     -------
     Figure
-        Differences in percentage points of test accuracy, with 95% bootstrap intervals over tasks
-        and seeds; grey: the margin within which a difference counts as none.
+        Differences in percentage points of test accuracy, with 95% bootstrap intervals; grey: the
+        margin within which a difference counts as none.
     """
     titles = list(dict.fromkeys(table["contrast"]))
     pair = MEASURES if by == "measure" else {name: name for name in table[by].unique()}
@@ -677,8 +673,9 @@ def contrasts(table, by="measure"):
         rows = table[table[by] == name].set_index("contrast").reindex(titles)
         rows = rows.rename(columns={"difference": "value"})
         _intervals(axes, titles, rows, COLOURS["fusion"], scale=100, shift=shift, label=label, **look)
-    which = "test accuracy" if by == "measure" else "mean accuracy over depths"
-    title = f"{which}, 95% bootstrap interval over tasks and seeds; grey: within {100 * MARGIN:g} pp"
+    which = "" if by == "measure" else f", {MEASURES[table['measure'].iloc[0]]}"
+    drawn = " or ".join(table["drawn"].unique())
+    title = f"test accuracy{which}; 95% bootstrap interval over {drawn}; grey: within {100 * MARGIN:g} pp"
     _legend(figure, axes.get_legend_handles_labels()[0], 2, title)
     return figure
 

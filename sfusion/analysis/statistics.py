@@ -19,15 +19,13 @@ from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from sfusion import SfusionError
-from sfusion.analysis.tables import best_single, curves, distilled, protocols, task_means
+from sfusion.analysis.tables import curves, distilled, protocols, redrawn, task_means, with_best_single
 from sfusion.pruning.fusion import FUSION_MODELS, LABEL
 from sfusion.records.results import UNIT
 from sfusion.signals import SIGNALS
 
-BEST_SINGLE = "best-single"
-# Name: what it is called in print.
-MEASURES = {"mean_accuracy": "mean accuracy over depths", "validation_selected": "depth chosen on validation"}
-FIXED_DEPTHS = (1, 2, 3, 4, 5)  # 2 to 4 were fixed in advance, 1 and 5 added to show the trend
+# Name: what it is called in print; the first is the headline, at which no single layer decides.
+MEASURES = {"half_removed": "half of the layers removed", "mean_accuracy": "mean over depths"}
 TIE = 1e-9  # shares of whole samples: anything larger is a real difference
 MARGIN = 0.01  # differences within one percentage point count as none: fixed before the runs
 
@@ -41,17 +39,19 @@ CONTRASTS, CONTROLS = (
 
 
 def bootstrap(frame, statistic=np.mean, *, tasks=True, resamples=2000, level=0.95, seed=0):
-    """Compute an interval of a statistic over tasks and seeds.
+    """Compute an interval of a statistic over tasks, seeds and test texts.
 
-    Two stages (Davison and Hinkley 1997, section 3.8): tasks are drawn with replacement, and for
-    each of them, anew each time that it is drawn, its seeds; percentile interval. From 9 tasks such
-    an interval covers somewhat less than its level. Written here, for scipy's bootstrap knows no
-    nested units.
+    Three stages (Davison and Hinkley 1997, section 3.8): tasks are drawn with replacement, and for
+    each of them, anew each time that it is drawn, its seeds and, for all of these together, its test
+    texts; percentile interval. Two stages where the frame has no draws of texts. Drawing few units
+    narrows an interval; drawing within units that are drawn themselves widens it, for what varies
+    within is part of what varies between: where tasks are drawn and texts vary most, it covers more
+    than its level. Written here, for scipy's bootstrap knows no nested units.
 
     Parameters
     ----------
     frame : Series or DataFrame
-        Index (task, seed).
+        Index (task, seed), or (task, seed, draw) from :func:`sfusion.analysis.tables.redrawn`.
     statistic : callable
         Takes the means over seeds, an array of shape (tasks,) or (tasks, columns), and gives a
         number; by default their mean, so that every task counts alike.
@@ -69,20 +69,39 @@ def bootstrap(frame, statistic=np.mean, *, tasks=True, resamples=2000, level=0.9
         The statistic itself, and the ends of the interval.
     """
     rng = np.random.default_rng(seed)
-    parts = [part.to_numpy() for _, part in frame.groupby(level="task")]
+    groups = frame.sort_index().groupby(level="task")
+    parts = [part.to_numpy().reshape(part.index.unique("seed").size, -1, *part.shape[1:]) for _, part in groups]
     everyone = np.tile(np.arange(len(parts)), (resamples, 1))
     chosen = rng.integers(len(parts), size=everyone.shape) if tasks else everyone
-    drawn = np.empty((*chosen.shape, *parts[0].shape[1:]))
+    drawn = np.empty((*chosen.shape, *parts[0].shape[2:]))
     for number, part in enumerate(parts):
-        here = chosen == number
-        drawn[here] = part[rng.integers(len(part), size=(here.sum(), len(part)))].mean(axis=1)
-    tails = (1 - level) / 2
+        (seeds, draws), here = part.shape[:2], chosen == number
+        picked = rng.integers(seeds, size=(here.sum(), seeds))
+        drawn[here] = part[picked, rng.integers(draws > 1, draws, size=(here.sum(), 1))].mean(axis=1)
     if statistic is np.mean:  # by far the most frequent: all resamples at once
         found = drawn.reshape(resamples, -1).mean(axis=1)
     else:
         found = [statistic(values) for values in drawn]
-    low, high = np.quantile(found, [tails, 1 - tails])
+    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
     return float(statistic(task_means(frame).to_numpy())), float(low), float(high)
+
+
+def units(frame, tasks=True):
+    """Name what :func:`bootstrap` draws.
+
+    Parameters
+    ----------
+    frame : Series or DataFrame
+    tasks : bool
+
+    Returns
+    -------
+    str
+        Such as ``tasks, seeds and texts``.
+    """
+    texts = "draw" in frame.index.names and 1 in frame.index.get_level_values("draw")
+    names = ["tasks"] * tasks + ["seeds"] + ["texts"] * texts
+    return " and ".join(", ".join(names).rsplit(", ", 1))
 
 
 def judge_difference(low, high, margin=MARGIN):
@@ -113,37 +132,28 @@ def interval_text(mean, low, high, digits=1, signed=False):
 
 
 def measured(frame):
-    """Score every strategy of every task and seed, the best single signal among them.
+    """Score every strategy of every task and seed.
 
     Parameters
     ----------
     frame : DataFrame
-        From :func:`sfusion.analysis.tables.curves`.
+        From :func:`sfusion.analysis.tables.curves`, ``with_best_single`` or ``distilled``.
 
     Returns
     -------
     DataFrame
-        Index (task, seed, name), random draws averaged; columns ``mean_accuracy``,
-        ``validation_selected`` and, for each of ``FIXED_DEPTHS`` there is, ``removed_<n>``: test
-        accuracies as shares. The name ``best-single`` is the signal that validation prefers, see
-        :func:`sfusion.analysis.tables.best_single`.
+        Index as from :func:`sfusion.analysis.tables.redrawn`, columns (measure, name), random
+        orders averaged: test accuracies as shares, ``half_removed``, ``mean_accuracy`` (over the
+        depths), ``validation_selected`` and, for each depth, ``removed_<n>``.
     """
-    chosen = best_single(frame).assign(name=BEST_SINGLE, strategy=BEST_SINGLE)
-    return _scores(pd.concat([frame, chosen], ignore_index=True))
-
-
-def _scores(frame):
-    keys = [*UNIT, "name"]
-    scores = protocols(frame).groupby(keys)[list(MEASURES)].mean()
-    fixed = frame[frame["removed"].isin(FIXED_DEPTHS)]
-    fixed = fixed.pivot_table(index=keys, columns="removed", values="test_accuracy")
-    return scores.join(fixed.add_prefix("removed_"))
-
-
-def _conditions(results):
-    """Score the conditions of the distillation as strategies are scored."""
-    frame = distilled(results)
-    return _scores(frame.assign(strategy=frame["condition"], name=frame["condition"], group="condition"))
+    table = redrawn(frame[frame["removed"] > 0], ["name", "removed"])
+    by_depth = {f"removed_{n}": table.xs(n, axis=1, level="removed") for n in sorted(set(table.columns.levels[1]))}
+    scores = {
+        "half_removed": list(by_depth.values())[len(by_depth) // 2],
+        "mean_accuracy": table.T.groupby(level="name").mean().T,
+        "validation_selected": redrawn(frame.merge(protocols(frame)[[*UNIT, "strategy", "removed"]]), ["name"]),
+    }
+    return pd.concat(scores | by_depth, axis=1, names=["measure"])
 
 
 def compare_pair(first, second):
@@ -152,13 +162,13 @@ def compare_pair(first, second):
     Parameters
     ----------
     first, second : Series
-        Index (task, seed).
+        Index (task, seed) or (task, seed, draw).
 
     Returns
     -------
     dict
-        ``difference`` (mean over tasks) with ``low`` and ``high``, its 95% bootstrap interval
-        over tasks and seeds; ``verdict``, see :func:`judge_difference`; ``ahead``, ``tied``,
+        ``difference`` (mean over tasks) with ``low`` and ``high``, its 95% bootstrap interval;
+        ``drawn``, what that draws; ``verdict``, see :func:`judge_difference`; ``ahead``, ``tied``,
         ``behind``: tasks by the sign of the mean over seeds; ``sign_test``: exact two-sided p of
         ``ahead`` against ``behind``, not corrected for the number of contrasts.
     """
@@ -168,6 +178,7 @@ def compare_pair(first, second):
     found = dict(zip(("difference", "low", "high"), bootstrap(difference), strict=True))
     return {
         **found,
+        "drawn": units(difference),
         "verdict": judge_difference(found["low"], found["high"]),
         "ahead": ahead,
         "tied": len(means) - ahead - behind,
@@ -193,19 +204,13 @@ def contrasts(results, which=None, measures=None):
         A row per contrast and measure: ``contrast`` (its title), ``measure``, and the columns of
         :func:`compare_pair`. Contrasts whose strategies were not run are left out.
     """
-    scores = pd.concat([measured(curves(results)), _conditions(results)])
-    scores = scores if measures is None else scores[measures]
-    present = set(scores.index.get_level_values("name"))
-    rows = []
-    for contrast in (CONTRASTS if which is None else which).values():
-        if not {contrast.first, contrast.second} <= present:
-            continue
-        first, second = (scores.xs(name, level="name") for name in (contrast.first, contrast.second))
-        rows += [
-            {"contrast": contrast.title, "measure": measure, **compare_pair(first[measure], second[measure])}
-            for measure in scores
-            if (first[measure] - second[measure]).notna().any()
-        ]
+    scores = pd.concat([measured(with_best_single(curves(results))), measured(distilled(results))], axis=1)
+    rows = [
+        {"contrast": one.title, "measure": measure} | compare_pair(*(scores[measure, name] for name in one[1:]))
+        for one in (CONTRASTS if which is None else which).values()
+        for measure in measures or dict.fromkeys(scores.columns.get_level_values("measure"))
+        if {(measure, name) for name in one[1:]} <= set(scores)
+    ]
     return pd.DataFrame(rows)
 
 

@@ -5,6 +5,9 @@ over the depths, the paper's score as far as it can be read; choosing on test is
 *Validation-selected*: the depth is chosen on validation, and test is read at that depth alone.
 """
 
+from functools import cache
+from zlib import crc32
+
 import numpy as np
 import pandas as pd
 
@@ -16,6 +19,8 @@ from sfusion.signals import SIGNALS
 SCORES = [*("test_selected", "validation_selected", "validation_accuracy", "optimism", "mean_accuracy")]
 # Columns of Results.nodes, and what they are called in print.
 DENOMINATORS = dict(parameters="all parameters", encoder_parameters="encoder parameters", flops="FLOPs per sequence")
+BEST_SINGLE = "best-single"
+POOL = 400  # draws of a task's test texts, from which a bootstrap picks
 
 
 def curves(results):
@@ -29,15 +34,56 @@ def curves(results):
     -------
     DataFrame
         A row per task, seed, strategy (random draws apart) and number of removed layers; adds
-        ``group``, ``name`` (random draws together), the accuracies (shares) and the sizes.
+        ``group``, ``name`` (random draws together), the accuracies (shares), the sizes and, where
+        the records have it, ``test_correct``, for :func:`redrawn`.
     """
-    # Times differ from run to run, and bits are not for reading.
-    nodes = results.nodes.drop(columns=["training", "evaluation", "extraction", "test_correct"], errors="ignore")
+    nodes = results.nodes.drop(columns=["training", "evaluation", "extraction"])  # they differ from run to run
     frame = results.trajectories.merge(nodes, on=[*UNIT, "path", "removed"], validate="many_to_one")
     strategies = frame["strategy"].map(lookup)
-    frame["name"] = [s.name for s in strategies]
-    frame["group"] = [s.group for s in strategies]
-    return frame
+    return frame.assign(name=[s.name for s in strategies], group=[s.group for s in strategies])
+
+
+@cache
+def _draws(task, texts):
+    """Draw a task's test texts with replacement: how often each occurs, a column per draw."""
+    rng = np.random.default_rng(crc32(task.encode()))
+    return rng.multinomial(texts, np.full(texts, 1 / texts), POOL).T.astype(np.float32)
+
+
+def redrawn(frame, columns):
+    """Average test accuracies, as observed and with the test texts drawn with replacement.
+
+    A task's test texts are the same for every seed, strategy and condition, and so are the draws:
+    differences stay paired, also between two frames.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Rows with ``task``, ``seed``, ``test_accuracy`` and, in records that have it,
+        ``test_correct``, a bit per test text, eight texts per byte.
+    columns : list of str
+        Rows that agree in them, in task and in seed are averaged.
+
+    Returns
+    -------
+    DataFrame
+        Index (task, seed, draw), a column per combination of ``columns``: accuracies as shares.
+        Draw 0 is what was observed, 1 to ``POOL`` are draws of texts; without bits there is draw 0 alone.
+    """
+    parts, bits = {}, "test_correct" in frame and frame["test_correct"].notna().all()
+    for task, part in frame.groupby("task"):
+        keys = [part[key] for key in ("seed", *columns)]
+        table = part["test_accuracy"].groupby(keys).mean().to_frame(0)
+        if bits:
+            packed = np.frombuffer(b"".join(part["test_correct"]), np.uint8).reshape(len(part), -1)
+            right = np.unpackbits(packed, axis=1)
+            # The last byte is filled up with zeros; no text right is the same share of any number.
+            texts = round(right.sum(axis=1).max() / (part["test_accuracy"].max() or np.inf)) or 1
+            right = pd.DataFrame(right[:, :texts].astype(np.float32), part.index).groupby(keys).mean()
+            drawn = (right.to_numpy() @ _draws(task, texts)).astype(float) / texts
+            table = pd.concat([table, pd.DataFrame(drawn, table.index, range(1, POOL + 1))], axis=1)
+        parts[task] = table.T.rename_axis("draw").stack("seed", future_stack=True)
+    return pd.concat(parts, names=["task"]).reorder_levels([*UNIT, "draw"]).sort_index()
 
 
 def fusion_nodes(results):
@@ -112,14 +158,30 @@ def task_means(frame):
     Parameters
     ----------
     frame : Series or DataFrame
-        Index (task, seed).
+        Index (task, seed), or from :func:`redrawn`: what was observed is averaged.
 
     Returns
     -------
     Series or DataFrame
         Index task.
     """
-    return frame.groupby(level="task").mean()
+    return observed(frame).groupby(level="task").mean()
+
+
+def observed(frame):
+    """Leave the draws of test texts out.
+
+    Parameters
+    ----------
+    frame : Series or DataFrame
+        Index (task, seed), or from :func:`redrawn`.
+
+    Returns
+    -------
+    Series or DataFrame
+        Index (task, seed).
+    """
+    return frame.xs(0, level="draw") if "draw" in frame.index.names else frame
 
 
 def unit_correlations(results):
@@ -276,22 +338,24 @@ def distilled(results):
     -------
     DataFrame
         A row per task, seed, number of removed layers and ``condition``: ``pruned`` (before), and
-        those of :data:`sfusion.pruning.tree.CONDITIONS`; the accuracies, the sizes, and
+        those of :data:`sfusion.pruning.tree.CONDITIONS`, also as ``strategy``, ``name`` and ``group``,
+        so that conditions are scored as strategies are; the accuracies, the sizes, and
         ``original``: the unpruned model's test accuracy.
     """
     sizes = ["layers", *DENOMINATORS]
-    nodes = results.nodes[[*UNIT, "path", "removed", "validation_accuracy", "test_accuracy", *sizes]]
-    steps = results.distillation.drop(columns="test_correct", errors="ignore")
+    steps = results.distillation
+    nodes = results.nodes[[*(name for name in steps if name != "condition"), *sizes]]
     taught = steps.merge(nodes[[*UNIT, "path", *sizes]], on=[*UNIT, "path"])
     before = nodes.merge(steps[[*UNIT, "path"]].drop_duplicates(), on=[*UNIT, "path"])
     before = before.assign(condition=np.where(before["removed"] == 0, "original", "pruned"))
     frame = pd.concat([before, taught], ignore_index=True)
+    frame = frame.assign(**dict.fromkeys(("strategy", "name", "group"), frame["condition"]))
     originals = nodes.loc[nodes["removed"] == 0, [*UNIT, "test_accuracy"]]
     return frame.merge(originals.rename(columns={"test_accuracy": "original"}), on=UNIT)
 
 
-def best_single(frame):
-    """Choose for each task and seed the signal that keeps validation accuracy highest.
+def with_best_single(frame):
+    """Add the signal that keeps validation accuracy highest, chosen for each task and seed.
 
     Parameters
     ----------
@@ -301,34 +365,14 @@ def best_single(frame):
     Returns
     -------
     DataFrame
-        The rows of one signal per task and seed: the one of the highest mean validation accuracy
-        over the depths, of ties the first in ``SIGNALS``.
+        The rows, and those of one signal per task and seed again under the name ``BEST_SINGLE``: the
+        one of the highest mean validation accuracy over the depths, of ties the first in ``SIGNALS``.
     """
     singles = frame[frame["name"].isin(SIGNALS)]
-    kept = singles[singles["removed"] > 0]
-    means = kept.pivot_table(index=UNIT, columns="name", values="validation_accuracy")
+    means = singles[singles["removed"] > 0].pivot_table(index=UNIT, columns="name", values="validation_accuracy")
     chosen = means[[name for name in SIGNALS if name in means]].idxmax(axis=1).rename("name")
-    return singles.merge(chosen.reset_index(), on=[*UNIT, "name"])
-
-
-def distillation_scores(results):
-    """Score the conditions of the distillation under both protocols.
-
-    Parameters
-    ----------
-    results : Results
-
-    Returns
-    -------
-    DataFrame
-        A row per task, seed and condition: ``test_selected`` (highest test accuracy over the
-        depths), ``validation_selected`` (at the depth chosen on validation), ``original``.
-    """
-    frame = distilled(results)
-    frame = frame[frame["removed"] > 0].sort_values(["validation_accuracy", "removed"])
-    groups = frame.groupby([*UNIT, "condition"])
-    scores = {"test_selected": ("test_accuracy", "max"), "validation_selected": ("test_accuracy", "last")}
-    return groups.agg(**scores, original=("original", "first")).reset_index()
+    single = singles.merge(chosen.reset_index(), on=[*UNIT, "name"])
+    return pd.concat([frame, single.assign(name=BEST_SINGLE, strategy=BEST_SINGLE)], ignore_index=True)
 
 
 def subsets(results):
@@ -341,15 +385,19 @@ def subsets(results):
     Returns
     -------
     DataFrame
-        A row per task, seed and set: ``removed``, ``gone`` (a sorted tuple of layers) and the
-        accuracies; of the tasks on which every set was trained.
+        A row per task, seed and set: ``removed``, ``gone`` (a sorted tuple of layers), the
+        accuracies and, where recorded, ``test_correct``; of the tasks on which every set was trained.
     """
     nodes = results.nodes[results.nodes["removed"] > 0].copy()
-    nodes["gone"] = nodes["path"].map(lambda path: tuple(sorted(parse_path(path))))
+    nodes["gone"] = nodes["path"].map(_gone)
     canonical = nodes["path"] == [path_name(reversed(gone)) for gone in nodes["gone"]]
-    columns = [*UNIT, "removed", "gone", "validation_accuracy", "test_accuracy"]
+    columns = [*UNIT, "removed", "gone", *(name for name in nodes if name.startswith(("validation", "test")))]
     tasks = results.manifest["profile"].get("subsets", ())
     return nodes.loc[canonical & nodes["task"].isin(tasks), columns].reset_index(drop=True)
+
+
+def _gone(path):
+    return tuple(sorted(parse_path(path)))
 
 
 def regret(results, frame):
@@ -376,18 +424,12 @@ def regret(results, frame):
     columns = [*UNIT, "strategy", "name", "removed"]
     if table.empty:
         return pd.DataFrame(columns=[*columns, "set_accuracy", "best_accuracy", "regret", "place"])
-    means = table.groupby(["task", "removed", "gone"], as_index=False)["validation_accuracy"].mean()
-    groups = means.groupby(["task", "removed"])["validation_accuracy"]
-    means["place"] = (groups.rank(method="average") - 1) / (groups.transform("size") - 1)
-    best = means.loc[groups.idxmax(), ["task", "removed", "gone"]]
-    best = best.merge(table, on=["task", "removed", "gone"])
-    best = best.rename(columns={"test_accuracy": "best_accuracy"})
-    reached = frame.loc[frame["removed"] > 0, [*columns, "path"]].copy()
-    reached["gone"] = reached["path"].map(lambda path: tuple(sorted(parse_path(path))))
-    keys = [*UNIT, "removed", "gone"]
-    reached = reached.merge(table[[*keys, "test_accuracy"]], on=keys)
-    reached = reached.rename(columns={"test_accuracy": "set_accuracy"})
-    reached = reached.merge(best[[*UNIT, "removed", "best_accuracy"]], on=[*UNIT, "removed"])
-    reached = reached.merge(means[["task", "removed", "gone", "place"]], on=["task", "removed", "gone"])
+    size, table = [*UNIT, "removed"], table.sort_values("gone").rename(columns={"test_accuracy": "set_accuracy"})
+    seen = table.groupby(["task", "removed", "gone"])["validation_accuracy"].transform("mean")
+    groups = seen.groupby([table[key] for key in size])
+    table["place"] = (groups.rank() - 1) / (groups.transform("size") - 1)
+    best = table.loc[groups.idxmax(), [*size, "set_accuracy"]].rename(columns={"set_accuracy": "best_accuracy"})
+    reached = frame.loc[frame["removed"] > 0, [*columns, "path"]]
+    reached = reached.assign(gone=reached["path"].map(_gone)).merge(table, on=[*size, "gone"]).merge(best, on=size)
     reached["regret"] = reached["best_accuracy"] - reached["set_accuracy"]
     return reached[[*columns, "set_accuracy", "best_accuracy", "regret", "place"]]
