@@ -42,10 +42,15 @@ def markdown(frame):
 
 def contrast_rows(results):
     """Return ``difference``, ``low``, ``high``, ``verdict`` and ``drawn`` by contrast key and measure."""
-    asked = {**sf.statistics.CONTRASTS, **sf.statistics.CONTROLS}
+    asked = {**sf.statistics.CONTRASTS, **sf.statistics.CONTROLS, **sf.statistics.OPPONENTS}
     table = sf.statistics.contrasts(results, asked).set_index(["contrast", "measure"])
     columns = ["difference", "low", "high", "verdict", "drawn"]
     return {key: table.loc[one.title, columns] for key, one in asked.items()}
+
+
+def judged(row):
+    """Write one measure of a contrast as a finding."""
+    return f"{row['verdict']} ({interval(row)})"
 
 
 def found(rows):
@@ -167,7 +172,7 @@ def answers(results, rows):
     contrasts = [
         (
             titles[key],
-            *(found(one.loc[m]) for m in ("removed_3", "mean_accuracy") for one in (old.loc[titles[key]], row)),
+            *(judged(one.loc[m]) for m in ("removed_3", "mean_accuracy") for one in (old.loc[titles[key]], row)),
         )
         for key, row in rows.items()
         if (titles[key], "removed_3") in old.index and "removed_3" in row.index
@@ -198,7 +203,6 @@ def content(results):
     report, manifest = sf.load_report(), sf.load_results(ROOT / "results" / DEFAULT).manifest
     costs = sf.costs.compute_costs(results, sf.tables.curves(results))["times"]
     rows, profile = contrast_rows(results), results.manifest["profile"]
-    deep = contrast_rows(sf.open_results("nine-deep"))
     gains = sf.tables.gains_by_surviving_layer(sf.tables.curves(results)).groupby("layer")["gain"].mean()
     return {
         "tasks": results.tasks["task"].nunique(),
@@ -213,7 +217,6 @@ def content(results):
         "report": report,
         "reproduction": manifest,
         "default": DEFAULT_STRATEGY,
-        "deep_position": interval(deep["position"].loc["half_removed"]),
         "tables": choosing(results),
         **answers(results, rows),
     }
@@ -222,9 +225,11 @@ def content(results):
 def explorer(results):
     """Gather what the book's explorer shows: for each node the right answers, for each strategy its path."""
     nodes, texts = results.nodes, results.tasks.set_index(["task", "seed"])[["validation", "test"]]
+    by_layer = ~results.trajectories["strategy"].map(lambda label: lookup(label).once)  # a step is one layer
+    trajectories = results.trajectories[by_layer]
     evaluated = texts.sum(axis=1).reindex(pd.MultiIndex.from_frame(nodes[["task", "seed"]])).to_numpy()
     ms = (1000 * nodes["evaluation"] / evaluated).groupby(nodes["layers"]).median().round(3)
-    last = results.trajectories.sort_values("removed").groupby(["task", "seed", "strategy"]).last()
+    last = trajectories.sort_values("removed").groupby(["task", "seed", "strategy"]).last()
     tasks = {}
     for (task, seed), part in nodes.groupby(["task", "seed"]):
         count = int(texts.loc[(task, seed), "test"])
@@ -235,7 +240,7 @@ def explorer(results):
         entry = tasks.setdefault(task, {"test": count, "parameters": sizes, "seeds": {}})
         entry["seeds"][int(seed)] = {"right": right.round().astype(int).to_dict(), "paths": paths.to_dict()}
     about = {"layers": int(nodes["layers"].max()), "ms": ms.to_dict(), "tasks": tasks}
-    labels = dict.fromkeys(results.trajectories["strategy"])
+    labels = dict.fromkeys(trajectories["strategy"])
     titles = {
         label: lookup(label).title + label.removeprefix(lookup(label).name).replace("-", " ") for label in labels
     }

@@ -74,7 +74,8 @@ def compute_costs(results, frame):
     cost, depth = _costs(results), int(results.nodes["layers"].max())
     units = len(results.tasks)
     means = 100 * measured(with_best_single(frame))["mean_accuracy"]
-    means = means[[name for name in (*STRATEGIES, BEST_SINGLE) if name in means]]
+    iterative = [name for name, strategy in STRATEGIES.items() if not strategy.once]
+    means = means[[name for name in (*iterative, BEST_SINGLE) if name in means]]
     down, probed = list(range(1, depth)), list(range(2, depth + 1))
     rows = {}
     for name in means:

@@ -33,8 +33,8 @@ MARGIN = 0.01  # differences within one percentage point count as none: fixed be
 # One comparison: ``first`` minus ``second``, strategies or conditions of the distillation.
 Contrast = namedtuple("Contrast", ["title", "first", "second"])
 QUESTIONS = yaml.safe_load(Path(__file__).with_name("questions.yaml").read_text(encoding="utf-8"))
-CONTRASTS, CONTROLS = (
-    {key: Contrast(*one) for key, one in QUESTIONS[kind].items()} for kind in ("contrasts", "controls")
+CONTRASTS, CONTROLS, OPPONENTS = (
+    {key: Contrast(*one) for key, one in QUESTIONS[kind].items()} for kind in ("contrasts", "controls", "opponents")
 )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from sfusion.pruning.fusion import standardise
-from sfusion.pruning.strategies import STRATEGIES, lookup, parse_path, path_name
+from sfusion.pruning.strategies import STRATEGIES, lookup, parse_path, path_name, step_layers
 from sfusion.records.results import UNIT
 from sfusion.signals import SIGNALS
 
@@ -268,8 +268,10 @@ def removal_orders(frame):
     -------
     DataFrame
         Columns ``task``, ``seed``, ``strategy``, ``name``, ``layer``, ``step``: 1 for the layer
-        that goes first; the layer that stays has the original's layer count.
+        that goes first; the layer that stays has the original's layer count. Of strategies that
+        remove one layer at a time.
     """
+    frame = frame[~frame["name"].map(lambda name: lookup(name).once)]
     last = frame.loc[frame.groupby([*UNIT, "strategy"])["removed"].idxmax()]
     rows = []
     for row in last.itertuples():
@@ -397,7 +399,7 @@ def subsets(results):
 
 
 def _gone(path):
-    return tuple(sorted(parse_path(path)))
+    return tuple(sorted(layer for step in parse_path(path) for layer in step_layers(step)))
 
 
 def regret(results, frame):

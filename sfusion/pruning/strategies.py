@@ -167,9 +167,11 @@ STRATEGIES = {
     )
 }
 for _name in ("top-first", "middle-first", "angular-distance", "random-forest"):
-    _at_once = {"name": f"one-shot-{_name}", "title": f"{STRATEGIES[_name].title}, one-shot", "group": "one-shot"}
-    STRATEGIES[_at_once["name"]] = replace(STRATEGIES[_name], **_at_once, once=True)
-STUDIED = [name for name, strategy in STRATEGIES.items() if strategy.group not in ("reversed", "one-shot")]
+    _one = STRATEGIES[_name]
+    STRATEGIES[f"one-shot-{_name}"] = replace(
+        _one, name=f"one-shot-{_name}", title=f"{_one.title}, one-shot", once=True
+    )
+STUDIED = [name for name, one in STRATEGIES.items() if one.group != "reversed" and not one.once]
 # What a compression offers: no controls and no searches, and each fusion once, for it always
 # learned from the removals that come with the package.
 COMPRESSION_STRATEGIES = [
