@@ -28,15 +28,17 @@ from sfusion.training import derive_seed, fixed_threads
 
 LONGEST = 128  # tokens, unless the user asks for more
 
-# Samples seen: passes over the training set, but at least and at most so many. The learning rate
-# is the study's, for 384 hidden units. All declared here.
+# Samples seen: passes over the training set, but at least and at most so many. Rates are the
+# study's, for 384 hidden units: an untrained head learns fast, what is trained already slowly, for
+# a high rate costs even a model that loses nothing (results/recipe.csv). All declared here.
 BUDGETS = {
     # stage: (kind of recipe, passes, at least, at most)
     "original": (Recipe, 4, 2000, 9000),
-    "recovery": (Recipe, 1, 640, 2000),
-    "distillation": (Distillation, 3, 1280, 6000),
+    "recovery": (Recipe, 1, 1000, 2000),
+    "distillation": (Distillation, 10, 2000, 20000),
 }
-LEARNING_RATE, HIDDEN = 3e-4, 384
+RATES, HIDDEN = {"original": 1e-4, "recovery": 3e-5, "distillation": 3e-5}, 384
+HEAD_RATE = 10.0  # of the original, whose head starts untrained
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,18 +73,21 @@ def recipes(samples, hidden, learning_rate=None):
     samples : int
         Training samples there are.
     hidden : int
-        Hidden units: wider models learn at a lower rate, by the square of the width.
+        Hidden units: wider models learn at a lower rate, inversely to the width.
     learning_rate : float, optional
-        In place of that rule.
+        In place of that rule, in every stage.
 
     Returns
     -------
     dict of str to Recipe
         Keys of ``BUDGETS``.
     """
-    rate = learning_rate or LEARNING_RATE * min(1.0, HIDDEN / hidden) ** 2
     return {
-        stage: kind(samples=min(max(passes * samples, least), most), learning_rate=rate)
+        stage: kind(
+            samples=min(max(passes * samples, least), most),
+            learning_rate=learning_rate or RATES[stage] * min(1.0, HIDDEN / hidden),
+            head_rate=HEAD_RATE if stage == "original" else 1.0,
+        )
         for stage, (kind, passes, least, most) in BUDGETS.items()
     }
 
