@@ -175,7 +175,7 @@ def _fit_fusions(search, labels):
         own = table["task"] == experiment.task
         rows = own if strategy.learned_from == IN_DATASET else ~own
         calls[experiment, label] = table[rows], strategy.model
-    with pool(search.experiments[0].profile.threads) as run:
+    with pool(search.profile.threads) as run:
         return dict(zip(calls, run(fit_fusion, calls.values()), strict=True))
 
 
@@ -206,8 +206,7 @@ def _search(profile, store, names, quiet):
 def _distil(search, trajectories):
     """Train and evaluate every condition at the asked depths of the distilled strategy."""
     chosen = trajectories[trajectories["strategy"] == DISTILLED_STRATEGY]
-    profile = search.experiments[0].profile
-    chosen = chosen[chosen["removed"].isin(profile.distillation.removals)]
+    chosen = chosen[chosen["removed"].isin(search.profile.distillation.removals)]
     calls = []
     for experiment in search.experiments:
         mine = (chosen["task"] == experiment.task) & (chosen["seed"] == experiment.seed)
@@ -217,7 +216,7 @@ def _distil(search, trajectories):
             key = content_key(search.bases[experiment])
             calls += [(experiment, path, False, search.store, key, condition) for path in paths]
     rows = []
-    with pool(profile.threads) as run, progress(len(calls), "distillation", search.quiet) as bar:
+    with pool(search.profile.threads) as run, progress(len(calls), "distillation", search.quiet) as bar:
         for call, found in zip(calls, run(compute_node, calls), strict=True):
             e, path, *_, condition = call
             scores = found["validation_accuracy"], found["test_accuracy"], bytes.fromhex(found["test_correct"])

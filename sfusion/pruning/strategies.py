@@ -170,14 +170,12 @@ for _name in ("top-first", "middle-first", "angular-distance", "random-forest"):
     _at_once = {"name": f"one-shot-{_name}", "title": f"{STRATEGIES[_name].title}, one-shot", "group": "one-shot"}
     STRATEGIES[_at_once["name"]] = replace(STRATEGIES[_name], **_at_once, once=True)
 STUDIED = [name for name, strategy in STRATEGIES.items() if strategy.group not in ("reversed", "one-shot")]
-# What a compression offers: no controls and no searches, and each fusion once, for it always
-# learned from the removals that come with the package.
+# What a compression offers: no searches and no controls, and each fusion once, for it always learned
+# from the removals that come with the package; these lack the measures that one of all features reads.
 COMPRESSION_STRATEGIES = [
     name
     for name in STUDIED
-    if STRATEGIES[name].group not in ("control", "search")
-    and STRATEGIES[name].learned_from != TRANSFER
-    and STRATEGIES[name].reads != "all"  # the shipped removals lack those measures
+    if STRATEGIES[name].score and STRATEGIES[name].reads == "signals" and STRATEGIES[name].learned_from != TRANSFER
 ]
 DEFAULT_STRATEGY = "random-forest"
 

@@ -100,10 +100,8 @@ class PruningTree:
             Plain JSON values.
         """
         details = {key: value for key, value in details.items() if value is not None}
-        stages = {"original"} - ({"original"} if self.tuned else set())
-        stages |= {"recovery"} if path else set()
-        stages |= {"distillation"} if details.get("condition") else set()
-        recipes = {stage: self.recipes[stage].model_dump(exclude={"removals"}) for stage in sorted(stages)}
+        ran = {"original": not self.tuned, "recovery": path, "distillation": details.get("condition")}
+        recipes = {name: self.recipes[name].model_dump(exclude={"removals"}) for name, done in ran.items() if done}
         return {**self.base, "kind": kind, "path": path_name(path), "recipes": recipes, **details}
 
     def record(self, kind, path, compute, **details):
