@@ -20,7 +20,7 @@ from sfusion import SfusionError
 from sfusion.analysis.tables import curves
 from sfusion.models.layers import remove_layers, size
 from sfusion.models.loading import load_tokenizer
-from sfusion.pruning.fusion import READS, fit_fusion, training_table
+from sfusion.pruning.fusion import fit_fusion, training_table
 from sfusion.pruning.searches import Experiment, Search, compute_node, open_tree
 from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, STUDIED, expand, parse_path, path_name, remaining
 from sfusion.pruning.tree import CONDITIONS
@@ -164,17 +164,14 @@ def _fit_fusions(search, labels):
     Of the others, those of the same seed: so seeds are replicates of the fusion too, and no
     fusion depends on which other seeds are run.
     """
-    wanted = {STRATEGIES[label].reads for label in labels}
     frames = _frames(search)
-    tables = {reads: training_table(*frames, reads) for reads in READS if reads in wanted}
+    tables = {reads: training_table(*frames, reads) for reads in {STRATEGIES[label].reads for label in labels}}
     calls = {}
     for experiment, label in itertools.product(search.experiments, labels):
-        strategy = STRATEGIES[label]
-        table = tables[strategy.reads]
-        table = table[table["seed"] == experiment.seed]
+        strategy, table = STRATEGIES[label], tables[STRATEGIES[label].reads]
         own = table["task"] == experiment.task
         rows = own if strategy.learned_from == IN_DATASET else ~own
-        calls[experiment, label] = table[rows], strategy.model
+        calls[experiment, label] = table[rows & (table["seed"] == experiment.seed)], strategy.model
     with pool(search.profile.threads) as run:
         return dict(zip(calls, run(fit_fusion, calls.values()), strict=True))
 

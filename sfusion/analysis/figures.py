@@ -149,19 +149,20 @@ def _intervals(axes, rows, table, colour, *, scale=1.0, shift=0.0, **look):
     low, high = scale * table["low"], scale * table["high"]
     colours = colour if isinstance(colour, list) else [colour] * len(rows)
     axes.hlines(at, low, high, color=colours, linewidth=1.0)
-    face = look.pop("face", None)
-    axes.scatter(
-        scale * table["value"], at, s=16, zorder=3, linewidth=0.9,
-        facecolor=face or colours, edgecolor=colours, **look,
-    )  # fmt: skip
+    look = {"facecolor": colours, "edgecolor": colours, "zorder": 3, "linewidth": 0.9, **look}
+    axes.scatter(scale * table["value"], at, s=16, **look)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
 
 
+def _one_panel(width, height):
+    figure = PlainFigure(figsize=(width, height))
+    return figure, figure.subplots()
+
+
 def _row_axes(count, xlabel, *, width=COLUMN + 0.6, height=0.17, zero=0.0, **line):
-    figure = PlainFigure(figsize=(width, height * count + 0.8))
-    axes = figure.subplots()
+    figure, axes = _one_panel(width, height * count + 0.8)
     axes.axvline(zero, **LINE | line)
     axes.set_xlabel(xlabel)
     return figure, axes
@@ -208,9 +209,7 @@ def _legend(figure, handles, columns, title=None):
 
 
 def _depth_axis(axes, removed, ylabel, first=True):
-    axes.set_xticks(sorted(set(removed)))
-    axes.set_xlabel("layers removed")
-    axes.set_ylabel(ylabel if first else "")
+    axes.set(xticks=sorted(set(removed)), xlabel="layers removed", ylabel=ylabel if first else "")
 
 
 def _curves(axes, frame, x="removed"):
@@ -277,8 +276,7 @@ def signal_correlation(matrix):
     names = _ordered(matrix.index)
     values = matrix.loc[names, names]
     texts = values.map(lambda v: "–" if np.isnan(v) else f"{v:z.2f}".replace("-", "−"))
-    figure = PlainFigure(figsize=(5.6, 4.2))
-    axes = figure.subplots()
+    figure, axes = _one_panel(5.6, 4.2)
     label = {"label": "Spearman correlation of the orders of removal", "aspect": 40}
     _heat(axes, values, texts, cmap="RdBu_r", vmin=-1, vmax=1, cbar_kws=label)
     axes.set_xticks(np.arange(len(names)) + 0.5, list(map(_title, names)), rotation=40, ha="right")
@@ -340,8 +338,7 @@ def removal_order(orders):
     names, depth = _ordered(orders["name"]), int(orders["step"].max())
     means = orders.groupby(["task", "name", "layer"])["step"].mean().groupby(["name", "layer"])
     steps = means.mean().unstack("layer").loc[names]
-    figure = PlainFigure(figsize=(2.6 + 0.3 * max(depth, 8), 0.16 * len(names) + 0.6))
-    axes = figure.subplots()
+    figure, axes = _one_panel(2.6 + 0.3 * max(depth, 8), 0.16 * len(names) + 0.6)
     label = {"label": f"mean step of removal (1 first, {depth} kept)", "aspect": 40}
     _heat(axes, steps, steps.map("{:.1f}".format), cmap="viridis", cbar_kws=label)
     axes.set_xlabel("layer")
@@ -365,8 +362,7 @@ def kept_layers(gains):
     means = gains.groupby(["task", "removed", "layer"])["gain"].mean().groupby(["removed", "layer"]).mean()
     means = 100 * means.unstack("layer")
     limit = means.abs().max(axis=None)
-    figure = PlainFigure(figsize=(COLUMN + 0.8, 0.26 * len(means) + 0.7))
-    axes = figure.subplots()
+    figure, axes = _one_panel(COLUMN + 0.8, 0.26 * len(means) + 0.7)
     texts = means.map(lambda v: f"{v:+z.1f}".replace("-", "−"))
     look = {"annot": texts, "fmt": "", "annot_kws": {"fontsize": 6}, "cbar_kws": {"label": "gain of keeping (pp)"}}
     sns.heatmap(means, ax=axes, cmap="RdBu", vmin=-limit, vmax=limit, **look)
@@ -476,7 +472,7 @@ def fusion_importance(importances):
     names, fusions = _ordered(importances["signal"]), list(dict.fromkeys(importances["fusion"]))
     xlabel = "rise in squared error when permuted, share of the variance\n(± 1 s.d.)"
     figure, axes = _row_axes(len(names), xlabel, height=0.22)
-    looks = [{"face": "white", "marker": "s"}, {"marker": "o"}]
+    looks = [{"facecolor": "white", "marker": "s"}, {"marker": "o"}]
     for fusion, shift, look in zip(fusions, (-0.15, 0.15), looks, strict=False):
         part = importances[importances["fusion"] == fusion].set_index("signal").loc[names]
         value, spread = part["importance"], part["spread"]
@@ -505,13 +501,12 @@ def distillation_by_depth(frame):
     tasks = sorted(set(frame["task"]))
     figure, panels = _panels(tasks, 1.6, 0.6)
     longer = frame["condition"] == "original-same-steps"
-    shown = frame[frame["condition"].isin(CONDITIONS)]
+    shown = frame[frame["condition"].isin(CONDITIONS)].assign(accuracy=lambda f: 100 * f["test_accuracy"])
     for place, (task, axes) in enumerate(zip(tasks, panels, strict=True)):
         own = frame["task"] == task
         axes.axhline(100 * frame.loc[own, "original"].mean(), **ORIGINAL)
         axes.axhline(100 * frame.loc[own & longer, "test_accuracy"].mean(), **BASELINE)
         part = shown[shown["task"] == task]
-        part = part.assign(accuracy=100 * part["test_accuracy"])
         for condition, look in CONDITIONS.items():
             rows = part[part["condition"] == condition].groupby("removed")["accuracy"].mean()
             axes.plot(rows, markersize=4, **look)
@@ -566,13 +561,11 @@ def accuracy_to_size(frame):
     shown["accuracy"] = 100 * shown["test_accuracy"] / shown["test_accuracy_original"]
     shown["size"] = 100 * shown["parameters"] / shown["parameters_original"]
     shown = shown.groupby(["name", "removed"], as_index=False)[["accuracy", "size"]].mean()
-    figure = PlainFigure(figsize=(COLUMN + 1.6, 2.8))
-    axes = figure.subplots()
+    figure, axes = _one_panel(COLUMN + 1.6, 2.8)
     axes.axhline(100, **ORIGINAL)
     _curves(axes, shown, "size")
     axes.invert_xaxis()
-    axes.set_xlabel("parameters, % of the original's")
-    axes.set_ylabel("test accuracy, % of the original's")
+    axes.set(xlabel="parameters, % of the original's", ylabel="test accuracy, % of the original's")
     _curve_legend(figure, shown, 3, "means over tasks and seeds", [])
     return figure
 
@@ -668,7 +661,7 @@ def contrasts(table, by="measure"):
     xlabel = "difference in test accuracy (percentage points)"
     figure, axes = _row_axes(len(titles), xlabel, width=PAGE, height=0.36)
     axes.axvspan(-100 * MARGIN, 100 * MARGIN, color="0.6", **BAND)
-    looks = [{"marker": "o"}, {"marker": "s", "face": "white"}]
+    looks = [{"marker": "o"}, {"marker": "s", "facecolor": "white"}]
     for shift, (name, label), look in zip((-0.15, 0.15), pair.items(), looks, strict=True):
         rows = table[table[by] == name].set_index("contrast").reindex(titles)
         rows = rows.rename(columns={"difference": "value"})
@@ -695,8 +688,7 @@ def overhead(table):
         Across, all FLOPs as a multiple of those of dropping the top layers; up, mean accuracy
         over depths minus that of dropping the top layers, with its 95% bootstrap interval.
     """
-    figure = PlainFigure(figsize=(PAGE, 3.4))
-    axes = figure.subplots()
+    figure, axes = _one_panel(PAGE, 3.4)
     axes.axhline(0, **LINE)
     named = ["random-forest-transfer", "random-forest-position-transfer", "linear-regression", *HIGHLIGHTED]
     colours = [_colour(name) if name in named else "0.75" for name in table.index]

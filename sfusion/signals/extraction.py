@@ -149,9 +149,7 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
     working.eval().requires_grad_(False)
     working.set_attn_implementation("eager")
     stack, architecture = layer_stack(working).requires_grad_(True), architecture_of(model.config)
-    layers = [
-        LayerPass(parameters=[p.detach().to(wide) for p in module.parameters()]) for module in layer_stack(model)
-    ]
+    layers = [LayerPass(parameters=[p.detach().to(wide) for p in m.parameters()]) for m in layer_stack(model)]
     ruled = _has_rules(stack, architecture)
     measures = SIGNALS if measures is None else measures
     if "removal-loss" in measures:  # a pass a layer: before the layers are watched
@@ -166,11 +164,12 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
         layer.mean_gradient = [torch.zeros_like(p, dtype=wide) for p in module.parameters()]
     predictions = []
     # Without a rule for every module, a sample's gradient is that of a batch of one.
-    for start in range(0, len(data), batch_size if ruled else 1):
-        stop = min(start + (batch_size if ruled else 1), len(data))
-        batch = data.take(range(start, stop))
-        batch_mask.append(batch.attention_mask.to(next(working.parameters()).device).to(wide))
-        output = _pass(working, batch, wide)
+    for indices in torch.arange(len(data)).split(batch_size if ruled else 1):
+        batch = data.take(indices).to(working.device)
+        batch_mask.append(batch.attention_mask.to(wide))
+        with torch.enable_grad():
+            output = working(batch.input_ids, attention_mask=batch.attention_mask, output_attentions=True)
+            functional.cross_entropy(output.logits.to(wide), batch.labels, reduction="sum").backward()
         predictions.append(output.logits.detach().to(wide).argmax(-1).cpu())
         for module, layer, attention in zip(stack, layers, output.attentions, strict=True):
             _add_attention(layer, attention, batch_mask[-1])
@@ -205,26 +204,14 @@ def _loss_without(working, module, data, batch_size, wide):
     def bridge(_, inputs, output):
         return (inputs[0], *output[1:]) if isinstance(output, tuple) else inputs[0]
 
-    handle, total, device = module.register_forward_hook(bridge), 0.0, next(working.parameters()).device
+    handle, total = module.register_forward_hook(bridge), 0.0
     with torch.no_grad():
-        for start in range(0, len(data), batch_size):
-            batch = data.take(range(start, min(start + batch_size, len(data)))).trim()
-            logits = working(batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)).logits
-            total += float(functional.cross_entropy(logits.to(wide), batch.labels.to(device), reduction="sum"))
+        for indices in torch.arange(len(data)).split(batch_size):
+            batch = data.take(indices).trim().to(working.device)
+            logits = working(batch.input_ids, attention_mask=batch.attention_mask).logits
+            total += float(functional.cross_entropy(logits.to(wide), batch.labels, reduction="sum"))
     handle.remove()
     return total / len(data)
-
-
-def _pass(working, batch, wide):
-    """Run a batch forward and backward."""
-    device = next(working.parameters()).device
-    mask = batch.attention_mask.to(device)
-    with torch.enable_grad():
-        output = working(batch.input_ids.to(device), attention_mask=mask, output_attentions=True)
-        labels = batch.labels.to(device)
-        loss = functional.cross_entropy(output.logits.to(wide), labels, reduction="sum")
-    loss.backward()
-    return output
 
 
 def _add_gradients(module, layer, wide, samples, ruled):
