@@ -54,6 +54,7 @@ LINE = {"color": "black", "linewidth": 0.6, "zorder": 0.5}
 _DASHED = {"color": "black", "linewidth": 0.9}
 ORIGINAL = {"label": "Original model", "linestyle": (0, (4, 2)), **_DASHED}
 BASELINE = {"label": "TF-IDF baseline", "linestyle": (0, (1, 1.5)), **_DASHED}
+OTHER = {"color": "0.75", "linewidth": 0.6}
 SPOT = {"color": "0.6", "s": 4, "linewidth": 0, "zorder": 1.5}
 BAND = {"alpha": 0.25, "linewidth": 0, "zorder": 0}
 BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", "#8CCBEF"])
@@ -217,8 +218,7 @@ def _curves(axes, frame, x="removed"):
     for name in _ordered(frame["name"]):
         part, look = frame[frame["name"] == name], HIGHLIGHTED.get(name)
         band = ("pi", 80) if name == "random" and x == "removed" else None
-        look = look or {"color": "0.75", "linewidth": 0.6, "zorder": 1}
-        look = {"markersize": 4, "markeredgewidth": 0, "errorbar": band} | look
+        look = {"markersize": 4, "markeredgewidth": 0, "errorbar": band} | (look or OTHER | {"zorder": 1})
         sns.lineplot(part, x=x, y="accuracy", ax=axes, err_kws=BAND, **look)
 
 
@@ -229,7 +229,7 @@ def _curve_legend(figure, frame, columns, title, handles):
     """List the highlighted strategies that a frame has."""
     present = [name for name in HIGHLIGHTED if name in set(frame["name"])]
     handles += [Line2D([], [], label=_title(n), markersize=4, **HIGHLIGHTED[n]) for n in present]
-    handles.append(Line2D([], [], label="Other strategies", color="0.75", linewidth=0.6))
+    handles.append(Line2D([], [], label="Other strategies", **OTHER))
     _legend(figure, handles, columns, title)
 
 
@@ -255,8 +255,7 @@ def signal_profile(frame):
         axes.set_xlabel("layer")
         if place % 3:
             axes.set_yticks([])
-    label = "standard deviations from the model's mean"
-    figure.colorbar(panels[0].collections[0], ax=panels, label=label, aspect=40)
+    figure.colorbar(panels[0].collections[0], ax=panels, label="standard deviations from the model's mean", aspect=40)
     return figure
 
 
@@ -317,8 +316,7 @@ def accuracy_by_depth(frame, tasks, *, by_task=False):
         _curves(axes, part)
         _depth_axis(axes, part["removed"], "test accuracy (%)", place % 3 == 0)
     handles = [Line2D([], [], **look) for look in (ORIGINAL, BASELINE)]
-    note = "means over seeds; band: middle 80% of random orders"
-    _curve_legend(figure, shown, 5, note, handles)
+    _curve_legend(figure, shown, 5, "means over seeds; band: middle 80% of random orders", handles)
     return figure
 
 
@@ -477,8 +475,7 @@ def fusion_importance(importances):
         part = importances[importances["fusion"] == fusion].set_index("signal").loc[names]
         value, spread = part["importance"], part["spread"]
         table = pd.DataFrame({"value": value, "low": value - spread, "high": value + spread})
-        rows = list(map(_title, names))
-        _intervals(axes, rows, table, COLOURS["fusion"], shift=shift, label=fusion, **look)
+        _intervals(axes, list(map(_title, names)), table, COLOURS["fusion"], shift=shift, label=fusion, **look)
     _legend(figure, axes.get_legend_handles_labels()[0], 2)
     return figure
 
@@ -513,8 +510,7 @@ def distillation_by_depth(frame):
         _depth_axis(axes, shown["removed"], "test accuracy (%)", place % 3 == 0)
     longer = BASELINE | {"label": "Original model, same steps"}
     looks = [ORIGINAL, longer, *({"markersize": 4} | look for look in CONDITIONS.values())]
-    handles = [Line2D([], [], **look) for look in looks]
-    _legend(figure, handles, 3, "means over seeds")
+    _legend(figure, [Line2D([], [], **look) for look in looks], 3, "means over seeds")
     return figure
 
 
@@ -663,8 +659,7 @@ def contrasts(table, by="measure"):
     axes.axvspan(-100 * MARGIN, 100 * MARGIN, color="0.6", **BAND)
     looks = [{"marker": "o"}, {"marker": "s", "facecolor": "white"}]
     for shift, (name, label), look in zip((-0.15, 0.15), pair.items(), looks, strict=True):
-        rows = table[table[by] == name].set_index("contrast").reindex(titles)
-        rows = rows.rename(columns={"difference": "value"})
+        rows = table[table[by] == name].rename(columns={"difference": "value"}).set_index("contrast").reindex(titles)
         _intervals(axes, titles, rows, COLOURS["fusion"], scale=100, shift=shift, label=label, **look)
     which = "" if by == "measure" else f", {MEASURES[table['measure'].iloc[0]]}"
     drawn = " or ".join(table["drawn"].unique())

@@ -281,14 +281,10 @@ class PruningTree:
             ``training``, ``evaluation`` and ``extraction``.
         """
         trained = self.record("training", path, lambda: self.model(path, condition) and None, condition=condition)
-        validation, test = (self._evaluate(path, split, condition) for split in ("validation", "test"))
-        record = {
-            "validation_accuracy": validation[0],
-            "test_accuracy": test[0],
-            "test_correct": test[1],
-            "training": trained["seconds"],
-            "evaluation": validation[2] + test[2],
-        }
+        validation, _, looked = self._evaluate(path, "validation", condition)
+        test, correct, tested = self._evaluate(path, "test", condition)
+        record = {"validation_accuracy": validation, "test_accuracy": test, "test_correct": correct}
+        record |= {"training": trained["seconds"], "evaluation": looked + tested}
         if signals:
             found = self._signals(path)
             record |= {"signals": found["value"], "extraction": found["seconds"]}
