@@ -137,7 +137,7 @@ def _sizes(experiment, search):
 
 
 def _frames(search):
-    """Turn the records of a search into the frames of nodes and of signals."""
+    """Turn the records of a search into the frames of nodes, of signals and of trajectories."""
     # The head differs from task to task.
     first = {experiment.task: experiment for experiment in reversed(search.experiments)}
     costs = {task: _sizes(experiment, search) for task, experiment in first.items()}
@@ -155,7 +155,7 @@ def _frames(search):
         ]
     columns = ["task", "seed", "path", "layer", *MEASURES]
     signals = pd.DataFrame(signals, columns=columns).astype(dict.fromkeys(MEASURES, float))
-    return pd.DataFrame(nodes), signals
+    return pd.DataFrame(nodes), signals, pd.DataFrame(search.trajectories, columns=TRAJECTORIES)
 
 
 def _fit_fusions(search, labels):
@@ -164,11 +164,12 @@ def _fit_fusions(search, labels):
     Of the others, those of the same seed: so seeds are replicates of the fusion too, and no
     fusion depends on which other seeds are run.
     """
-    frames = _frames(search)
-    tables = {reads: training_table(*frames, reads) for reads in {STRATEGIES[label].reads for label in labels}}
+    nodes, signals, _ = _frames(search)
+    tables = {reads: training_table(nodes, signals, reads) for reads in {STRATEGIES[label].reads for label in labels}}
     calls = {}
     for experiment, label in itertools.product(search.experiments, labels):
-        strategy, table = STRATEGIES[label], tables[STRATEGIES[label].reads]
+        strategy = STRATEGIES[label]
+        table = tables[strategy.reads]
         own = table["task"] == experiment.task
         rows = own if strategy.learned_from == IN_DATASET else ~own
         calls[experiment, label] = table[rows & (table["seed"] == experiment.seed)], strategy.model
@@ -252,8 +253,7 @@ def run_study(profile, folder, *, strategies=None, quiet=None):
     search = _search(profile, store, names, quiet)
     if searched := [e for e in search.experiments if e.task in profile.subsets]:
         search.exhaustive(searched)
-    nodes, signals = _frames(search)
-    trajectories = pd.DataFrame(search.trajectories, columns=TRAJECTORIES)
+    nodes, signals, trajectories = _frames(search)
     dismiss()  # a distillation needs more memory, which the idle workers have not given back
     with pool(profile.threads) as run:
         tasks = list(run(describe_task, [(one, store) for one in search.experiments]))
@@ -295,9 +295,7 @@ def sweep(profile="embedded", strategies=None, *, folder=None, quiet=None):
     store = RecordStore(Path(folder or BUILD / profile.name) / "store")
     search = _search(profile, store, _known_strategies(strategies, profile), quiet)
     dismiss()
-    nodes, signals = _frames(search)
-    trajectories = pd.DataFrame(search.trajectories, columns=TRAJECTORIES)
-    return curves(Results(pd.DataFrame(), nodes, signals, trajectories, pd.DataFrame(), {}))
+    return curves(Results(pd.DataFrame(), *_frames(search), pd.DataFrame(), {}))
 
 
 def _known_strategies(names, profile):
