@@ -65,14 +65,13 @@ def _compare(arguments):
     return 0 if passed else 1
 
 
-def _signals(arguments):
+def _signals(asked):
     from sfusion.compression.compress import fit_tokens, load_source
     from sfusion.data.readers import draw, read_rows
     from sfusion.data.tasks import encode
     from sfusion.models.loading import load_tokenizer
     from sfusion.signals.extraction import extract_signals
 
-    asked = arguments
     rows = read_rows(asked.data, asked.text_column, asked.label_column)
     model, _, numbers = load_source(asked.model, rows, asked.labels, asked.new_head, asked.seed)
     drawn = draw(rows.frame["label"].tolist(), rows.frame["text"].tolist(), PROBE, f"probe {asked.seed}")

@@ -20,7 +20,7 @@ from sfusion import SfusionError
 from sfusion.analysis.tables import curves
 from sfusion.models.layers import remove_layers, size
 from sfusion.models.loading import load_tokenizer
-from sfusion.pruning.fusion import READS, fit_fusion, training_table
+from sfusion.pruning.fusion import fit_fusion, training_table
 from sfusion.pruning.searches import Experiment, Search, compute_node, open_tree
 from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, STUDIED, expand, parse_path, path_name, remaining
 from sfusion.pruning.tree import CONDITIONS
@@ -137,7 +137,7 @@ def _sizes(experiment, search):
 
 
 def _frames(search):
-    """Turn the records of a search into the frames of nodes and of signals."""
+    """Turn the records of a search into the frames of nodes, of signals and of trajectories."""
     # The head differs from task to task.
     first = {experiment.task: experiment for experiment in reversed(search.experiments)}
     costs = {task: _sizes(experiment, search) for task, experiment in first.items()}
@@ -155,7 +155,7 @@ def _frames(search):
         ]
     columns = ["task", "seed", "path", "layer", *MEASURES]
     signals = pd.DataFrame(signals, columns=columns).astype(dict.fromkeys(MEASURES, float))
-    return pd.DataFrame(nodes), signals
+    return pd.DataFrame(nodes), signals, pd.DataFrame(search.trajectories, columns=TRAJECTORIES)
 
 
 def _fit_fusions(search, labels):
@@ -164,18 +164,16 @@ def _fit_fusions(search, labels):
     Of the others, those of the same seed: so seeds are replicates of the fusion too, and no
     fusion depends on which other seeds are run.
     """
-    wanted = {STRATEGIES[label].reads for label in labels}
-    frames = _frames(search)
-    tables = {reads: training_table(*frames, reads) for reads in READS if reads in wanted}
+    nodes, signals, _ = _frames(search)
+    tables = {reads: training_table(nodes, signals, reads) for reads in {STRATEGIES[label].reads for label in labels}}
     calls = {}
     for experiment, label in itertools.product(search.experiments, labels):
         strategy = STRATEGIES[label]
         table = tables[strategy.reads]
-        table = table[table["seed"] == experiment.seed]
         own = table["task"] == experiment.task
         rows = own if strategy.learned_from == IN_DATASET else ~own
-        calls[experiment, label] = table[rows], strategy.model
-    with pool(search.experiments[0].profile.threads) as run:
+        calls[experiment, label] = table[rows & (table["seed"] == experiment.seed)], strategy.model
+    with pool(search.profile.threads) as run:
         return dict(zip(calls, run(fit_fusion, calls.values()), strict=True))
 
 
@@ -206,8 +204,7 @@ def _search(profile, store, names, quiet):
 def _distil(search, trajectories):
     """Train and evaluate every condition at the asked depths of the distilled strategy."""
     chosen = trajectories[trajectories["strategy"] == DISTILLED_STRATEGY]
-    profile = search.experiments[0].profile
-    chosen = chosen[chosen["removed"].isin(profile.distillation.removals)]
+    chosen = chosen[chosen["removed"].isin(search.profile.distillation.removals)]
     calls = []
     for experiment in search.experiments:
         mine = (chosen["task"] == experiment.task) & (chosen["seed"] == experiment.seed)
@@ -217,7 +214,7 @@ def _distil(search, trajectories):
             key = content_key(search.bases[experiment])
             calls += [(experiment, path, False, search.store, key, condition) for path in paths]
     rows = []
-    with pool(profile.threads) as run, progress(len(calls), "distillation", search.quiet) as bar:
+    with pool(search.profile.threads) as run, progress(len(calls), "distillation", search.quiet) as bar:
         for call, found in zip(calls, run(compute_node, calls), strict=True):
             e, path, *_, condition = call
             scores = found["validation_accuracy"], found["test_accuracy"], bytes.fromhex(found["test_correct"])
@@ -256,8 +253,7 @@ def run_study(profile, folder, *, strategies=None, quiet=None):
     search = _search(profile, store, names, quiet)
     if searched := [e for e in search.experiments if e.task in profile.subsets]:
         search.exhaustive(searched)
-    nodes, signals = _frames(search)
-    trajectories = pd.DataFrame(search.trajectories, columns=TRAJECTORIES)
+    nodes, signals, trajectories = _frames(search)
     dismiss()  # a distillation needs more memory, which the idle workers have not given back
     with pool(profile.threads) as run:
         tasks = list(run(describe_task, [(one, store) for one in search.experiments]))
@@ -299,9 +295,7 @@ def sweep(profile="embedded", strategies=None, *, folder=None, quiet=None):
     store = RecordStore(Path(folder or BUILD / profile.name) / "store")
     search = _search(profile, store, _known_strategies(strategies, profile), quiet)
     dismiss()
-    nodes, signals = _frames(search)
-    trajectories = pd.DataFrame(search.trajectories, columns=TRAJECTORIES)
-    return curves(Results(pd.DataFrame(), nodes, signals, trajectories, pd.DataFrame(), {}))
+    return curves(Results(pd.DataFrame(), *_frames(search), pd.DataFrame(), {}))
 
 
 def _known_strategies(names, profile):

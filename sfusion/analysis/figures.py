@@ -54,6 +54,7 @@ LINE = {"color": "black", "linewidth": 0.6, "zorder": 0.5}
 _DASHED = {"color": "black", "linewidth": 0.9}
 ORIGINAL = {"label": "Original model", "linestyle": (0, (4, 2)), **_DASHED}
 BASELINE = {"label": "TF-IDF baseline", "linestyle": (0, (1, 1.5)), **_DASHED}
+OTHER = {"color": "0.75", "linewidth": 0.6}
 SPOT = {"color": "0.6", "s": 4, "linewidth": 0, "zorder": 1.5}
 BAND = {"alpha": 0.25, "linewidth": 0, "zorder": 0}
 BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", "#8CCBEF"])
@@ -149,19 +150,20 @@ def _intervals(axes, rows, table, colour, *, scale=1.0, shift=0.0, **look):
     low, high = scale * table["low"], scale * table["high"]
     colours = colour if isinstance(colour, list) else [colour] * len(rows)
     axes.hlines(at, low, high, color=colours, linewidth=1.0)
-    face = look.pop("face", None)
-    axes.scatter(
-        scale * table["value"], at, s=16, zorder=3, linewidth=0.9,
-        facecolor=face or colours, edgecolor=colours, **look,
-    )  # fmt: skip
+    look = {"facecolor": colours, "edgecolor": colours, "zorder": 3, "linewidth": 0.9, **look}
+    axes.scatter(scale * table["value"], at, s=16, **look)
     axes.set_yticks(range(len(rows)), rows)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
 
 
+def _one_panel(width, height):
+    figure = PlainFigure(figsize=(width, height))
+    return figure, figure.subplots()
+
+
 def _row_axes(count, xlabel, *, width=COLUMN + 0.6, height=0.17, zero=0.0, **line):
-    figure = PlainFigure(figsize=(width, height * count + 0.8))
-    axes = figure.subplots()
+    figure, axes = _one_panel(width, height * count + 0.8)
     axes.axvline(zero, **LINE | line)
     axes.set_xlabel(xlabel)
     return figure, axes
@@ -208,9 +210,7 @@ def _legend(figure, handles, columns, title=None):
 
 
 def _depth_axis(axes, removed, ylabel, first=True):
-    axes.set_xticks(sorted(set(removed)))
-    axes.set_xlabel("layers removed")
-    axes.set_ylabel(ylabel if first else "")
+    axes.set(xticks=sorted(set(removed)), xlabel="layers removed", ylabel=ylabel if first else "")
 
 
 def _curves(axes, frame, x="removed"):
@@ -218,8 +218,7 @@ def _curves(axes, frame, x="removed"):
     for name in _ordered(frame["name"]):
         part, look = frame[frame["name"] == name], HIGHLIGHTED.get(name)
         band = ("pi", 80) if name == "random" and x == "removed" else None
-        look = look or {"color": "0.75", "linewidth": 0.6, "zorder": 1}
-        look = {"markersize": 4, "markeredgewidth": 0, "errorbar": band} | look
+        look = {"markersize": 4, "markeredgewidth": 0, "errorbar": band} | (look or OTHER | {"zorder": 1})
         sns.lineplot(part, x=x, y="accuracy", ax=axes, err_kws=BAND, **look)
 
 
@@ -230,7 +229,7 @@ def _curve_legend(figure, frame, columns, title, handles):
     """List the highlighted strategies that a frame has."""
     present = [name for name in HIGHLIGHTED if name in set(frame["name"])]
     handles += [Line2D([], [], label=_title(n), markersize=4, **HIGHLIGHTED[n]) for n in present]
-    handles.append(Line2D([], [], label="Other strategies", color="0.75", linewidth=0.6))
+    handles.append(Line2D([], [], label="Other strategies", **OTHER))
     _legend(figure, handles, columns, title)
 
 
@@ -256,8 +255,7 @@ def signal_profile(frame):
         axes.set_xlabel("layer")
         if place % 3:
             axes.set_yticks([])
-    label = "standard deviations from the model's mean"
-    figure.colorbar(panels[0].collections[0], ax=panels, label=label, aspect=40)
+    figure.colorbar(panels[0].collections[0], ax=panels, label="standard deviations from the model's mean", aspect=40)
     return figure
 
 
@@ -277,8 +275,7 @@ def signal_correlation(matrix):
     names = _ordered(matrix.index)
     values = matrix.loc[names, names]
     texts = values.map(lambda v: "–" if np.isnan(v) else f"{v:z.2f}".replace("-", "−"))
-    figure = PlainFigure(figsize=(5.6, 4.2))
-    axes = figure.subplots()
+    figure, axes = _one_panel(5.6, 4.2)
     label = {"label": "Spearman correlation of the orders of removal", "aspect": 40}
     _heat(axes, values, texts, cmap="RdBu_r", vmin=-1, vmax=1, cbar_kws=label)
     axes.set_xticks(np.arange(len(names)) + 0.5, list(map(_title, names)), rotation=40, ha="right")
@@ -319,8 +316,7 @@ def accuracy_by_depth(frame, tasks, *, by_task=False):
         _curves(axes, part)
         _depth_axis(axes, part["removed"], "test accuracy (%)", place % 3 == 0)
     handles = [Line2D([], [], **look) for look in (ORIGINAL, BASELINE)]
-    note = "means over seeds; band: middle 80% of random orders"
-    _curve_legend(figure, shown, 5, note, handles)
+    _curve_legend(figure, shown, 5, "means over seeds; band: middle 80% of random orders", handles)
     return figure
 
 
@@ -340,8 +336,7 @@ def removal_order(orders):
     names, depth = _ordered(orders["name"]), int(orders["step"].max())
     means = orders.groupby(["task", "name", "layer"])["step"].mean().groupby(["name", "layer"])
     steps = means.mean().unstack("layer").loc[names]
-    figure = PlainFigure(figsize=(2.6 + 0.3 * max(depth, 8), 0.16 * len(names) + 0.6))
-    axes = figure.subplots()
+    figure, axes = _one_panel(2.6 + 0.3 * max(depth, 8), 0.16 * len(names) + 0.6)
     label = {"label": f"mean step of removal (1 first, {depth} kept)", "aspect": 40}
     _heat(axes, steps, steps.map("{:.1f}".format), cmap="viridis", cbar_kws=label)
     axes.set_xlabel("layer")
@@ -365,8 +360,7 @@ def kept_layers(gains):
     means = gains.groupby(["task", "removed", "layer"])["gain"].mean().groupby(["removed", "layer"]).mean()
     means = 100 * means.unstack("layer")
     limit = means.abs().max(axis=None)
-    figure = PlainFigure(figsize=(COLUMN + 0.8, 0.26 * len(means) + 0.7))
-    axes = figure.subplots()
+    figure, axes = _one_panel(COLUMN + 0.8, 0.26 * len(means) + 0.7)
     texts = means.map(lambda v: f"{v:+z.1f}".replace("-", "−"))
     look = {"annot": texts, "fmt": "", "annot_kws": {"fontsize": 6}, "cbar_kws": {"label": "gain of keeping (pp)"}}
     sns.heatmap(means, ax=axes, cmap="RdBu", vmin=-limit, vmax=limit, **look)
@@ -476,13 +470,12 @@ def fusion_importance(importances):
     names, fusions = _ordered(importances["signal"]), list(dict.fromkeys(importances["fusion"]))
     xlabel = "rise in squared error when permuted, share of the variance\n(± 1 s.d.)"
     figure, axes = _row_axes(len(names), xlabel, height=0.22)
-    looks = [{"face": "white", "marker": "s"}, {"marker": "o"}]
+    looks = [{"facecolor": "white", "marker": "s"}, {"marker": "o"}]
     for fusion, shift, look in zip(fusions, (-0.15, 0.15), looks, strict=False):
         part = importances[importances["fusion"] == fusion].set_index("signal").loc[names]
         value, spread = part["importance"], part["spread"]
         table = pd.DataFrame({"value": value, "low": value - spread, "high": value + spread})
-        rows = list(map(_title, names))
-        _intervals(axes, rows, table, COLOURS["fusion"], shift=shift, label=fusion, **look)
+        _intervals(axes, list(map(_title, names)), table, COLOURS["fusion"], shift=shift, label=fusion, **look)
     _legend(figure, axes.get_legend_handles_labels()[0], 2)
     return figure
 
@@ -505,21 +498,19 @@ def distillation_by_depth(frame):
     tasks = sorted(set(frame["task"]))
     figure, panels = _panels(tasks, 1.6, 0.6)
     longer = frame["condition"] == "original-same-steps"
-    shown = frame[frame["condition"].isin(CONDITIONS)]
+    shown = frame[frame["condition"].isin(CONDITIONS)].assign(accuracy=lambda f: 100 * f["test_accuracy"])
     for place, (task, axes) in enumerate(zip(tasks, panels, strict=True)):
         own = frame["task"] == task
         axes.axhline(100 * frame.loc[own, "original"].mean(), **ORIGINAL)
         axes.axhline(100 * frame.loc[own & longer, "test_accuracy"].mean(), **BASELINE)
         part = shown[shown["task"] == task]
-        part = part.assign(accuracy=100 * part["test_accuracy"])
         for condition, look in CONDITIONS.items():
             rows = part[part["condition"] == condition].groupby("removed")["accuracy"].mean()
             axes.plot(rows, markersize=4, **look)
         _depth_axis(axes, shown["removed"], "test accuracy (%)", place % 3 == 0)
     longer = BASELINE | {"label": "Original model, same steps"}
     looks = [ORIGINAL, longer, *({"markersize": 4} | look for look in CONDITIONS.values())]
-    handles = [Line2D([], [], **look) for look in looks]
-    _legend(figure, handles, 3, "means over seeds")
+    _legend(figure, [Line2D([], [], **look) for look in looks], 3, "means over seeds")
     return figure
 
 
@@ -566,13 +557,11 @@ def accuracy_to_size(frame):
     shown["accuracy"] = 100 * shown["test_accuracy"] / shown["test_accuracy_original"]
     shown["size"] = 100 * shown["parameters"] / shown["parameters_original"]
     shown = shown.groupby(["name", "removed"], as_index=False)[["accuracy", "size"]].mean()
-    figure = PlainFigure(figsize=(COLUMN + 1.6, 2.8))
-    axes = figure.subplots()
+    figure, axes = _one_panel(COLUMN + 1.6, 2.8)
     axes.axhline(100, **ORIGINAL)
     _curves(axes, shown, "size")
     axes.invert_xaxis()
-    axes.set_xlabel("parameters, % of the original's")
-    axes.set_ylabel("test accuracy, % of the original's")
+    axes.set(xlabel="parameters, % of the original's", ylabel="test accuracy, % of the original's")
     _curve_legend(figure, shown, 3, "means over tasks and seeds", [])
     return figure
 
@@ -668,10 +657,9 @@ def contrasts(table, by="measure"):
     xlabel = "difference in test accuracy (percentage points)"
     figure, axes = _row_axes(len(titles), xlabel, width=PAGE, height=0.36)
     axes.axvspan(-100 * MARGIN, 100 * MARGIN, color="0.6", **BAND)
-    looks = [{"marker": "o"}, {"marker": "s", "face": "white"}]
+    looks = [{"marker": "o"}, {"marker": "s", "facecolor": "white"}]
     for shift, (name, label), look in zip((-0.15, 0.15), pair.items(), looks, strict=True):
-        rows = table[table[by] == name].set_index("contrast").reindex(titles)
-        rows = rows.rename(columns={"difference": "value"})
+        rows = table[table[by] == name].rename(columns={"difference": "value"}).set_index("contrast").reindex(titles)
         _intervals(axes, titles, rows, COLOURS["fusion"], scale=100, shift=shift, label=label, **look)
     which = "" if by == "measure" else f", {MEASURES[table['measure'].iloc[0]]}"
     drawn = " or ".join(table["drawn"].unique())
@@ -695,8 +683,7 @@ def overhead(table):
         Across, all FLOPs as a multiple of those of dropping the top layers; up, mean accuracy
         over depths minus that of dropping the top layers, with its 95% bootstrap interval.
     """
-    figure = PlainFigure(figsize=(PAGE, 3.4))
-    axes = figure.subplots()
+    figure, axes = _one_panel(PAGE, 3.4)
     axes.axhline(0, **LINE)
     named = ["random-forest-transfer", "random-forest-position-transfer", "linear-regression", *HIGHLIGHTED]
     colours = [_colour(name) if name in named else "0.75" for name in table.index]

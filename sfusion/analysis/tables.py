@@ -129,8 +129,7 @@ def protocols(frame):
     table = chosen.rename(columns={"test_accuracy": "validation_selected"})
     table = table.merge(tested.reset_index(), on=keys)
     table["optimism"] = table["test_selected"] - table["validation_selected"]
-    columns = ["name", "group", *SCORES]
-    return table[[*keys, *columns, "removed", "path"]]
+    return table[[*keys, "name", "group", *SCORES, "removed", "path"]]
 
 
 def wide(table, column):
@@ -215,8 +214,7 @@ def signal_correlations(results):
     DataFrame
         Signal by signal.
     """
-    mean = unit_correlations(results).mean(axis=0)
-    return pd.DataFrame(mean, index=list(SIGNALS), columns=list(SIGNALS))
+    return pd.DataFrame(unit_correlations(results).mean(axis=0), list(SIGNALS), list(SIGNALS))
 
 
 def effective_signals(correlations):

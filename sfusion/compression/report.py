@@ -432,12 +432,8 @@ def card(found):
         license=found["model"]["licence"], library_name="transformers", pipeline_tag="text-classification",
         tags=["layer-pruning", "sfusion"], model_name=name, eval_results=[result],
     )  # fmt: skip
-    return ModelCard.from_template(
-        metadata,
-        template_path=str(TEMPLATE),
-        base=base,
-        table=compression_table(found).to_markdown(floatfmt=".4g"),
-        taught=[row["chosen"] for row in found["curve"] if row["distilled"]],
-        exported=[found[name] for name in ONNX if name in found],
-        **found,
-    )
+    taught = [row["chosen"] for row in found["curve"] if row["distilled"]]
+    exported = [found[name] for name in ONNX if name in found]
+    table = compression_table(found).to_markdown(floatfmt=".4g")
+    made = {"base": base, "table": table, "taught": taught, "exported": exported}
+    return ModelCard.from_template(metadata, template_path=str(TEMPLATE), **made, **found)

@@ -226,9 +226,7 @@ def tokenise(name, frames, label_names, numbers, tokenizer, max_length, whole, s
     Task
     """
     texts = {split: frame["text"].tolist() for split, frame in frames.items()}
-    encoded = {
-        split: encode(texts[split], frame["label"].map(numbers).tolist(), tokenizer, max_length)
-        for split, frame in frames.items()
-    }
+    labels = {split: frame["label"].map(numbers).tolist() for split, frame in frames.items()}
+    encoded = {split: encode(texts[split], labels[split], tokenizer, max_length) for split in frames}
     fingerprint = corpora.fingerprint(pd.concat(whole))
     return Task(name, tuple(label_names), **encoded, texts=texts, fingerprint=fingerprint, source=source)

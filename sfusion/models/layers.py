@@ -154,11 +154,8 @@ def copy_model(model, dtype):
     -------
     transformers.PreTrainedModel
     """
-    converted = {
-        id(parameter): nn.Parameter(parameter.detach().to(dtype, copy=True), requires_grad=parameter.requires_grad)
-        for parameter in model.parameters()
-    }
-    return copy.deepcopy(model, converted)
+    copies = {id(p): nn.Parameter(p.detach().to(dtype, copy=True), p.requires_grad) for p in model.parameters()}
+    return copy.deepcopy(model, copies)
 
 
 def remove_layers(model, layers):

@@ -24,16 +24,12 @@ READS = {
 SHIPPED_ROWS = Path(__file__).with_name("fusion_rows.parquet")
 
 FUSION_MODELS = {
-    # Hyperparameters are declared here: the paper's are not known.
+    # Hyperparameters are declared here: the paper's are not known. More threads would add up a
+    # forest's trees in the order in which they finish.
     "linear-regression": LinearRegression(),
     # Some sixty rows of twelve signals that say much the same: the penalty is cross-validated.
     "ridge-regression": RidgeCV(np.logspace(-2, 4, 13)),
-    "random-forest": RandomForestRegressor(
-        n_estimators=200,
-        min_samples_leaf=2,
-        random_state=0,
-        n_jobs=1,  # threads would add up the trees in the order in which they finish
-    ),
+    "random-forest": RandomForestRegressor(n_estimators=200, min_samples_leaf=2, random_state=0, n_jobs=1),
 }
 
 
@@ -126,26 +122,22 @@ def training_table(nodes, signals, reads="signals"):
         ``READS[reads]``, and ``accuracy_change``: validation accuracy after the removal and the
         fine-tuning that follows, minus the parent's, as a share.
     """
-    unit = ["task", "seed"]
-    names = READS[reads]
-    depth = int(signals["layer"].max()) + 1
-    ordered = signals.sort_values([*unit, "path", "layer"], ignore_index=True)
+    names, node, depth = READS[reads], ["task", "seed", "path"], int(signals["layer"].max()) + 1
+    ordered = signals.sort_values([*node, "layer"], ignore_index=True)
     values, layers = ordered[_measures(reads)].to_numpy(float), ordered["layer"].to_numpy()
     read = np.empty((len(ordered), len(names)))
-    for key, rows in ordered.groupby([*unit, "path"]).indices.items():  # a frame per node is slow
+    for key, rows in ordered.groupby(node).indices.items():  # a frame per node is slow
         rng = np.random.default_rng(list("/".join(map(str, key)).encode()))
         read[rows] = _read(values[rows], layers[rows], depth, reads, rng)
-    scaled = ordered[[*unit, "path", "layer"]].join(pd.DataFrame(read, columns=names))
+    scaled = ordered[[*node, "layer"]].join(pd.DataFrame(read, columns=names))
     # Of single layers: what a step of several costs is no one layer's.
-    children = nodes.loc[nodes["path"] != "", [*unit, "path", "validation_accuracy"]].copy()
+    children = nodes.loc[nodes["path"] != "", [*node, "validation_accuracy"]].copy()
     children[["path", "layer"]] = children["path"].str.extract(r"^(|[^+]*(?=-))-?(\d+)$")
-    children = children.dropna(subset="layer")
-    parents = nodes[[*unit, "path", "validation_accuracy"]]
-    edges = children.astype({"layer": int}).merge(parents, on=[*unit, "path"], suffixes=("", "_parent"))
+    children = children.dropna(subset="layer").astype({"layer": int})
+    edges = children.merge(nodes[[*node, "validation_accuracy"]], on=node, suffixes=("", "_parent"))
     edges[LABEL] = edges["validation_accuracy"] - edges["validation_accuracy_parent"]
-    table = edges.merge(scaled, on=[*unit, "path", "layer"], validate="one_to_one")
-    keys = [*unit, "path", "layer"]
-    return table[[*keys, *names, LABEL]].sort_values(keys, ignore_index=True)
+    table = edges.merge(scaled, on=[*node, "layer"], validate="one_to_one")
+    return table[[*node, "layer", *names, LABEL]].sort_values([*node, "layer"], ignore_index=True)
 
 
 def fit_fusion(table, model="random-forest"):

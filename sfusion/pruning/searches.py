@@ -53,21 +53,15 @@ def _pretrained(name, model, label_names, seed):
 @functools.lru_cache(maxsize=32)  # each holds its samples, and the teacher's logits for all depths
 def _tree(experiment, folder, weights_gb, model, data):
     profile, seed = experiment.profile, experiment.seed
-    sizes, head = profile.sizes, derive_seed("head", seed)
-    task = load_task(
-        experiment.task, seed=seed, sizes=(sizes.train, sizes.validation, sizes.test), max_length=profile.max_length,
-        tokenizer=profile.model, source=profile.source,
-    )  # fmt: skip
-    options = {"threads": profile.threads, "precision": profile.precision, "sizes": sizes.model_dump()}
-    return PruningTree(
-        lambda: _pretrained(profile.model, model, task.label_names, head),
-        task,
-        RecordStore(folder, weights_gb),
-        {stage: getattr(profile, stage) for stage in ("original", "recovery", "distillation")},
-        base=identity(task, model, seed, profile.max_length, **options),
-        probe=probe_samples(task, sizes.probe, seed),
-        strategies=profile.strategies or STUDIED,
-    )
+    sizes, length, head = profile.sizes, profile.max_length, derive_seed("head", seed)
+    options = {"max_length": length, "tokenizer": profile.model, "source": profile.source}
+    task = load_task(experiment.task, seed=seed, sizes=(sizes.train, sizes.validation, sizes.test), **options)
+    source = functools.partial(_pretrained, profile.model, model, task.label_names, head)
+    recipes = {stage: getattr(profile, stage) for stage in ("original", "recovery", "distillation")}
+    base = identity(task, model, seed, length, profile.threads, profile.precision, sizes=sizes.model_dump())
+    decided = {"base": base, "probe": probe_samples(task, sizes.probe, seed)}
+    store = RecordStore(folder, weights_gb)
+    return PruningTree(source, task, store, recipes, strategies=profile.strategies or STUDIED, **decided)
 
 
 def open_tree(experiment, store):
@@ -131,7 +125,7 @@ class Search:
 
     def __init__(self, experiments, store, quiet=None):
         self.experiments, self.store, self.quiet = experiments, store, quiet
-        self.records, self.trajectories = {}, []
+        self.profile, self.records, self.trajectories = experiments[0].profile, {}, []
         self.bases = {experiment: open_tree(experiment, store).base for experiment in experiments}
         tree = open_tree(experiments[0], store)
         self.depth, self.fixed, self.lowest = tree.depth, tree.fixed, tree.lowest
@@ -169,19 +163,17 @@ class Search:
         fusions, removals = fusions or {}, self.depth - self.lowest
         frontier = {(experiment, ()): list(labels) for experiment in self.experiments}
         total = len(self.experiments) * (1 + len(labels) * removals)
-        threads = self.experiments[0].profile.threads
-        with pool(threads) as run, progress(total, title, self.quiet) as bar:
+        with pool(self.profile.threads) as run, progress(total, title, self.quiet) as bar:
             for removed in range(removals + 1):
-                read = {
-                    node: removed < removals and (teach or _read(here, removed)) for node, here in frontier.items()
-                }
+                down = removed < removals
+                read = {node: down and (teach or _read(here, removed)) for node, here in frontier.items()}
                 steps = {node: len(here) if removed else 1 for node, here in frontier.items()}
                 self._wave(run, read, bar, steps)
                 following = defaultdict(list)
                 for (experiment, path), here in frontier.items():
                     for label in here if removed else self._possible(experiment, here):
                         self._stand(experiment, label, path)
-                        if removed < removals:
+                        if down:
                             following[experiment, self._next(experiment, path, label, fusions)].append(label)
                 frontier = following
 
@@ -213,15 +205,11 @@ class Search:
         standing = dict.fromkeys(self.experiments, ())
         steps = range(self.depth, self.lowest, -1)
         total = len(self.experiments) * sum(left - len(self.fixed) for left in steps)
-        threads = self.experiments[0].profile.threads
         for experiment in self.experiments:
             self._stand(experiment, "greedy-oracle", ())
-        with pool(threads) as run, progress(total, "greedy search", self.quiet) as bar:
+        with pool(self.profile.threads) as run, progress(total, "greedy search", self.quiet) as bar:
             for _ in steps:
-                children = {
-                    experiment: [(*path, layer) for layer in self._removable(path)]
-                    for experiment, path in standing.items()
-                }
+                children = {e: [(*path, layer) for layer in self._removable(path)] for e, path in standing.items()}
                 nodes = {(e, path): False for e, tried in children.items() for path in tried}
                 self._wave(run, nodes, bar)
                 for experiment, tried in children.items():
@@ -242,11 +230,9 @@ class Search:
         experiments : sequence of Experiment
         """
         layers = self._removable(())[::-1]
-        sizes = range(1, self.depth - self.lowest + 1)
-        waves = [list(itertools.combinations(layers, size)) for size in sizes]
+        waves = [list(itertools.combinations(layers, size)) for size in range(1, self.depth - self.lowest + 1)]
         total = len(experiments) * sum(map(len, waves))
-        threads = self.experiments[0].profile.threads
-        with pool(threads) as run, progress(total, "all subsets", self.quiet) as bar:
+        with pool(self.profile.threads) as run, progress(total, "all subsets", self.quiet) as bar:
             for paths in waves:
                 self._wave(run, {(e, path): False for e in experiments for path in paths}, bar)
 

@@ -11,7 +11,7 @@ from sfusion import SfusionError
 from sfusion.pruning.fusion import FUSION_MODELS, features
 from sfusion.signals import REDUNDANCY, SIGNALS
 
-IN_DATASET, TRANSFER = "in-dataset", "leave-one-dataset-out"
+IN_DATASET, TRANSFER = LEARNED_FROM = "in-dataset", "leave-one-dataset-out"
 
 
 @dataclass(frozen=True)
@@ -100,20 +100,18 @@ def _by_signal(signal, turned=False):
     return Strategy(*names, lambda view: sign * view.signals[signal.slug].to_numpy(), signal=signal.slug)
 
 
+_OTHER_READS = {"all": ", all features", "position": ", position alone", "shuffled": ", permuted signals"}
+
+
 def _by_fusion(model, learned_from, reads="signals"):
-    more = {"all": ", all features", "position": ", position alone", "shuffled": ", permuted signals"}
-    transfer = learned_from == TRANSFER
-    return Strategy(
-        model + ("" if reads == "signals" else f"-{reads}") + ("-transfer" if transfer else ""),
-        model.capitalize().replace("-", " ") + more.get(reads, "") + (", transfer" if transfer else ""),
-        "fusion" if reads in ("signals", "all") else "control",
-        lambda view: view.fusion.predict(
-            features(view.signals, view.layers, view.depth, reads, view.rng)[view.fusion.feature_names_in_]
-        ),
-        learned_from,
-        model,
-        reads,
-    )
+    def score(view):
+        table = features(view.signals, view.layers, view.depth, reads, view.rng)
+        return view.fusion.predict(table[view.fusion.feature_names_in_])
+
+    transfer, group = learned_from == TRANSFER, "fusion" if reads in ("signals", "all") else "control"
+    name = model + ("" if reads == "signals" else f"-{reads}") + ("-transfer" if transfer else "")
+    title = model.capitalize().replace("-", " ") + _OTHER_READS.get(reads, "") + (", transfer" if transfer else "")
+    return Strategy(name, title, group, score, learned_from, model, reads)
 
 
 def _random(view, keep=None):
@@ -144,14 +142,10 @@ STRATEGIES = {
     strategy.name: strategy
     for strategy in (
         *(_by_signal(signal) for signal in SIGNALS.values()),
-        *(_by_fusion(model, learned_from) for learned_from in (IN_DATASET, TRANSFER) for model in FUSION_MODELS),
+        *(_by_fusion(model, source) for source in LEARNED_FROM for model in FUSION_MODELS),
         # A fusion that reads the measures of redundancy and the position too; what one could know
         # without any signal, and what it makes of noise.
-        *(
-            _by_fusion("random-forest", learned_from, reads)
-            for reads in ("all", "position", "shuffled")
-            for learned_from in (IN_DATASET, TRANSFER)
-        ),
+        *(_by_fusion("random-forest", source, reads) for reads in _OTHER_READS for source in LEARNED_FROM),
         Strategy("random", "Random order", "random", _random),
         Strategy("random-keep-last", "Random, last layer stays", "random", lambda v: _random(v, v.depth - 1)),
         # Poor Man's BERT, Sajjad et al. 2020, arXiv:2004.03844; that the last layer stays, declared here.
@@ -172,14 +166,12 @@ for _name in ("top-first", "middle-first", "angular-distance", "random-forest"):
         _one, name=f"one-shot-{_name}", title=f"{_one.title}, one-shot", once=True
     )
 STUDIED = [name for name, one in STRATEGIES.items() if one.group != "reversed" and not one.once]
-# What a compression offers: no controls and no searches, and each fusion once, for it always
-# learned from the removals that come with the package.
+# What a compression offers: no searches and no controls, and each fusion once, for it always learned
+# from the removals that come with the package; these lack the measures that one of all features reads.
 COMPRESSION_STRATEGIES = [
     name
     for name in STUDIED
-    if STRATEGIES[name].group not in ("control", "search")
-    and STRATEGIES[name].learned_from != TRANSFER
-    and STRATEGIES[name].reads != "all"  # the shipped removals lack those measures
+    if STRATEGIES[name].score and STRATEGIES[name].reads == "signals" and STRATEGIES[name].learned_from != TRANSFER
 ]
 DEFAULT_STRATEGY = "random-forest"
 

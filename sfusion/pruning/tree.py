@@ -100,10 +100,8 @@ class PruningTree:
             Plain JSON values.
         """
         details = {key: value for key, value in details.items() if value is not None}
-        stages = {"original"} - ({"original"} if self.tuned else set())
-        stages |= {"recovery"} if path else set()
-        stages |= {"distillation"} if details.get("condition") else set()
-        recipes = {stage: self.recipes[stage].model_dump(exclude={"removals"}) for stage in sorted(stages)}
+        ran = {"original": not self.tuned, "recovery": path, "distillation": details.get("condition")}
+        recipes = {name: self.recipes[name].model_dump(exclude={"removals"}) for name, done in ran.items() if done}
         return {**self.base, "kind": kind, "path": path_name(path), "recipes": recipes, **details}
 
     def record(self, kind, path, compute, **details):
@@ -283,14 +281,10 @@ class PruningTree:
             ``training``, ``evaluation`` and ``extraction``.
         """
         trained = self.record("training", path, lambda: self.model(path, condition) and None, condition=condition)
-        validation, test = (self._evaluate(path, split, condition) for split in ("validation", "test"))
-        record = {
-            "validation_accuracy": validation[0],
-            "test_accuracy": test[0],
-            "test_correct": test[1],
-            "training": trained["seconds"],
-            "evaluation": validation[2] + test[2],
-        }
+        validation, _, looked = self._evaluate(path, "validation", condition)
+        test, correct, tested = self._evaluate(path, "test", condition)
+        record = {"validation_accuracy": validation, "test_accuracy": test, "test_correct": correct}
+        record |= {"training": trained["seconds"], "evaluation": looked + tested}
         if signals:
             found = self._signals(path)
             record |= {"signals": found["value"], "extraction": found["seconds"]}

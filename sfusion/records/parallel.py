@@ -91,11 +91,9 @@ def _dask(workers):
         if not client.nthreads():
             print(f"waiting for the first worker of {address}", file=sys.stderr)
             client.wait_for_workers(1)
-        wide = {name: count for name, count in client.nthreads().items() if count != 1}
-        if wide:
-            # Runs that share a process would share its random numbers and thread count.
-            name, count = next(iter(wide.items()))
-            raise SfusionError(f"Dask worker {name} has {count} threads: start workers with --nthreads 1")
+        for name, count in client.nthreads().items():
+            if count != 1:  # runs that share a process would share its random numbers and thread count
+                raise SfusionError(f"Dask worker {name} has {count} threads: start workers with --nthreads 1")
         yield {}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sfusion import SfusionError
+from sfusion import SfusionError, first_line
 from sfusion.records.profiles import ROOT, load_profile
 from sfusion.records.store import write_atomically
 from sfusion.signals import MEASURES
@@ -136,8 +136,7 @@ def load_results(folder):
         frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in FRAMES}
         manifest = json.loads((folder / "manifest.json").read_text())
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise SfusionError(f"results in {folder} are damaged ({reason}): restore them") from error
+        raise SfusionError(f"results in {folder} are damaged ({first_line(error)}): restore them") from error
     return Results(**frames, manifest=manifest)
 
 
@@ -179,8 +178,7 @@ def _cells(results):
     paths = results.trajectories.merge(nodes, on=[*UNIT, "path"], validate="many_to_one")
     paths = paths.assign(what="strategies", cell=paths["strategy"])
     paths.loc[paths["removed"] == 0, ["what", "cell"]] = "original"
-    taught = results.distillation
-    taught = taught.assign(what="distillation", cell=taught["condition"])
+    taught = results.distillation.assign(what="distillation", cell=results.distillation["condition"])
     keys = [*UNIT, "what", "cell", "removed"]
     frame = pd.concat([paths[[*keys, *SCORES]], taught[[*keys, *SCORES]]])
     return frame.drop_duplicates(keys).melt(keys, SCORES, var_name="score")
@@ -222,12 +220,8 @@ def compare(new, old):
     cells = cells_old.merge(_cells(new), on=[*keys, "seed"], how="outer", suffixes=("_old", "_new"))
     cells["same"] = cells["value_new"] == cells["value_old"]
     # A seed that is missing on one side makes the mean missing too, so that its cell differs.
-    means = cells.groupby(keys).agg(
-        new=("value_new", lambda values: values.mean(skipna=False)),
-        old=("value_old", lambda values: values.mean(skipna=False)),
-        same=("same", "all"),
-    )
-    means = means.reset_index()
+    whole = {side: (f"value_{side}", lambda values: values.mean(skipna=False)) for side in ("new", "old")}
+    means = cells.groupby(keys).agg(**whole, same=("same", "all")).reset_index()
     samples = old.tasks.groupby("task")[["validation", "test"]].first()
     samples = samples.set_axis(SCORES, axis=1).rename_axis("score", axis=1).stack()
     allowed = _tolerance(cells_old, samples).rename("allowed").reset_index()

@@ -132,14 +132,10 @@ class RecordStore:
             return None
         except OSError as error:
             raise SfusionError(f"cannot read record {file}: {error.strerror}") from error
-        try:
+        with contextlib.suppress(ValueError, KeyError, TypeError):
             record = json.loads(content)
-            intact = record["spec"] == spec
-            intact = intact and record["sha256"] == content_key([spec, record["result"]])
-        except (ValueError, KeyError, TypeError):
-            intact = False
-        if intact:
-            return record["result"]
+            if record["spec"] == spec and record["sha256"] == content_key([spec, record["result"]]):
+                return record["result"]
         self._set_aside(file, "record")
         return None
 

@@ -33,10 +33,6 @@ def _squared_weight_gradient(inputs, gradient, wide):
     return (input_products * torch.bmm(gradient, gradient.mT).to(wide)).sum((1, 2))
 
 
-def _is_rms_norm(module):
-    return type(module).__name__.endswith("RMSNorm")  # every decoder has a class of its own
-
-
 def _normalise(module, x):
     """Return a norm's output before its gain."""
     if isinstance(module, nn.LayerNorm):
@@ -44,13 +40,15 @@ def _normalise(module, x):
     return functional.rms_norm(x, x.shape[-1:], eps=module.variance_epsilon)
 
 
-def _has_rules(stack, architecture):
-    """Check whether every module of the layers has a rule for its per-sample gradients."""
-    return not architecture.shared and all(
-        isinstance(module, (*LINEAR, nn.LayerNorm)) or _is_rms_norm(module)
-        for module in stack.modules()
-        if next(module.parameters(recurse=False), None) is not None
-    )
+def _owners(module):
+    """List the modules that have parameters of their own."""
+    return [part for part in module.modules() if next(part.parameters(recurse=False), None) is not None]
+
+
+def _has_rule(module):
+    """Check whether there is a rule for a module's per-sample gradients."""
+    # Every decoder has an RMS norm of its own class.
+    return isinstance(module, (*LINEAR, nn.LayerNorm)) or type(module).__name__.endswith("RMSNorm")
 
 
 def _watch_gradient(module, layer, wide):
@@ -149,10 +147,9 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
     working.eval().requires_grad_(False)
     working.set_attn_implementation("eager")
     stack, architecture = layer_stack(working).requires_grad_(True), architecture_of(model.config)
-    layers = [
-        LayerPass(parameters=[p.detach().to(wide) for p in module.parameters()]) for module in layer_stack(model)
-    ]
-    ruled = _has_rules(stack, architecture)
+    known = {"samples": len(data), "tokens": int(data.attention_mask.sum()), "labels": data.labels.numpy()}
+    layers = [LayerPass(parameters=[p.detach().to(wide) for p in m.parameters()], **known) for m in layer_stack(model)]
+    ruled = not architecture.shared and all(map(_has_rule, _owners(stack)))
     measures = SIGNALS if measures is None else measures
     if "removal-loss" in measures:  # a pass a layer: before the layers are watched
         for module, layer in zip(stack, layers, strict=True):
@@ -160,25 +157,22 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
     batch_mask = []
     for module, layer in zip(stack, layers, strict=True):
         _watch_layer(module, layer, lambda: batch_mask[-1], architecture.reads, wide)
-        for child in module.modules() if ruled else ():
-            if next(child.parameters(recurse=False), None) is not None:
-                _watch_gradient(child, layer, wide)
+        for child in _owners(module) if ruled else ():
+            _watch_gradient(child, layer, wide)
         layer.mean_gradient = [torch.zeros_like(p, dtype=wide) for p in module.parameters()]
     predictions = []
     # Without a rule for every module, a sample's gradient is that of a batch of one.
-    for start in range(0, len(data), batch_size if ruled else 1):
-        stop = min(start + (batch_size if ruled else 1), len(data))
-        batch = data.take(range(start, stop))
-        batch_mask.append(batch.attention_mask.to(next(working.parameters()).device).to(wide))
-        output = _pass(working, batch, wide)
+    for indices in torch.arange(len(data)).split(batch_size if ruled else 1):
+        batch = data.take(indices).to(working.device)
+        batch_mask.append(batch.attention_mask.to(wide))
+        with torch.enable_grad():
+            output = working(batch.input_ids, attention_mask=batch.attention_mask, output_attentions=True)
+            functional.cross_entropy(output.logits.to(wide), batch.labels, reduction="sum").backward()
         predictions.append(output.logits.detach().to(wide).argmax(-1).cpu())
         for module, layer, attention in zip(stack, layers, output.attentions, strict=True):
             _add_attention(layer, attention, batch_mask[-1])
             _add_gradients(module, layer, wide, len(data), ruled)
     for layer in layers:
-        layer.samples = len(data)
-        layer.tokens = int(data.attention_mask.sum())
-        layer.labels = data.labels.numpy()
         layer.predictions = torch.cat(predictions).numpy()
     rows = [{slug: s.compute(layer) for slug, s in measures.items()} for layer in layers]
     return pd.DataFrame(rows).rename_axis("layer")
@@ -205,26 +199,14 @@ def _loss_without(working, module, data, batch_size, wide):
     def bridge(_, inputs, output):
         return (inputs[0], *output[1:]) if isinstance(output, tuple) else inputs[0]
 
-    handle, total, device = module.register_forward_hook(bridge), 0.0, next(working.parameters()).device
+    handle, total = module.register_forward_hook(bridge), 0.0
     with torch.no_grad():
-        for start in range(0, len(data), batch_size):
-            batch = data.take(range(start, min(start + batch_size, len(data)))).trim()
-            logits = working(batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device)).logits
-            total += float(functional.cross_entropy(logits.to(wide), batch.labels.to(device), reduction="sum"))
+        for indices in torch.arange(len(data)).split(batch_size):
+            batch = data.take(indices).trim().to(working.device)
+            logits = working(batch.input_ids, attention_mask=batch.attention_mask).logits
+            total += float(functional.cross_entropy(logits.to(wide), batch.labels, reduction="sum"))
     handle.remove()
     return total / len(data)
-
-
-def _pass(working, batch, wide):
-    """Run a batch forward and backward."""
-    device = next(working.parameters()).device
-    mask = batch.attention_mask.to(device)
-    with torch.enable_grad():
-        output = working(batch.input_ids.to(device), attention_mask=mask, output_attentions=True)
-        labels = batch.labels.to(device)
-        loss = functional.cross_entropy(output.logits.to(wide), labels, reduction="sum")
-    loss.backward()
-    return output
 
 
 def _add_gradients(module, layer, wide, samples, ruled):

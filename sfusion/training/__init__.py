@@ -58,8 +58,7 @@ def resolve_precision(precision, device="cpu"):
     if torch.device(device).type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        able = torch.cpu.get_capabilities()
-        fast = able.get("amx_bf16", False)
+        fast = torch.cpu.get_capabilities().get("amx_bf16", False)
     return "bf16" if fast else "fp32"
 
 
@@ -71,8 +70,7 @@ def default_device():
 def _sample_order(count, samples, generator):
     """Draw ``samples`` indices: whole shuffled epochs, the last one cut short."""
     epochs = -(-samples // count)
-    order = torch.cat([torch.randperm(count, generator=generator) for _ in range(epochs)])
-    return order[:samples]
+    return torch.cat([torch.randperm(count, generator=generator) for _ in range(epochs)])[:samples]
 
 
 def distillation_loss(logits, teacher_logits, labels, temperature, hard_weight):
@@ -92,12 +90,8 @@ def distillation_loss(logits, teacher_logits, labels, temperature, hard_weight):
     Tensor
         Scalar, mean over the batch.
     """
-    soft = functional.kl_div(
-        functional.log_softmax(logits / temperature, -1),
-        functional.log_softmax(teacher_logits / temperature, -1),
-        reduction="batchmean",
-        log_target=True,
-    )
+    student, teacher = (functional.log_softmax(x / temperature, -1) for x in (logits, teacher_logits))
+    soft = functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
     hard = functional.cross_entropy(logits, labels)
     return hard_weight * hard + (1 - hard_weight) * temperature**2 * soft
 
@@ -175,14 +169,9 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", objective=None, on
     on_gpu = device.type == "cuda"
     objective = objective or (lambda output, labels, _: functional.cross_entropy(output.logits.float(), labels))
     frozen = {id(p) for p in embedding_parameters(working)} if recipe.freeze_embeddings else set()
-    working.requires_grad_(True)
     for parameter in working.parameters():
         parameter.requires_grad_(id(parameter) not in frozen)
-    pairs = [
-        (master, parameter)
-        for master, parameter in zip(model.parameters(), working.parameters(), strict=True)
-        if parameter.requires_grad
-    ]
+    pairs = [(m, p) for m, p in zip(model.parameters(), working.parameters(), strict=True) if p.requires_grad]
     masters = [master for master, _ in pairs]
     optimiser, schedule = _optimiser(model, masters, recipe)
     total = torch.zeros((), dtype=torch.float64, device=device)
@@ -255,11 +244,9 @@ def distill(student, teacher, data, recipe, *, seed=0, precision="fp32", on_batc
         When the two have different numbers of classes.
     """
     if not (teacher is None or isinstance(teacher, torch.Tensor)):
-        classes = student.config.num_labels, teacher.config.num_labels
-        if classes[0] != classes[1]:
-            raise SfusionError(
-                f"student and teacher have {classes[0]} and {classes[1]} classes: give two models of the same task"
-            )
+        own, its = student.config.num_labels, teacher.config.num_labels
+        if own != its:
+            raise SfusionError(f"student and teacher have {own} and {its} classes: give two models of the same task")
         teacher = predict_logits(cast(teacher, precision), data)
 
     def objective(output, labels, indices):
