@@ -9,7 +9,7 @@ from sfusion import SfusionError, load_profile
 from sfusion.data.tasks import TASKS
 from sfusion.records.profiles import PROFILES, Recipe
 
-SHIPPED = ["embedded", "nine", "nine-deep", "nine-long", "paper", "smoke"]
+SHIPPED = ["embedded", "nine", "nine-long", "nine-short", "paper", "smoke"]
 
 
 @pytest.fixture

@@ -73,11 +73,17 @@ def test_the_registry_covers_what_the_paper_compares_and_the_controls():
     orders = ["random", "random-keep-last", "top-first", "bottom-first", "symmetric", "middle-first", "alternate"]
     baselines, turned = [*orders, *REDUNDANCY], [f"reversed-{name}" for name in NAMES]
     learned = [*fusions, *transferred, *controls]
-    assert list(STRATEGIES) == [*NAMES, *learned, *baselines, *turned, "greedy-oracle"]
-    assert set(STUDIED) == set(STRATEGIES) - set(turned)
+    once = [f"one-shot-{name}" for name in ("top-first", "middle-first", "angular-distance", "random-forest")]
+    assert list(STRATEGIES) == [*NAMES, *learned, *baselines, *turned, "greedy-oracle", *once]
+    assert (
+        [n for n, s in STRATEGIES.items() if s.once]
+        == [n for n, s in STRATEGIES.items() if s.group == "one-shot"]
+        == once
+    )
+    assert set(STUDIED) == set(STRATEGIES) - set(turned) - set(once)
     assert all(name == strategy.name for name, strategy in STRATEGIES.items())
     assert len({s.title for s in STRATEGIES.values()}) == len(STRATEGIES)
-    sources = {name: TRANSFER if name.endswith("-transfer") else IN_DATASET for name in learned}
+    sources = {name: TRANSFER if name.endswith("-transfer") else IN_DATASET for name in (*learned, once[-1])}
     assert {name: s.learned_from for name, s in STRATEGIES.items() if s.learned_from} == sources
     # A compression is offered neither controls nor searches.
     assert COMPRESSION_STRATEGIES == [*NAMES, *fusions, *baselines]

@@ -224,6 +224,27 @@ def test_a_sweep_trains_what_its_strategies_need_alone(profile, tmp_path, monkey
     assert sorted(kinds) == ["evaluation"] * 2 * nodes + ["training"] * nodes
 
 
+@pytest.mark.parametrize("label", ["one-shot-top-first", "one-shot-angular-distance"])
+def test_a_one_shot_strategy_removes_at_once_what_it_ranks_first_at_the_root(
+    label, profile, trained, tmp_path, monkeypatch
+):
+    # It teaches no fusion and is none, and is followed all the same.
+    monkeypatch.setattr("sfusion.study.load_profile", lambda _: profile.model_copy(update={"tasks": ("agnews",)}))
+    found = sweep("tiny", [label], folder=tmp_path, quiet=True)
+    read = [(spec["path"], result) for spec, result in tiny.records(tmp_path).values() if spec["kind"] == "signals"]
+    ranked = [3, 2, 1, 0]
+    if label == "one-shot-angular-distance":
+        ((path, signals),) = read
+        assert path == ""
+        ranked.sort(key=signals["angular-distance"].__getitem__)
+    else:
+        assert not read
+    assert found["path"].tolist() == ["+".join(map(str, sorted(ranked[:n]))) for n in range(DEPTH)]
+    recovery = profile.recovery.samples
+    samples = [profile.original.samples, recovery, 2 * recovery, 3 * recovery]
+    assert [call.args[2].samples for call in trained] == samples
+
+
 def test_a_study_without_room_for_weights_finds_the_same(profile, whole, trained, tmp_path, monkeypatch):
     monkeypatch.setenv("SFUSION_WEIGHTS_GB", "0")
     results = run_study(profile, tmp_path, strategies=FEW, quiet=True)
