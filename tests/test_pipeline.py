@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from sfusion.notebooks import NOTEBOOKS, SHOWN
-from sfusion.pruning.strategies import STRATEGIES, expand
+from sfusion.pruning.strategies import expand
 from sfusion.records.profiles import ROOT, load_profile
 from sfusion.records.results import COMMITTED, load_results
 
@@ -25,7 +25,7 @@ def test_reproduce_smoke(tmp_path):
     units = len(profile.tasks) * len(profile.seeds)
     assert len(results.tasks) == units
     assert set(results.nodes["layers"]) == {1, 2, 3, 4, 5, 6}
-    assert len(results.trajectories) == 6 * units * len(expand(STRATEGIES, profile.random_orders))
+    assert len(results.trajectories) == 6 * units * len(expand(profile.strategies, profile.random_orders))
     taught = units * len(profile.distillation.removals)
     expected = {"distilled": taught, "same-steps": taught, "original-same-steps": units}
     assert results.distillation["condition"].value_counts().to_dict() == expected

@@ -141,9 +141,8 @@ def test_a_write_that_fails_leaves_nothing_new_and_the_old_whole(call, code, sto
     monkeypatch.setattr(os, call, _raising(OSError(code, os.strerror(code))))
     before = _files(store.folder)
     for spec in (SPEC, {**SPEC, "seed": 1}):
-        with pytest.raises(SfusionError) as error:
+        with tiny.refused(os.strerror(code)):
             store.put(spec, {"accuracy": 0.0})
-        assert os.strerror(code) in tiny.one_line(error)
     monkeypatch.undo()
     assert _files(store.folder) == before
     assert store.get(SPEC) == RESULT
@@ -184,9 +183,8 @@ def test_a_damaged_record_that_cannot_be_moved_is_one_line(store):
     store.put(SPEC, RESULT)
     _record(store).write_bytes(b"")
     (store.folder / "damaged").write_text("in the way")
-    with pytest.raises(SfusionError) as error:
+    with tiny.refused(_record(store).name):
         store.get(SPEC)
-    assert _record(store).name in tiny.one_line(error)
 
 
 @pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
@@ -282,9 +280,8 @@ def test_the_limit_comes_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("SFUSION_WEIGHTS_GB", "0.5")
     assert RecordStore(tmp_path).weights_gb == 0.5
     monkeypatch.setenv("SFUSION_WEIGHTS_GB", "much")
-    with pytest.raises(SfusionError) as error:
+    with tiny.refused("SFUSION_WEIGHTS_GB='much'"):
         RecordStore(tmp_path)
-    assert "SFUSION_WEIGHTS_GB='much'" in tiny.one_line(error)
 
 
 def test_trim_bears_a_process_that_trims_beside_it(store, monkeypatch):

@@ -18,7 +18,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sfusion import SfusionError
 from sfusion.data import corpora, readers, tasks
 from sfusion.models.loading import load_tokenizer
 
@@ -71,9 +70,8 @@ def _pooled(task):
 
 
 def _fails(message, name, **arguments):
-    with pytest.raises(SfusionError, match=message) as caught:
+    with tiny.refused(match=message):
         tasks.load_task(name, **arguments)
-    tiny.one_line(caught)
 
 
 def test_registry_holds_the_embedded_and_the_nine():

@@ -1,6 +1,7 @@
 """A model directory, tasks and profiles so small that a whole study takes seconds."""
 
 import atexit
+import contextlib
 import functools
 import json
 import os
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Value, disable_progress_bars
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, BertTokenizer
 
+from sfusion import SfusionError
 from sfusion.pruning.strategies import STRATEGIES, expand
 from sfusion.records.profiles import Profile
 from sfusion.records.results import Results
@@ -131,11 +134,21 @@ def make_profile(model, tasks=("agnews", "imdb"), **changes):
     return Profile(**{**content, **changes})
 
 
-def one_line(error):
-    """Give the message of an error for people, after checking that it is one line."""
+@contextlib.contextmanager
+def refused(*words, match=None):
+    """Expect an error for people: one line that holds the words."""
+    with pytest.raises(SfusionError, match=match) as error:
+        yield error
     message = str(error.value)
     assert message and "\n" not in message
-    return message
+    assert [word for word in words if word not in message] == []
+
+
+def refusal(function, *arguments, **options):
+    """Return the one line with which a call is refused."""
+    with refused() as error:
+        function(*arguments, **options)
+    return str(error.value)
 
 
 LABELS = tuple(expand(STRATEGIES, 2))
