@@ -1,6 +1,7 @@
 """Fixtures shared by the tests: a tiny random BERT and a probe set with padding."""
 
 import pytest
+import tiny
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -57,6 +58,16 @@ def _short_compressions():
             for stage, (kind, passes, least, most) in compress.BUDGETS.items()
         }
         patch.setattr(compress, "BUDGETS", short)
+        yield
+
+
+@pytest.fixture(scope="module")
+def tiny_data():
+    """Let studies read the tiny tasks and work in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SFUSION_DATA", str(tiny.data_folder()))
+        patch.setenv("SFUSION_JOBS", "1")
+        patch.delenv("SFUSION_BACKEND", raising=False)
         yield
 
 

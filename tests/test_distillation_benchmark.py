@@ -111,10 +111,7 @@ def test_a_teacher_has_nothing_to_teach_itself(name, make_bert, probe):
 
 
 @pytest.fixture
-def profile(tmp_path, monkeypatch):
-    monkeypatch.setenv("SFUSION_DATA", str(tiny.data_folder()))
-    monkeypatch.setenv("SFUSION_JOBS", "1")
-    monkeypatch.delenv("SFUSION_BACKEND", raising=False)
+def profile(tiny_data, tmp_path, monkeypatch):
     monkeypatch.setattr(distillation, "BUILD", tmp_path)
     sizes = {"train": 30, "validation": 12, "test": 24, "probe": 12}
     model = tiny.write_model(tmp_path / "model", layers=6)

@@ -22,10 +22,8 @@ from sfusion.training import fixed_threads, resolve_precision
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch):
-    monkeypatch.setenv("SFUSION_DATA", str(tiny.data_folder()))
-    monkeypatch.setenv("SFUSION_JOBS", "1")
-    for name in ("SFUSION_BACKEND", "DASK_SCHEDULER_ADDRESS", "RAY_ADDRESS", "CI"):
+def environment(tiny_data, monkeypatch):
+    for name in ("DASK_SCHEDULER_ADDRESS", "RAY_ADDRESS", "CI"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -148,9 +146,8 @@ def test_dask_workers_of_several_threads_are_refused(distributed, monkeypatch):
     shape = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
     with distributed.LocalCluster(**shape) as cluster:
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
-        with pytest.raises(SfusionError) as error, pool(1):
+        with tiny.refused("2 threads: start workers with --nthreads 1"), pool(1):
             pass
-    assert "2 threads: start workers with --nthreads 1" in tiny.one_line(error)
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense://x"])

@@ -60,7 +60,7 @@ def test_the_name_of_a_path_tells_all_of_its_steps(path):
 
 
 def test_a_step_of_several_layers_leaves_what_its_layers_leave_one_by_one():
-    assert path_name(((1, 3), 0, ())) == "1+3-0-x"
+    assert (path_name(()), path_name((11, 2)), path_name(((1, 3), 0, ()))) == ("", "11-2", "1+3-0-x")
     assert remaining(((1, 3), 0, ()), 5) == remaining((1, 3, 0), 5) == (2, 4)
 
 
@@ -128,8 +128,12 @@ def test_a_reversed_signal_removes_the_other_extreme(name):
 
 
 def test_fixed_orders_are_those_of_their_source():
-    orders = {name: _order(name, 6) for name in ("symmetric", "middle-first", "alternate")}
+    orders = {
+        name: _order(name, 6) for name in ("top-first", "bottom-first", "symmetric", "middle-first", "alternate")
+    }
     assert orders == {
+        "top-first": (5, 4, 3, 2, 1, 0),
+        "bottom-first": (0, 1, 2, 3, 4, 5),
         "symmetric": (3, 2, 4, 1, 5, 0),
         "middle-first": (3, 2, 4, 1, 0, 5),
         "alternate": (4, 2, 0, 3, 1, 5),
@@ -142,12 +146,6 @@ def test_a_random_order_can_keep_the_last_layer():
     orders = {_order(f"random-keep-last-{draw}", 6) for draw in range(30)}
     assert {order[-1] for order in orders} == {5}
     assert {order[0] for order in orders} == {0, 1, 2, 3, 4}
-
-
-@pytest.mark.parametrize("layers", [(0,), (0, 1, 2), (2, 5, 7)])
-def test_position_baselines_remove_the_ends(layers):
-    assert choose(STRATEGIES["bottom-first"], _view(layers)) == min(layers)
-    assert choose(STRATEGIES["top-first"], _view(layers)) == max(layers)
 
 
 @given(depth=st.integers(1, 12), data=st.data())

@@ -23,15 +23,7 @@ from sfusion.signals import MEASURES
 from sfusion.study import machine, run_study
 
 KEY = ["task", "seed", "path"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def environment():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SFUSION_DATA", str(tiny.data_folder()))
-        patch.setenv("SFUSION_JOBS", "1")
-        patch.delenv("SFUSION_BACKEND", raising=False)
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_data")
 
 
 @pytest.fixture(scope="module")

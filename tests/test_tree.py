@@ -20,7 +20,7 @@ from safetensors.torch import load, save
 from sfusion import extract_signals, remove_layers, sweep, training
 from sfusion.pruning import tree as module
 from sfusion.pruning.searches import Experiment, Search, compute_node, open_tree
-from sfusion.pruning.strategies import STRATEGIES, STUDIED, expand, parse_path, path_name, remaining, step_layers
+from sfusion.pruning.strategies import STRATEGIES, STUDIED, expand, parse_path, remaining, step_layers
 from sfusion.pruning.tree import CONDITIONS, probe_samples, unpack
 from sfusion.records.store import RecordStore, content_key
 from sfusion.signals import MEASURES
@@ -31,16 +31,7 @@ SINGLE = expand([name for name in STUDIED if STRATEGIES[name].teaches_fusions], 
 FEW = ("energy", "weight-norm", "attention-entropy", "random", "random-forest")
 DEPTH = 4
 TIMES = ["training", "evaluation", "extraction"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def environment():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SFUSION_DATA", str(tiny.data_folder()))
-        patch.setenv("SFUSION_JOBS", "1")
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.delenv("SFUSION_BACKEND", raising=False)
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_data")
 
 
 @pytest.fixture(scope="module")
@@ -338,18 +329,13 @@ def test_what_does_not_decide_a_result_is_not(unit):
     assert _spec(unit, (1, 0)) != _spec(unit, (0, 1))
 
 
-def test_paths_are_written_as_text():
-    for path, name in [((), ""), ((4,), "4"), ((11, 2), "11-2")]:
-        assert path_name(path) == name and parse_path(name) == path
-
-
 # Processes of their own, from a server that imports the package once for all of them.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["sfusion.study", "datasets", "transformers.models.bert.modeling_bert"])
 
 
 def _start(profile, folder):
-    arguments = profile, folder, FEW, folder / "trained", dict(os.environ)
+    arguments = profile, folder, FEW, folder / "trained", {**os.environ, "OMP_NUM_THREADS": "1"}
     process = PROCESSES.Process(target=tiny.run_counted, args=arguments)
     process.start()
     return process
