@@ -93,8 +93,10 @@ def test_a_measure_removes_its_extreme_layer_and_of_equal_ones_that_nearest_the_
     layers = tuple(sorted(left))
     sign = -1.0 if name == "attention-entropy" else 1.0
     view = _view(layers, **{name: [sign * left[layer] for layer in layers]})
-    lowest = min(left.values())
-    assert choose(STRATEGIES[name], view) == max(layer for layer in layers if left[layer] == lowest)
+    for label, end in ((name, min), *([(f"reversed-{name}", max)] if name in SIGNALS else [])):
+        extreme = end(left.values())
+        assert choose(lookup(label), view) == max(layer for layer in layers if left[layer] == extreme)
+        assert lookup(label).reads_signals
 
 
 @pytest.mark.parametrize("name", FUSIONS)
@@ -117,14 +119,6 @@ def test_a_fusion_removes_the_layer_that_costs_least(name):
         assert features["place_left"].tolist() == [0, 1 / 3, 2 / 3, 1]
         assert features["place_original"].tolist() == [0, 3 / 6, 4 / 6, 1]
         assert features["share_left"].tolist() == [4 / 7] * 4
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_reversed_signal_removes_the_other_extreme(name):
-    view = _view((1, 4, 6), **{name: [2.0, -1.0, 0.5]})
-    chosen = choose(STRATEGIES[name], view), choose(STRATEGIES[f"reversed-{name}"], view)
-    assert chosen == ((1, 4) if name == "attention-entropy" else (4, 1))
-    assert lookup(f"reversed-{name}").reads_signals
 
 
 def test_fixed_orders_are_those_of_their_source():

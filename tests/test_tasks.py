@@ -240,15 +240,12 @@ def test_folder_task_pools_train_and_validation_and_splits_them_again(folder):
     assert torch.bincount(task.validation.labels).tolist() == [4, 4, 4]
 
 
-def test_sizes_are_respected_as_far_as_there_are_texts(folder):
+def test_sizes_are_respected_as_far_as_there_are_texts_and_the_validation_file_may_be_missing(folder):
     assert _sizes(_load(folder, sizes=(30, 9, 6))) == [30, 9, 6]
     assert _sizes(_load(folder, sizes=(None, None, 6))) == [60, 12, 6]
     assert _sizes(_load(folder, sizes=(60, 12, 24))) == [60, 12, 24]
     assert _sizes(_load(folder, sizes=(900, 300, 400))) == [54, 18, 24]
     assert torch.bincount(_load(folder, sizes=(30, 9, 6)).train.labels).tolist() == [10] * 3
-
-
-def test_validation_file_may_be_missing(folder):
     (folder / "boats" / "validation.parquet").unlink()
     assert _sizes(_load(folder)) == [48, 12, 24]
 

@@ -207,6 +207,12 @@ def test_the_second_run_trains_nothing(profile, whole, trained, put):
 
 def test_a_sweep_trains_what_its_strategies_need_alone(profile, tmp_path, monkeypatch):
     monkeypatch.setattr("sfusion.study.load_profile", lambda name: profile)
+    for asked, labels in ((None, SINGLE), (["energy", "linear-regression"], ["energy", "linear-regression"])):
+        found = sweep("tiny", asked and iter(asked), folder=tmp_path / "more", quiet=True)
+        assert set(found["strategy"]) == set(labels)
+        assert len(found) == 2 * DEPTH * len(labels) and found["test_accuracy"].between(0, 1).all()
+    with tiny.refused("'magic'"):
+        sweep("tiny", ["energy", "magic"], folder=tmp_path / "more", quiet=True)
     found = sweep("tiny", ["random"], folder=tmp_path, quiet=True)
     assert set(found["strategy"]) == {"random-0", "random-1"}
     kinds = [spec["kind"] for spec, _ in tiny.records(tmp_path).values()]

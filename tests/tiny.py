@@ -50,24 +50,17 @@ def write_model(folder, layers=4, seed=0):
     return folder
 
 
-OTHER = {
-    # What a configuration needs beside the size to be read with the tiny tokenizer.
-    "gpt2": {"n_positions": 32, "bos_token_id": 2, "eos_token_id": 3},
-    "modernbert": {
-        "max_position_embeddings": 32, "intermediate_size": 24, "local_attention": 8,
-        "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3,
-    },
+COMMON = {
+    "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 24,
+    "max_position_embeddings": 32, "initializer_range": 0.2,
+    "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3,
 }  # fmt: skip
 
 
 def write_other_model(folder, kind):
     """Save a random model of another architecture, 4 layers, with the tokenizer of the first."""
     write_model(folder)
-    common = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}
-    config = AutoConfig.for_model(
-        kind, **common, **OTHER[kind], vocab_size=len(BertTokenizer.from_pretrained(folder)),
-        pad_token_id=0, initializer_range=0.2,
-    )  # fmt: skip
+    config = AutoConfig.for_model(kind, **COMMON, vocab_size=len(BertTokenizer.from_pretrained(folder)))
     torch.manual_seed(0)
     AutoModel.from_config(config).save_pretrained(folder)
     return folder
