@@ -218,19 +218,6 @@ def test_the_bootstrap_has_a_generator_of_its_own():
     assert (np.random.get_state()[1] == state).all()
 
 
-def test_a_higher_level_and_a_wider_spread_widen_the_interval():
-    data = _series(np.random.default_rng(0).normal(size=(6, 3)).tolist())
-
-    def width(series, level=0.95):
-        middle, low, high = bootstrap(series, level=level)
-        assert low < middle < high
-        return high - low
-
-    assert width(data, 0.5) < width(data, 0.9) < width(data, 0.99)
-    assert width(2 * data) == pytest.approx(2 * width(data))
-    assert bootstrap(data + 1) == pytest.approx([v + 1 for v in bootstrap(data)])
-
-
 def test_a_task_that_is_drawn_twice_draws_its_seeds_twice():
     # Of one task alone all that varies is its seeds: drawn twice, their mean varies half as much.
     seeds = np.random.default_rng(0).normal(size=6).tolist()

@@ -7,7 +7,7 @@ import tiny
 
 from sfusion import SIGNALS, STRATEGIES, claims
 from sfusion.analysis.claims import CLAIMS, both, judge, ratio_readings, scoreboard
-from sfusion.analysis.tables import curves, distilled, protocols, wide
+from sfusion.analysis.tables import curves, protocols, wide
 
 TASKS = ("t", "u", "v")
 NAMES = list(SIGNALS)
@@ -199,15 +199,6 @@ def test_ratio_readings_by_hand():
 def test_c5_needs_a_task_on_which_every_set_was_trained():
     row = _row("C5")
     assert row["verdict"] == OPEN and "no task" in row["note"]
-
-
-def test_the_depth_of_a_condition_is_chosen_on_validation():
-    def conditions(task, seed, name, removed):
-        return {1: (0.6, 0.8), 2: (0.7, 0.75), 0: (0.5, 0.5)}[removed]
-
-    results = tiny.make_results(lambda *_: (0.9, 0.9), conditions, tasks=("t",), seeds=(0,))
-    row = protocols(distilled(results)).set_index("name").loc["distilled"]
-    assert (row["test_selected"], row["validation_selected"]) == (0.8, 0.75)
 
 
 def test_c6_says_by_how_much():

@@ -101,11 +101,8 @@ def test_a_bad_environment_is_one_line(name, value, words, refused, mine, monkey
 
 
 @pytest.mark.parametrize("command", ["replay", "compare"])
-def test_missing_results_are_one_line(command, refused, mine):
+def test_missing_results_and_a_build_folder_that_cannot_be_written_are_one_line(command, refused, mine, tmp_path):
     assert "`sfusion reproduce --accept`" in refused(command, "--profile", mine)
-
-
-def test_a_build_folder_that_cannot_be_written_is_one_line(refused, mine, tmp_path):
     (tmp_path / "build").write_text("in the way")
     assert "cannot" in refused("reproduce", "--profile", mine)
 

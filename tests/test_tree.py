@@ -1,6 +1,5 @@
 """The pruning tree and its searches: the same bits however the work is shared or interrupted."""
 
-import json
 import multiprocessing
 import os
 import random
@@ -44,17 +43,12 @@ def unit(profile):
     return Experiment(profile, "agnews", 0)
 
 
-def _texts(folder):
-    """Read records as their exact text, so that not a bit of a number may differ."""
-    return {name: json.dumps(record) for name, record in tiny.records(folder).items()}
-
-
 def _iterate(unit, labels, folder):
     """Walk strategies side by side: what they found, and what is on disk then."""
     search = Search([unit], RecordStore(folder / "store"), quiet=True)
     search.iterate(labels, teach=True)
     paths = pd.DataFrame(search.trajectories, columns=TRAJECTORIES).set_index(["strategy", "removed"])["path"]
-    return SimpleNamespace(records=search.records, paths=paths.map(parse_path), texts=_texts(folder))
+    return SimpleNamespace(records=search.records, paths=paths.map(parse_path), texts=tiny.texts(folder))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +62,7 @@ def whole(profile, tmp_path_factory):
     """A whole study that nothing interrupts."""
     folder = tmp_path_factory.mktemp("whole")
     results = run_study(profile, folder, strategies=FEW, quiet=True)
-    return SimpleNamespace(folder=folder, results=results, texts=_texts(folder))
+    return SimpleNamespace(folder=folder, results=results, texts=tiny.texts(folder))
 
 
 @pytest.fixture
@@ -245,7 +239,7 @@ def test_a_study_without_room_for_weights_finds_the_same(profile, whole, trained
     monkeypatch.setenv("SFUSION_WEIGHTS_GB", "0")
     results = run_study(profile, tmp_path, strategies=FEW, quiet=True)
     _same_results(results, whole.results)
-    assert _texts(tmp_path) == whole.texts
+    assert tiny.texts(tmp_path) == whole.texts
     assert len(trained) > len(results.nodes) + len(results.distillation)  # parents again and again
 
 
@@ -299,7 +293,7 @@ def test_one_damaged_record_is_computed_again_alone(kind, profile, whole, traine
     assert [call.args[1] for call in put] == [specs[name]]
     # Its weights are in the cache, where it is a node; distillation keeps none.
     assert len(trained) == (kind[1] is not None)
-    assert _texts(folder) == whole.texts
+    assert tiny.texts(folder) == whole.texts
     _same_results(results, whole.results)
 
 
@@ -375,7 +369,7 @@ def test_a_killed_study_goes_on_where_it_stopped(profile, whole, tmp_path):
     assert process.exitcode == 0
     assert after.items() <= _stamps(tmp_path).items()
     assert int((tmp_path / "trained").read_text()) <= total - len(after)
-    assert _texts(tmp_path) == whole.texts
+    assert tiny.texts(tmp_path) == whole.texts
     assert not (tmp_path / "store" / "damaged").exists()
 
 
@@ -384,6 +378,6 @@ def test_two_processes_at_once_on_one_store(profile, whole, tmp_path):
     for process in [_start(profile, tmp_path) for _ in range(2)]:
         process.join(120)
         assert process.exitcode == 0
-    assert _texts(tmp_path) == whole.texts
+    assert tiny.texts(tmp_path) == whole.texts
     assert not (tmp_path / "store" / "damaged").exists()
     assert not list(tmp_path.rglob(".partial-*"))

@@ -29,6 +29,11 @@ THEMES = (
 )
 FILLER = "the a of and in on with for near under over some many this that".split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+COMMON = {
+    "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 24,
+    "max_position_embeddings": 32, "initializer_range": 0.2,  # 0.02 leaves so small a model without any say
+    "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3,
+}  # fmt: skip
 
 
 def write_model(folder, layers=4, seed=0):
@@ -37,24 +42,9 @@ def write_model(folder, layers=4, seed=0):
     tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(words)})
     tokenizer.save_pretrained(folder)
     torch.manual_seed(seed)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-        initializer_range=0.2,  # the usual 0.02 leaves so small a model without any say
-    )
+    config = BertConfig(**COMMON | {"num_hidden_layers": layers, "intermediate_size": 32}, vocab_size=len(words))
     BertModel(config).save_pretrained(folder)
     return folder
-
-
-COMMON = {
-    "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 24,
-    "max_position_embeddings": 32, "initializer_range": 0.2,
-    "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3,
-}  # fmt: skip
 
 
 def write_other_model(folder, kind):
@@ -228,6 +218,11 @@ def records(folder):
         record = json.loads(file.read_text())
         found[file.name] = (record["spec"], record["result"]["value"])
     return found
+
+
+def texts(folder):
+    """Read records as their exact text, so that not a bit of a number may differ."""
+    return {name: json.dumps(record) for name, record in records(folder).items()}
 
 
 def run_counted(profile, folder, strategies, log, environment):
