@@ -1,6 +1,7 @@
 """Fixtures shared by the tests: a tiny random BERT and a probe set with padding."""
 
 import pytest
+import tiny
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -9,16 +10,9 @@ from sfusion.data.tasks import Encoded
 
 
 def _tiny_bert(num_layers=4, num_labels=3, seed=24, attention="eager"):
-    config = BertConfig(
-        vocab_size=50,
-        hidden_size=16,
-        num_hidden_layers=num_layers,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=64,
-        num_labels=num_labels,
-        attn_implementation=attention,
-    )
+    sizes = {"num_hidden_layers": num_layers, "intermediate_size": 32, "max_position_embeddings": 64}
+    labels = {"num_labels": num_labels, "attn_implementation": attention}
+    config = BertConfig(**tiny.COMMON | sizes, vocab_size=50, **labels)
     model = BertForSequenceClassification(config).eval()
     # A fresh BERT has unit LayerNorm gains and zero biases, which makes some signals the same
     # in every layer (mean activation 0, norm sqrt(H)), so every parameter is drawn anew. The
@@ -57,6 +51,16 @@ def _short_compressions():
             for stage, (kind, passes, least, most) in compress.BUDGETS.items()
         }
         patch.setattr(compress, "BUDGETS", short)
+        yield
+
+
+@pytest.fixture(scope="module")
+def tiny_data():
+    """Let studies read the tiny tasks and work in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SFUSION_DATA", str(tiny.data_folder()))
+        patch.setenv("SFUSION_JOBS", "1")
+        patch.delenv("SFUSION_BACKEND", raising=False)
         yield
 
 

@@ -18,11 +18,6 @@ from sfusion.models.layers import ARCHITECTURES, architecture_of, embedding_para
 from sfusion.models.loading import load_tokenizer
 from sfusion.signals import MEASURES
 
-COMMON = {
-    "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 24,
-    "max_position_embeddings": 32, "vocab_size": 60, "num_labels": 3, "initializer_range": 0.2,
-    "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3,
-}  # fmt: skip
 SMALL = {
     "bert": {},
     "distilbert": {"hidden_dim": 24},
@@ -45,7 +40,7 @@ SMALL = {
 @functools.cache
 def _classifier(kind):
     """Draw a model whose layers differ in every parameter, norms and biases too."""
-    config = AutoConfig.for_model(kind, **COMMON | SMALL[kind])
+    config = AutoConfig.for_model(kind, **tiny.COMMON | {"vocab_size": 60, "num_labels": 3} | SMALL[kind])
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
     generator = torch.Generator().manual_seed(1)
@@ -193,6 +188,5 @@ def test_a_decoder_that_would_read_padding_is_one_line(tmp_path):
 
 
 def test_an_unknown_architecture_says_where_to_add_it():
-    with pytest.raises(SfusionError, match="'albert' is not known .*: add .* in sfusion/models/layers.py") as error:
+    with tiny.refused(match="'albert' is not known .*: add .* in sfusion/models/layers.py"):
         architecture_of(AutoConfig.for_model("albert"))
-    tiny.one_line(error)

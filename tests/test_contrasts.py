@@ -1,5 +1,7 @@
-"""Contrasts, regret and compute costs, each against an answer worked out by hand."""
+"""Contrasts, regret, compute costs and recommendations, each against an answer worked out by hand."""
 
+import json
+import re
 from dataclasses import replace
 from itertools import combinations, product
 
@@ -8,12 +10,15 @@ import pandas as pd
 import pytest
 import tiny
 
-from sfusion import STRATEGIES
+from sfusion import STRATEGIES, costs, load_profile, load_report
 from sfusion.analysis.claims import _c5, gain_of_keeping, scoreboard
 from sfusion.analysis.costs import compute_costs
 from sfusion.analysis.statistics import CONTRASTS, CONTROLS, contrasts, measured
 from sfusion.analysis.tables import BEST_SINGLE, curves, gains_by_surviving_layer, regret, subsets, with_best_single
+from sfusion.compression.compress import BUDGETS
 from sfusion.pruning.strategies import path_name
+from sfusion.records.profiles import ROOT
+from sfusion.records.results import COMMITTED
 
 GAIN = {"random-forest": 0.06, "greedy-oracle": 0.08, "energy": 0.03, "top-first": -0.02}
 
@@ -126,15 +131,11 @@ def test_every_set_counts_once_along_its_way_from_the_top(searched):
     assert one.to_dict() == pytest.approx({gone: v for gone, v in TEST.items() if gone})
 
 
-def test_without_a_search_there_is_no_regret(searched):
-    none = replace(searched, manifest={"profile": {"subsets": []}})
-    assert subsets(none).empty
-    assert regret(none, curves(searched)).empty
-
-
 def test_regret_is_the_way_to_the_best_set(searched):
     table = regret(searched, curves(searched))
     assert len(table) == 2 * 2 * len(WAYS)
+    none = replace(searched, manifest={"profile": {"subsets": []}})  # without a search there is none
+    assert subsets(none).empty and regret(none, curves(searched)).empty
     means = table.groupby(["strategy", "removed"])[["regret", "place"]].mean().unstack("removed")
     # Best without one layer: (1,); without two: (0, 1).
     expected = {"top-first": [0.25, 0.15, 0, 0.5], "bottom-first": [0.05, 0, 0.5, 1], "energy": [0, 0, 1, 1]}
@@ -207,3 +208,66 @@ def test_compute_costs_count_what_a_user_would_run(searched):
     # Of 1 removed .85 against .6, of 2 removed .7 against .55.
     gain = 100 * (0.25 + 0.15) / 2
     assert table["gain"][["random-forest", "best-single"]].tolist() == pytest.approx([gain, gain])
+
+
+# --- recommendations: tables of the records, and of a committed compression
+
+
+def _losing(task, seed, label, removed):
+    """The forest loses a point a layer, every other strategy two; half a point more at seed 1."""
+    loss = removed * (0.01 if label == "random-forest-transfer" else 0.02)
+    return 0.9, 0.8 - loss - 0.005 * seed
+
+
+def _gaining(task, seed, condition, removed):
+    return 0.9, 0.7 + {"distilled": 0.03, "same-steps": 0.02, "original-same-steps": 0.0}[condition]
+
+
+@pytest.fixture(scope="module")
+def losing():
+    return tiny.make_results(_losing, _gaining)
+
+
+def test_the_cost_of_depth_is_that_of_the_forest(losing):
+    table = costs.cost_of_depth(losing)
+    assert table.index.tolist() == [tiny.WIDE - 1, tiny.WIDE - 2]
+    for column in ("points", "low"):  # all units lose the same
+        assert table[column].tolist() == pytest.approx([-1.0, -2.0])
+    share = tiny.sizes_of(tiny.WIDE - 2)["parameters"] / tiny.sizes_of(tiny.WIDE)["parameters"]
+    assert table["parameters"].iloc[1] == pytest.approx(share)
+    assert costs.cost_of_depth(losing, "energy")["points"].tolist() == pytest.approx([-2, -4])
+
+
+def test_strategies_are_ranked_against_random_orders(losing):
+    table = costs.strategies_ranked(losing)
+    assert table.index[0] == "random-forest-transfer"
+    assert set(table.index) == {name for name, s in STRATEGIES.items() if s.group != "control"} - {"random"}
+    # The mean of one point and two ahead; the others lose as much as the random orders.
+    assert table["points"].tolist() == pytest.approx([1.5] + [0.0] * (len(table) - 1))
+
+
+def test_a_committed_report_is_consistent_and_holds_no_texts():
+    for file in (COMMITTED / "compress").glob("*.json"):
+        report = load_report(file.stem)
+        table = costs.compression_table(report)
+        kept = report["layers"]["original"] - len(report["layers"]["removed"])
+        assert table.loc["layers"].tolist()[:2] == [report["layers"]["original"], kept]
+        assert table.loc["test accuracy (%)", "compressed"] == pytest.approx(
+            100 * report["after"]["correct"] / report["data"]["test"]
+        )
+        # Names, hashes and sentences of ours are short: a text would stand out.
+        text = json.dumps(report)
+        assert max(map(len, re.findall(r'"((?:[^"\\]|\\.)*)"', text))) < 160
+        assert text.isprintable()
+
+
+def test_an_unknown_report_is_one_line():
+    with tiny.refused("agnews"):
+        load_report("nothing")
+
+
+def test_the_budgets_in_the_document_are_those_of_the_code():
+    text = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
+    for *_, least, most in BUDGETS.values():
+        assert f"{least:,} to {most:,}" in text
+    assert f"a recovery is {load_profile('nine').recovery.samples} samples" in text

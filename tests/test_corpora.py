@@ -2,9 +2,7 @@
 
 import re
 import sys
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from multiprocessing import get_context
 
 import pandas as pd
 import pytest
@@ -98,18 +96,6 @@ def test_first_words_tell_the_class_better_than_chance_but_not_surely(frame):
     accuracy = model.fit(cut[~held], frame["label"][~held]).score(cut[held], frame["label"][held])
     chance = 1 / frame["label"].nunique()
     assert chance + 0.5 * (1 - chance) < accuracy < 0.95
-
-
-def test_processes_with_other_hash_seeds_agree(monkeypatch):
-    # Three labels of scipy: enough for an order that depends on hashes to show, in a second.
-    whole, frames = corpora.CORPORA["scipy-subpackage"], []
-    small = replace(whole, classes={label: whole.classes[label] for label in ("cluster", "fft", "io")}, cap=100)
-    for seed in ("1", "2"):
-        monkeypatch.setenv("PYTHONHASHSEED", seed)
-        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-            frames.append(pool.submit(corpora._make, small).result(timeout=120))
-    assert len(frames[0]) == 300
-    pd.testing.assert_frame_equal(*frames)
 
 
 def test_fingerprint_changes_with_a_text_a_label_and_the_order():

@@ -7,7 +7,7 @@ import pytest
 from sfusion import MEASURES, SIGNALS, load_profile, load_results
 from sfusion.analysis.tables import fusion_nodes, subsets
 from sfusion.notebooks import SHOWN
-from sfusion.pruning.strategies import STUDIED, expand
+from sfusion.pruning.strategies import STUDIED, expand, lookup, parse_path, remaining, step_layers
 from sfusion.pruning.tree import CONDITIONS
 from sfusion.records.profiles import Profile
 from sfusion.records.results import COMMITTED
@@ -43,11 +43,12 @@ def _rows(frame):
 
 
 def test_the_evidence_is_committed_all_nine_sets_with_three_seeds():
-    assert {"embedded", "nine", "nine-long", "nine-deep"} <= set(PROFILES)
+    assert {"embedded", "nine", "nine-long", "nine-short"} <= set(PROFILES)
     shown = load_profile(SHOWN)
     assert len(shown.tasks) == 9
     assert len(shown.seeds) >= 3
-    assert len(shown.subsets) >= 3
+    assert set(shown.subsets) == set(shown.tasks)
+    assert shown.distillation.removals == (1, 3, 5)
 
 
 def test_records_are_those_of_the_profile_as_it_stands(results, profile):
@@ -59,6 +60,10 @@ def test_every_strategy_went_all_the_way_on_every_task_and_seed(results, profile
     labels = expand(profile.strategies or STUDIED, profile.random_orders)
     expected = {(*unit, label, n) for unit in _units(profile) for label in labels for n in range(depth)}
     assert _rows(results.trajectories[[*UNIT, "strategy", "removed"]]) == expected
+    for one in results.trajectories.itertuples():
+        steps = parse_path(one.path)
+        assert one.removed == depth - len(remaining(steps, depth)) == sum(len(step_layers(step)) for step in steps)
+        assert len(steps) == (min(1, one.removed) if lookup(one.strategy).once else one.removed)
 
 
 def test_every_visited_model_has_its_numbers_and_what_fusions_read_its_signals(results, profile, depth):
@@ -96,16 +101,20 @@ def test_the_forests_path_was_distilled_with_its_controls(results, profile):
     assert _rows(results.distillation[[*UNIT, "path", "condition"]]) == expected
 
 
-def test_the_original_beats_the_baseline_on_every_real_dataset():
-    results = load_results(COMMITTED / "nine")
+# Datasets on which fine-tuning does not beat a logistic regression: on words, on the frozen encoder.
+NOT_BEATEN = {"tfidf_accuracy": set(), "frozen_accuracy": set()}
+
+
+@pytest.mark.parametrize("baseline", NOT_BEATEN)
+def test_the_original_beats_the_baselines_on_every_real_dataset_but_those_named(baseline):
+    results = load_results(COMMITTED / SHOWN)
     roots = results.nodes[results.nodes["removed"] == 0].groupby("task")["test_accuracy"].mean()
-    assert (roots > results.tasks.groupby("task")["tfidf_accuracy"].mean()).all()
+    reached = results.tasks.groupby("task")[baseline].mean()
+    assert set(reached.index[~(roots > reached)]) == NOT_BEATEN[baseline]
 
 
-@pytest.mark.parametrize(("side", "differs"), [("nine-long", "max_length"), ("nine-deep", "model")])
-def test_a_side_study_differs_from_the_shown_one_in_one_thing(side, differs):
-    scope = {"name", "description", "tasks", "seeds", "subsets", "distillation"}
-    shown, other = (load_profile(name).model_dump() for name in (SHOWN, side))
-    assert {key for key in shown if shown[key] != other[key]} - scope == {differs}
-    assert shown["distillation"] | {"removals": None} == other["distillation"] | {"removals": None}
-    assert _units(load_profile(side)) <= _units(load_profile(SHOWN))
+def test_the_studies_of_long_and_short_texts_differ_in_that_alone():
+    scope = {"name", "description", "subsets", "distillation"}
+    short, long = (load_profile(name).model_dump() for name in ("nine-short", "nine-long"))
+    assert {key for key in short if short[key] != long[key]} - scope == {"max_length"}
+    assert short["distillation"] | {"removals": None} == long["distillation"] | {"removals": None}

@@ -83,6 +83,5 @@ def test_a_compression_writes_and_reports_both_files(tmp_path):
 
 def test_without_the_extra_it_is_one_line(monkeypatch):
     monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SfusionError, match=r"pip install 'sfusion\[onnx\]'") as error:
+    with tiny.refused(match=r"pip install 'sfusion\[onnx\]'"):
         report.check_onnx()
-    tiny.one_line(error)

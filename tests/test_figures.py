@@ -28,13 +28,12 @@ SHAPES = {
     "three": "task in ['agnews', 'arxiv', 'newsgroup'] and seed < 2",
     "nine": "seed < 3",
     "level": "task in ['agnews', 'newsgroup'] and seed < 2",  # every accuracy is the same
-    "deep": "seed < 3",  # twelve layers
 }
 
 
 @functools.cache
 def _results(shape):
-    whole = open_results("nine-deep" if shape == "deep" else SHOWN)
+    whole = open_results(SHOWN)
     results = whole.matching(replace(whole, tasks=whole.tasks.query(SHAPES[shape])))
     if shape != "level":
         return results
@@ -88,10 +87,7 @@ FRAMES = {
     "compression_curve": _compression,
 }
 
-# Twelve layers instead of six matter to some figures alone.
-LAYERED = ("signal_profile", "accuracy_by_depth", "removal_order", "distillation_gain", "compression_curve")
 CASES = [(shape, name) for shape in ("one", "three", "nine") for name in FRAMES]
-CASES += [("deep", name) for name in FRAMES if name.startswith(LAYERED)]
 
 
 @functools.cache

@@ -13,12 +13,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForSequenceClassification
 
-from sfusion import SfusionError, load_model, remove_layers
+from sfusion import load_model, remove_layers
 from sfusion.models import loading
 from sfusion.models.layers import copy_model, layer_stack, size
 from sfusion.models.loading import fingerprint, load_classifier, load_tokenizer, locate_model
+from sfusion.pruning.strategies import remaining
 
 DEPTH = 4
 some_layers = st.sets(st.integers(0, DEPTH - 1), max_size=DEPTH - 1)
@@ -42,33 +42,11 @@ def _equal(one, other):
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
 
-def _refusal(function, *arguments):
-    with pytest.raises(SfusionError) as error:
-        function(*arguments)
-    return tiny.one_line(error)
-
-
-def _kept(gone):
-    return [layer for layer in range(DEPTH) if layer not in gone]
-
-
-@pytest.mark.parametrize("gone", [(), (0,), (3,), (1, 2), (0, 3), (0, 1, 2)])
-def test_hidden_states_are_those_of_a_forward_that_skips_the_layers(gone, model, probe):
-    mask = torch.where(probe.attention_mask[:, None, None, :] == 1, 0.0, -torch.inf)
-    with torch.no_grad():
-        found = remove_layers(model, gone)(probe.input_ids, probe.attention_mask, output_hidden_states=True)
-        expected = [model.bert.embeddings(probe.input_ids)]
-        for layer in _kept(gone):
-            expected.append(model.bert.encoder.layer[layer](expected[-1], mask))
-    for ours, theirs in zip(found.hidden_states, expected, strict=True):
-        assert torch.equal(ours, theirs)
-
-
 @settings(deadline=None, max_examples=15)
 @given(gone=some_layers)
 def test_what_stays_is_bit_equal_and_the_original_is_untouched(gone, model):
-    before, pruned, kept = _states(model), remove_layers(model, gone), _kept(gone)
-    assert pruned.config.num_hidden_layers == len(kept)
+    before, pruned, kept = _states(model), remove_layers(model.train(), gone), remaining(gone, DEPTH)
+    assert pruned.config.num_hidden_layers == len(kept) and not pruned.training
     for ours, layer in zip(layer_stack(pruned), kept, strict=True):
         assert _equal(ours.state_dict(), layer_stack(model)[layer].state_dict())
     with torch.no_grad():
@@ -88,24 +66,6 @@ def test_layers_removed_one_by_one_equal_layers_removed_at_once(gone, data, mode
     assert _equal(_states(step), _states(remove_layers(model, gone)))
 
 
-@settings(deadline=None, max_examples=8)
-@given(gone=some_layers)
-def test_plain_transformers_reloads_a_pruned_model(gone, model, probe, tmp_path_factory):
-    folder, pruned = tmp_path_factory.mktemp("saved"), remove_layers(model, gone)
-    pruned.save_pretrained(folder)
-    assert [file.name for file in folder.glob("*.safetensors")] == ["model.safetensors"]
-    again = AutoModelForSequenceClassification.from_pretrained(folder)
-    assert _equal(_states(again), _states(pruned))
-    with torch.no_grad():
-        ours, theirs = (m(probe.input_ids, probe.attention_mask).logits for m in (pruned, again))
-    # Its default attention kernel rounds otherwise: float32's 1e-7 through the layers.
-    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
-
-
-def test_a_pruned_model_is_in_evaluation_mode(make_bert):
-    assert not remove_layers(make_bert(num_layers=2).train(), [0]).training
-
-
 @pytest.mark.parametrize(
     "gone, words",
     [
@@ -116,7 +76,7 @@ def test_a_pruned_model_is_in_evaluation_mode(make_bert):
     ],
 )
 def test_removing_too_much_or_what_is_not_there(gone, words, model):
-    assert words in _refusal(remove_layers, model, gone)
+    assert words in tiny.refusal(remove_layers, model, gone)
 
 
 def test_the_embedded_model_needs_no_network():
@@ -163,7 +123,7 @@ def test_a_saved_head_is_kept_where_it_fits_and_else_refused(model, tmp_path):
     model.save_pretrained(tmp_path)
     assert _equal(_states(load_model(tmp_path)), _states(model))
     assert _equal(_states(load_model(tmp_path, num_labels=3, seed=9)), _states(model))
-    assert "cannot be loaded" in _refusal(load_model, tmp_path, 2)
+    assert "cannot be loaded" in tiny.refusal(load_model, tmp_path, 2)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +139,7 @@ def test_a_saved_head_is_kept_where_it_fits_and_else_refused(model, tmp_path):
 def test_a_directory_that_is_no_safe_model_is_one_line(file, harm, words, directory):
     torch.save(load_file(directory / "model.safetensors"), directory / "pytorch_model.bin")
     harm(directory / file)
-    line = _refusal(load_model, directory, 2)
+    line = tiny.refusal(load_model, directory, 2)
     assert str(directory) in line and words in line
 
 
@@ -228,7 +188,7 @@ def registry(directory, monkeypatch, tmp_path):
 def test_mpnet_is_fetched_once_and_goes_on_after_a_stop(registry, directory, monkeypatch, tmp_path):
     (fetched, missing), cache = registry, tmp_path / "cache"
     missing.add("004")
-    line = _refusal(load_model, "mpnet-base", 2)
+    line = tiny.refusal(load_model, "mpnet-base", 2)
     assert "part-004==0.0.1: No matching distribution" in line and "pass a local directory" in line
     missing.remove("004")
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
@@ -245,7 +205,7 @@ def test_mpnet_comes_from_the_hub_too_and_is_checked(registry, directory, monkey
     registry[1].symmetric_difference_update({"001", "hub"})
     with monkeypatch.context() as patch:
         patch.setattr(loading, "MPNET_SHA256", "0" * 64)
-        assert f"not {'0' * 64}: remove {tmp_path}" in _refusal(locate_model, "mpnet-base")
+        assert f"not {'0' * 64}: remove {tmp_path}" in tiny.refusal(locate_model, "mpnet-base")
     assert fingerprint("mpnet-base") == fingerprint(directory)
     assert sorted(file.name for file in locate_model("mpnet-base").iterdir()) == sorted(loading.MPNET_FILES)
 
@@ -254,13 +214,13 @@ def test_mpnet_comes_from_the_hub_too_and_is_checked(registry, directory, monkey
 def test_an_unknown_name_is_one_line(name, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
-    assert repr(name) in _refusal(locate_model, name)
+    assert repr(name) in tiny.refusal(locate_model, name)
 
 
 def test_a_tokenizer_that_is_not_there_is_one_line(directory):
     for file in directory.glob("tokenizer*"):
         file.unlink()
-    assert str(directory) in _refusal(load_tokenizer, directory)
+    assert str(directory) in tiny.refusal(load_tokenizer, directory)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,9 @@
 """The record store: whole or not at all, checked on reading, safe under several processes."""
 
-import ast
 import errno
 import json
 import os
 import re
-import resource
 import runpy
 import subprocess
 import sys
@@ -17,7 +15,6 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfusion import SfusionError
 from sfusion.records.profiles import ROOT
 from sfusion.records.store import RecordStore, content_key, write_atomically
 
@@ -141,9 +138,8 @@ def test_a_write_that_fails_leaves_nothing_new_and_the_old_whole(call, code, sto
     monkeypatch.setattr(os, call, _raising(OSError(code, os.strerror(code))))
     before = _files(store.folder)
     for spec in (SPEC, {**SPEC, "seed": 1}):
-        with pytest.raises(SfusionError) as error:
+        with tiny.refused(os.strerror(code)):
             store.put(spec, {"accuracy": 0.0})
-        assert os.strerror(code) in tiny.one_line(error)
     monkeypatch.undo()
     assert _files(store.folder) == before
     assert store.get(SPEC) == RESULT
@@ -156,37 +152,21 @@ def test_a_stop_in_the_middle_leaves_nothing(tmp_path, monkeypatch):
     assert _files(tmp_path) == []
 
 
-def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
-    # A limit on the size of files is the nearest to a full disk that a test can have.
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    try:
-        with pytest.raises(SfusionError) as error:
-            write_atomically(tmp_path / "file", b"x" * 100_000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "cannot write" in tiny.one_line(error)
-    assert _files(tmp_path) == []
-
-
 def test_a_folder_that_cannot_be_written_or_read_is_one_line(tmp_path):
     # Permissions do not bind root, so that a file is in the way.
     (tmp_path / "file").write_text("in the way")
     store = RecordStore(tmp_path / "file" / "store")
     for call in (lambda: store.put(SPEC, RESULT), lambda: store.get(SPEC)):
-        with pytest.raises(SfusionError) as error:
+        with tiny.refused(str(tmp_path / "file"), os.strerror(errno.ENOTDIR)):
             call()
-        message = tiny.one_line(error)
-        assert str(tmp_path / "file") in message and os.strerror(errno.ENOTDIR) in message
 
 
 def test_a_damaged_record_that_cannot_be_moved_is_one_line(store):
     store.put(SPEC, RESULT)
     _record(store).write_bytes(b"")
     (store.folder / "damaged").write_text("in the way")
-    with pytest.raises(SfusionError) as error:
+    with tiny.refused(_record(store).name):
         store.get(SPEC)
-    assert _record(store).name in tiny.one_line(error)
 
 
 @pytest.mark.parametrize("umask", [0o002, 0o022, 0o077])
@@ -282,9 +262,8 @@ def test_the_limit_comes_from_the_environment(tmp_path, monkeypatch):
     monkeypatch.setenv("SFUSION_WEIGHTS_GB", "0.5")
     assert RecordStore(tmp_path).weights_gb == 0.5
     monkeypatch.setenv("SFUSION_WEIGHTS_GB", "much")
-    with pytest.raises(SfusionError) as error:
+    with tiny.refused("SFUSION_WEIGHTS_GB='much'"):
         RecordStore(tmp_path)
-    assert "SFUSION_WEIGHTS_GB='much'" in tiny.one_line(error)
 
 
 def test_trim_bears_a_process_that_trims_beside_it(store, monkeypatch):
@@ -301,30 +280,18 @@ def test_trim_bears_a_process_that_trims_beside_it(store, monkeypatch):
     assert not os.path.exists(files[0])
 
 
-PICKLE = (
-    r"\w*pickle\w*|\b(?:dill|shelve|marshal)\b|(?<![\w.])(?:torch|joblib|np)(?:\.| import .*)\b(?:save|load|dump)\b"
-)
-
-
-class _WithoutText(ast.NodeTransformer):
-    def visit_Constant(self, node):
-        return ast.Constant("") if isinstance(node.value, str) else node
-
-
-def _pickling(code):
-    """List what reads or writes pickles in code, but for its texts and comments."""
-    return re.findall(PICKLE, ast.unparse(_WithoutText().visit(ast.parse(code))))
+PICKLE = r"\w*pickle(?!s)\w*|\b(?:dill|shelve|marshal)\b"
+PICKLE += r"|(?<![\w.])(?:torch|joblib|np)(?:\.| import .*)\b(?:save|load|dump)\b"
 
 
 def test_nothing_is_pickled():
-    files = list((ROOT / "sfusion").rglob("*.py"))
-    assert files
-    assert not {file: found for file in files if (found := _pickling(file.read_text(encoding="utf-8")))}
+    found = {file: re.findall(PICKLE, file.read_text("utf-8")) for file in (ROOT / "sfusion").rglob("*.py")}
+    assert found and not any(found.values())
 
 
 def test_the_search_for_pickle_finds_it():
     code = "from joblib import load\nimport pickle\ntorch.load(x)\nframe.to_pickle(allow_pickle=1)"
-    assert _pickling(code) == ["joblib import load", "pickle", "torch.load", "to_pickle", "allow_pickle"]
+    assert re.findall(PICKLE, code) == ["joblib import load", "pickle", "torch.load", "to_pickle", "allow_pickle"]
 
 
 def test_records_are_carried_from_store_to_store(store, tmp_path, monkeypatch):

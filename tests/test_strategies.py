@@ -60,7 +60,7 @@ def test_the_name_of_a_path_tells_all_of_its_steps(path):
 
 
 def test_a_step_of_several_layers_leaves_what_its_layers_leave_one_by_one():
-    assert path_name(((1, 3), 0, ())) == "1+3-0-x"
+    assert (path_name(()), path_name((11, 2)), path_name(((1, 3), 0, ()))) == ("", "11-2", "1+3-0-x")
     assert remaining(((1, 3), 0, ()), 5) == remaining((1, 3, 0), 5) == (2, 4)
 
 
@@ -73,11 +73,14 @@ def test_the_registry_covers_what_the_paper_compares_and_the_controls():
     orders = ["random", "random-keep-last", "top-first", "bottom-first", "symmetric", "middle-first", "alternate"]
     baselines, turned = [*orders, *REDUNDANCY], [f"reversed-{name}" for name in NAMES]
     learned = [*fusions, *transferred, *controls]
-    assert list(STRATEGIES) == [*NAMES, *learned, *baselines, *turned, "greedy-oracle"]
-    assert set(STUDIED) == set(STRATEGIES) - set(turned)
+    once = [f"one-shot-{name}" for name in ("top-first", "middle-first", "angular-distance", "random-forest")]
+    assert list(STRATEGIES) == [*NAMES, *learned, *baselines, *turned, "greedy-oracle", *once]
+    assert [name for name, s in STRATEGIES.items() if s.once or s.group == "one-shot"] == once
+    assert all(STRATEGIES[name].once and not STRATEGIES[name].teaches_fusions for name in once)
+    assert set(STUDIED) == set(STRATEGIES) - set(turned) - set(once)
     assert all(name == strategy.name for name, strategy in STRATEGIES.items())
     assert len({s.title for s in STRATEGIES.values()}) == len(STRATEGIES)
-    sources = {name: TRANSFER if name.endswith("-transfer") else IN_DATASET for name in learned}
+    sources = {name: TRANSFER if name.endswith("-transfer") else IN_DATASET for name in (*learned, once[-1])}
     assert {name: s.learned_from for name, s in STRATEGIES.items() if s.learned_from} == sources
     # A compression is offered neither controls nor searches.
     assert COMPRESSION_STRATEGIES == [*NAMES, *fusions, *baselines]
@@ -90,8 +93,10 @@ def test_a_measure_removes_its_extreme_layer_and_of_equal_ones_that_nearest_the_
     layers = tuple(sorted(left))
     sign = -1.0 if name == "attention-entropy" else 1.0
     view = _view(layers, **{name: [sign * left[layer] for layer in layers]})
-    lowest = min(left.values())
-    assert choose(STRATEGIES[name], view) == max(layer for layer in layers if left[layer] == lowest)
+    for label, end in ((name, min), *([(f"reversed-{name}", max)] if name in SIGNALS else [])):
+        extreme = end(left.values())
+        assert choose(lookup(label), view) == max(layer for layer in layers if left[layer] == extreme)
+        assert lookup(label).reads_signals
 
 
 @pytest.mark.parametrize("name", FUSIONS)
@@ -116,17 +121,13 @@ def test_a_fusion_removes_the_layer_that_costs_least(name):
         assert features["share_left"].tolist() == [4 / 7] * 4
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_reversed_signal_removes_the_other_extreme(name):
-    view = _view((1, 4, 6), **{name: [2.0, -1.0, 0.5]})
-    chosen = choose(STRATEGIES[name], view), choose(STRATEGIES[f"reversed-{name}"], view)
-    assert chosen == ((1, 4) if name == "attention-entropy" else (4, 1))
-    assert lookup(f"reversed-{name}").reads_signals
-
-
 def test_fixed_orders_are_those_of_their_source():
-    orders = {name: _order(name, 6) for name in ("symmetric", "middle-first", "alternate")}
+    orders = {
+        name: _order(name, 6) for name in ("top-first", "bottom-first", "symmetric", "middle-first", "alternate")
+    }
     assert orders == {
+        "top-first": (5, 4, 3, 2, 1, 0),
+        "bottom-first": (0, 1, 2, 3, 4, 5),
         "symmetric": (3, 2, 4, 1, 5, 0),
         "middle-first": (3, 2, 4, 1, 0, 5),
         "alternate": (4, 2, 0, 3, 1, 5),
@@ -139,12 +140,6 @@ def test_a_random_order_can_keep_the_last_layer():
     orders = {_order(f"random-keep-last-{draw}", 6) for draw in range(30)}
     assert {order[-1] for order in orders} == {5}
     assert {order[0] for order in orders} == {0, 1, 2, 3, 4}
-
-
-@pytest.mark.parametrize("layers", [(0,), (0, 1, 2), (2, 5, 7)])
-def test_position_baselines_remove_the_ends(layers):
-    assert choose(STRATEGIES["bottom-first"], _view(layers)) == min(layers)
-    assert choose(STRATEGIES["top-first"], _view(layers)) == max(layers)
 
 
 @given(depth=st.integers(1, 12), data=st.data())

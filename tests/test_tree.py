@@ -1,6 +1,5 @@
 """The pruning tree and its searches: the same bits however the work is shared or interrupted."""
 
-import json
 import multiprocessing
 import os
 import random
@@ -17,10 +16,10 @@ import tiny
 import torch
 from safetensors.torch import load, save
 
-from sfusion import SfusionError, extract_signals, remove_layers, sweep, training
+from sfusion import extract_signals, remove_layers, sweep, training
 from sfusion.pruning import tree as module
 from sfusion.pruning.searches import Experiment, Search, compute_node, open_tree
-from sfusion.pruning.strategies import STRATEGIES, STUDIED, expand, parse_path, path_name, remaining, step_layers
+from sfusion.pruning.strategies import STRATEGIES, STUDIED, expand, parse_path, remaining, step_layers
 from sfusion.pruning.tree import CONDITIONS, probe_samples, unpack
 from sfusion.records.store import RecordStore, content_key
 from sfusion.signals import MEASURES
@@ -31,16 +30,7 @@ SINGLE = expand([name for name in STUDIED if STRATEGIES[name].teaches_fusions], 
 FEW = ("energy", "weight-norm", "attention-entropy", "random", "random-forest")
 DEPTH = 4
 TIMES = ["training", "evaluation", "extraction"]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def environment():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SFUSION_DATA", str(tiny.data_folder()))
-        patch.setenv("SFUSION_JOBS", "1")
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.delenv("SFUSION_BACKEND", raising=False)
-        yield
+pytestmark = pytest.mark.usefixtures("tiny_data")
 
 
 @pytest.fixture(scope="module")
@@ -53,17 +43,12 @@ def unit(profile):
     return Experiment(profile, "agnews", 0)
 
 
-def _texts(folder):
-    """Read records as their exact text, so that not a bit of a number may differ."""
-    return {name: json.dumps(record) for name, record in tiny.records(folder).items()}
-
-
 def _iterate(unit, labels, folder):
     """Walk strategies side by side: what they found, and what is on disk then."""
     search = Search([unit], RecordStore(folder / "store"), quiet=True)
     search.iterate(labels, teach=True)
     paths = pd.DataFrame(search.trajectories, columns=TRAJECTORIES).set_index(["strategy", "removed"])["path"]
-    return SimpleNamespace(records=search.records, paths=paths.map(parse_path), texts=_texts(folder))
+    return SimpleNamespace(records=search.records, paths=paths.map(parse_path), texts=tiny.texts(folder))
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +62,7 @@ def whole(profile, tmp_path_factory):
     """A whole study that nothing interrupts."""
     folder = tmp_path_factory.mktemp("whole")
     results = run_study(profile, folder, strategies=FEW, quiet=True)
-    return SimpleNamespace(folder=folder, results=results, texts=_texts(folder))
+    return SimpleNamespace(folder=folder, results=results, texts=tiny.texts(folder))
 
 
 @pytest.fixture
@@ -185,9 +170,8 @@ def test_a_condition_starts_from_its_node_and_is_recorded(condition, tree):
 def test_a_worker_that_sees_other_data_stops(unit, tmp_path):
     store = RecordStore(tmp_path / "store")
     here, there = (content_key(open_tree(replace(unit, task=task), store).base) for task in ("agnews", "imdb"))
-    with pytest.raises(SfusionError) as error:
+    with tiny.refused("other data"):
         compute_node(unit, (), True, store, there)
-    assert "other data" in tiny.one_line(error)
     assert not store.folder.exists()
     assert compute_node(unit, (), True, store, here)["signals"]
 
@@ -217,6 +201,12 @@ def test_the_second_run_trains_nothing(profile, whole, trained, put):
 
 def test_a_sweep_trains_what_its_strategies_need_alone(profile, tmp_path, monkeypatch):
     monkeypatch.setattr("sfusion.study.load_profile", lambda name: profile)
+    for asked, labels in ((None, SINGLE), (["energy", "linear-regression"], ["energy", "linear-regression"])):
+        found = sweep("tiny", asked and iter(asked), folder=tmp_path / "more", quiet=True)
+        assert set(found["strategy"]) == set(labels)
+        assert len(found) == 2 * DEPTH * len(labels) and found["test_accuracy"].between(0, 1).all()
+    with tiny.refused("'magic'"):
+        sweep("tiny", ["energy", "magic"], folder=tmp_path / "more", quiet=True)
     found = sweep("tiny", ["random"], folder=tmp_path, quiet=True)
     assert set(found["strategy"]) == {"random-0", "random-1"}
     kinds = [spec["kind"] for spec, _ in tiny.records(tmp_path).values()]
@@ -224,11 +214,32 @@ def test_a_sweep_trains_what_its_strategies_need_alone(profile, tmp_path, monkey
     assert sorted(kinds) == ["evaluation"] * 2 * nodes + ["training"] * nodes
 
 
+@pytest.mark.parametrize("label", ["one-shot-top-first", "one-shot-angular-distance"])
+def test_a_one_shot_strategy_removes_at_once_what_it_ranks_first_at_the_root(
+    label, profile, trained, tmp_path, monkeypatch
+):
+    # It teaches no fusion and is none, and is followed all the same.
+    monkeypatch.setattr("sfusion.study.load_profile", lambda _: profile.model_copy(update={"tasks": ("agnews",)}))
+    found = sweep("tiny", [label], folder=tmp_path, quiet=True)
+    read = [(spec["path"], result) for spec, result in tiny.records(tmp_path).values() if spec["kind"] == "signals"]
+    ranked = [3, 2, 1, 0]
+    if label == "one-shot-angular-distance":
+        ((path, signals),) = read
+        assert path == ""
+        ranked.sort(key=signals["angular-distance"].__getitem__)
+    else:
+        assert not read
+    assert found["path"].tolist() == ["+".join(map(str, sorted(ranked[:n]))) for n in range(DEPTH)]
+    recovery = profile.recovery.samples
+    samples = [profile.original.samples, recovery, 2 * recovery, 3 * recovery]
+    assert [call.args[2].samples for call in trained] == samples
+
+
 def test_a_study_without_room_for_weights_finds_the_same(profile, whole, trained, tmp_path, monkeypatch):
     monkeypatch.setenv("SFUSION_WEIGHTS_GB", "0")
     results = run_study(profile, tmp_path, strategies=FEW, quiet=True)
     _same_results(results, whole.results)
-    assert _texts(tmp_path) == whole.texts
+    assert tiny.texts(tmp_path) == whole.texts
     assert len(trained) > len(results.nodes) + len(results.distillation)  # parents again and again
 
 
@@ -282,7 +293,7 @@ def test_one_damaged_record_is_computed_again_alone(kind, profile, whole, traine
     assert [call.args[1] for call in put] == [specs[name]]
     # Its weights are in the cache, where it is a node; distillation keeps none.
     assert len(trained) == (kind[1] is not None)
-    assert _texts(folder) == whole.texts
+    assert tiny.texts(folder) == whole.texts
     _same_results(results, whole.results)
 
 
@@ -318,18 +329,13 @@ def test_what_does_not_decide_a_result_is_not(unit):
     assert _spec(unit, (1, 0)) != _spec(unit, (0, 1))
 
 
-def test_paths_are_written_as_text():
-    for path, name in [((), ""), ((4,), "4"), ((11, 2), "11-2")]:
-        assert path_name(path) == name and parse_path(name) == path
-
-
 # Processes of their own, from a server that imports the package once for all of them.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["sfusion.study", "datasets", "transformers.models.bert.modeling_bert"])
 
 
 def _start(profile, folder):
-    arguments = profile, folder, FEW, folder / "trained", dict(os.environ)
+    arguments = profile, folder, FEW, folder / "trained", {**os.environ, "OMP_NUM_THREADS": "1"}
     process = PROCESSES.Process(target=tiny.run_counted, args=arguments)
     process.start()
     return process
@@ -363,7 +369,7 @@ def test_a_killed_study_goes_on_where_it_stopped(profile, whole, tmp_path):
     assert process.exitcode == 0
     assert after.items() <= _stamps(tmp_path).items()
     assert int((tmp_path / "trained").read_text()) <= total - len(after)
-    assert _texts(tmp_path) == whole.texts
+    assert tiny.texts(tmp_path) == whole.texts
     assert not (tmp_path / "store" / "damaged").exists()
 
 
@@ -372,6 +378,6 @@ def test_two_processes_at_once_on_one_store(profile, whole, tmp_path):
     for process in [_start(profile, tmp_path) for _ in range(2)]:
         process.join(120)
         assert process.exitcode == 0
-    assert _texts(tmp_path) == whole.texts
+    assert tiny.texts(tmp_path) == whole.texts
     assert not (tmp_path / "store" / "damaged").exists()
     assert not list(tmp_path.rglob(".partial-*"))

@@ -1,6 +1,7 @@
 """A model directory, tasks and profiles so small that a whole study takes seconds."""
 
 import atexit
+import contextlib
 import functools
 import json
 import os
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Value, disable_progress_bars
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, BertTokenizer
 
+from sfusion import SfusionError
 from sfusion.pruning.strategies import STRATEGIES, expand
 from sfusion.records.profiles import Profile
 from sfusion.records.results import Results
@@ -26,6 +29,11 @@ THEMES = (
 )
 FILLER = "the a of and in on with for near under over some many this that".split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+COMMON = {
+    "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 24,
+    "max_position_embeddings": 32, "initializer_range": 0.2,  # 0.02 leaves so small a model without any say
+    "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3,
+}  # fmt: skip
 
 
 def write_model(folder, layers=4, seed=0):
@@ -34,37 +42,15 @@ def write_model(folder, layers=4, seed=0):
     tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(words)})
     tokenizer.save_pretrained(folder)
     torch.manual_seed(seed)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=16,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
-        initializer_range=0.2,  # the usual 0.02 leaves so small a model without any say
-    )
+    config = BertConfig(**COMMON | {"num_hidden_layers": layers, "intermediate_size": 32}, vocab_size=len(words))
     BertModel(config).save_pretrained(folder)
     return folder
-
-
-OTHER = {
-    # What a configuration needs beside the size to be read with the tiny tokenizer.
-    "gpt2": {"n_positions": 32, "bos_token_id": 2, "eos_token_id": 3},
-    "modernbert": {
-        "max_position_embeddings": 32, "intermediate_size": 24, "local_attention": 8,
-        "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3,
-    },
-}  # fmt: skip
 
 
 def write_other_model(folder, kind):
     """Save a random model of another architecture, 4 layers, with the tokenizer of the first."""
     write_model(folder)
-    common = {"hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}
-    config = AutoConfig.for_model(
-        kind, **common, **OTHER[kind], vocab_size=len(BertTokenizer.from_pretrained(folder)),
-        pad_token_id=0, initializer_range=0.2,
-    )  # fmt: skip
+    config = AutoConfig.for_model(kind, **COMMON, vocab_size=len(BertTokenizer.from_pretrained(folder)))
     torch.manual_seed(0)
     AutoModel.from_config(config).save_pretrained(folder)
     return folder
@@ -131,11 +117,21 @@ def make_profile(model, tasks=("agnews", "imdb"), **changes):
     return Profile(**{**content, **changes})
 
 
-def one_line(error):
-    """Give the message of an error for people, after checking that it is one line."""
+@contextlib.contextmanager
+def refused(*words, match=None):
+    """Expect an error for people: one line that holds the words."""
+    with pytest.raises(SfusionError, match=match) as error:
+        yield error
     message = str(error.value)
     assert message and "\n" not in message
-    return message
+    assert [word for word in words if word not in message] == []
+
+
+def refusal(function, *arguments, **options):
+    """Return the one line with which a call is refused."""
+    with refused() as error:
+        function(*arguments, **options)
+    return str(error.value)
 
 
 LABELS = tuple(expand(STRATEGIES, 2))
@@ -222,6 +218,11 @@ def records(folder):
         record = json.loads(file.read_text())
         found[file.name] = (record["spec"], record["result"]["value"])
     return found
+
+
+def texts(folder):
+    """Read records as their exact text, so that not a bit of a number may differ."""
+    return {name: json.dumps(record) for name, record in records(folder).items()}
 
 
 def run_counted(profile, folder, strategies, log, environment):
