@@ -175,7 +175,7 @@ def answers(results, rows):
             *(judged(one.loc[m]) for m in ("removed_3", "mean_accuracy") for one in (old.loc[titles[key]], row)),
         )
         for key, row in rows.items()
-        if (titles[key], "removed_3") in old.index and "removed_3" in row.index
+        if key in titles and "removed_3" in row.index
     ]
     heads = [f"{what}, {study}" for what in ("three removals", "mean over depths") for study in ("first", "now")]
     recipe = pd.read_csv(ROOT / "results" / "recipe.csv", keep_default_na=False).query("stage == 'recovery'")

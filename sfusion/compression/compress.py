@@ -35,7 +35,7 @@ BUDGETS = {
     # stage: (kind of recipe, passes, at least, at most)
     "original": (Recipe, 4, 2000, 9000),
     "recovery": (Recipe, 1, 1000, 2000),
-    "distillation": (Distillation, 10, 2000, 20000),
+    "distillation": (Distillation, 5, 2000, 10000),
 }
 RATES, HIDDEN = {"original": 1e-4, "recovery": 3e-5, "distillation": 3e-5}, 384
 HEAD_RATE = 10.0  # of the original, whose head starts untrained
