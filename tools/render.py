@@ -193,6 +193,15 @@ def answers(results, rows):
     }
 
 
+def candidates():
+    """Write which of the other fusions validation prefers, and what it gains over the position alone."""
+    every = pd.read_csv(ROOT / "results" / "fusions.csv", index_col="candidate").query("removed == 'all'")
+    learned = every.drop(index=["greedy", "chance", "position"])
+    best = learned["validation_regret"].idxmin()
+    gain = learned.loc[best, [f"test_minus_position{end}" for end in ("", "_low", "_high")]]
+    return {"count": len(learned), "best": best, "test": interval(gain, 1)}
+
+
 def verdict(row):
     """Write a claim's number with its interval, and the verdict."""
     return f"{sf.statistics.interval_text(row['ours'], row['low'], row['high'], 2)}: {row['verdict']}"
@@ -218,6 +227,7 @@ def content(results):
         "reproduction": manifest,
         "default": DEFAULT_STRATEGY,
         "tables": choosing(results),
+        "candidates": candidates(),
         **answers(results, rows),
     }
 
