@@ -207,7 +207,8 @@ def test_without_a_target_there_is_a_curve_and_the_choice_is_quick(given, tmp_pa
 def test_the_original_is_trained_once_however_little_room_there_is(given, tmp_path):
     data, source, work = _encode(given, "train.csv"), sf.load_model(given / "tuned"), []
     task = tasks.Task("own", OWN, data, data, data, {}, "by hand", "by hand")
-    stages, base = compress.recipes(60, 16), {"seed": 0, "precision": "fp32", "device": "cpu", "threads": 1}
+    stages = compress.recipes(60, 16)
+    base = {"seed": 0, "task": "own", "precision": "fp32", "device": "cpu", "threads": 1}
     options = {"base": base, "probe": range(60), "on_work": work.append}
     tree = PruningTree(lambda: source, task, RecordStore(tmp_path), stages, **options)
     tree.model(())

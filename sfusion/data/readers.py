@@ -523,6 +523,7 @@ def split_rows(train, test, *, seed, limit):
         When there is one class alone, the test file has a label that the training file lacks, or
         too few texts are left for a split.
     """
+    order_labels((), [train.frame], train.where)
     rest = train.frame.drop_duplicates("text", ignore_index=True)
     if test is None:
         rest, held = _held_out(rest, "text", OWN_TEST_SHARE, f"test {seed}")
