@@ -5,6 +5,7 @@ import tiny
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
+from sfusion import cli
 from sfusion.compression import compress
 from sfusion.data.tasks import Encoded
 
@@ -62,6 +63,19 @@ def tiny_data():
         patch.setenv("SFUSION_JOBS", "1")
         patch.delenv("SFUSION_BACKEND", raising=False)
         yield
+
+
+@pytest.fixture
+def refused(capsys):
+    """Run a command that must fail: exit code 2, and one line on stderr."""
+
+    def refused(*arguments):
+        assert cli.main([str(argument) for argument in arguments]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith("error: ") and line.endswith("\n") and line.count("\n") == 1 and "\r" not in line, line
+        return line
+
+    return refused
 
 
 @pytest.fixture(scope="session")

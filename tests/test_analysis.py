@@ -240,6 +240,9 @@ def test_pairs_are_counted_by_hand():
     assert (found["ahead"], found["tied"], found["behind"]) == (1, 1, 1)
     assert found["sign_test"] == binomtest(1, 2).pvalue
     assert found["low"] <= found["difference"] <= found["high"]
+    same = compare_pair(first, first)
+    assert same["difference"] == same["low"] == same["high"] == 0
+    assert (same["sign_test"], same["verdict"]) == (1.0, "equivalent")
 
 
 @pytest.mark.parametrize(
@@ -255,13 +258,6 @@ def test_pairs_are_counted_by_hand():
 )
 def test_a_difference_is_judged_by_the_margin(low, high, verdict):
     assert judge_difference(low, high) == verdict
-
-
-def test_equal_scores_are_equivalent():
-    same = _series([[0.5, 0.5], [0.6, 0.6]])
-    found = compare_pair(same, same)
-    assert found["difference"] == found["low"] == found["high"] == 0
-    assert (found["sign_test"], found["verdict"]) == (1.0, "equivalent")
 
 
 # --- signals over the layers

@@ -57,19 +57,6 @@ def _main(*arguments):
     return cli.main([str(argument) for argument in arguments])
 
 
-@pytest.fixture
-def refused(capsys):
-    """Run a command that must fail: exit code 2, and one line on stderr."""
-
-    def refused(*arguments):
-        assert _main(*arguments) == 2
-        line = capsys.readouterr().err
-        assert line.count("\n") == 1 and line.endswith("\n"), line
-        return line
-
-    return refused
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -19,6 +19,7 @@ from sfusion.models import loading
 from sfusion.models.layers import copy_model, layer_stack, size
 from sfusion.models.loading import fingerprint, load_classifier, load_tokenizer, locate_model
 from sfusion.pruning.strategies import remaining
+from sfusion.training import cast
 
 DEPTH = 4
 some_layers = st.sets(st.integers(0, DEPTH - 1), max_size=DEPTH - 1)
@@ -249,6 +250,8 @@ def test_fingerprint_is_of_all_that_decides_the_result_and_not_of_the_place(file
 def test_a_copy_in_another_type_holds_nothing_of_the_original(dtype, make_bert):
     original = make_bert(num_layers=1)
     before = _states(original)
+    assert cast(original, "fp32") is original
+    assert {value.dtype for value in cast(original, "bf16").parameters()} == {torch.bfloat16}
     for name, value in copy_model(original, dtype).state_dict().items():
         assert value.dtype == dtype
         assert torch.equal(value, before[name].to(dtype))

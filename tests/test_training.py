@@ -15,7 +15,7 @@ from torch.nn.utils import parameters_to_vector
 from sfusion import distill, fine_tune, remove_layers
 from sfusion.models.layers import embedding_parameters
 from sfusion.records.profiles import Distillation, Recipe
-from sfusion.training import cast, classified, derive_seed, distillation_loss, predict_logits, resolve_precision
+from sfusion.training import classified, derive_seed, distillation_loss, predict_logits, resolve_precision
 
 RECIPE = Recipe(samples=60, batch_size=16, learning_rate=3e-3)
 TAUGHT = Distillation(samples=90, batch_size=16, learning_rate=3e-3, removals=[1])
@@ -118,12 +118,6 @@ def test_bf16_keeps_updates_that_bfloat16_itself_would_round_away(model, probe):
     # bfloat16 numbers of this size lie 2^-9 of themselves apart and more: a thousand steps.
     assert float(step.max()) < 2**-9 * float(weights.abs().median())
     assert not torch.equal(weights.bfloat16().float(), weights)
-
-
-def test_cast_copies_to_bf16_and_leaves_fp32_alone(model):
-    assert cast(model, "fp32") is model
-    assert {p.dtype for p in cast(model, "bf16").parameters()} == {torch.bfloat16}
-    assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
 @pytest.mark.parametrize("samples", [30, 45, 100])
