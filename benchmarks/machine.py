@@ -177,7 +177,7 @@ def step(quick=False):
 PARTS = {
     # of a node: (object, name of the function); time in a part that another calls is that part's alone
     "fine-tuning": (training, "fine_tune"),
-    "evaluation": (training, "accuracy"),
+    "evaluation": (training, "classified"),
     "signals": (engine, "extract_signals"),
     "reading the parent's weights": (engine.PruningTree, "_cached"),
     "checking the parent's weights": (RecordStore, "get_weights"),
