@@ -89,7 +89,7 @@ function draw() {
     const [share, low, high] = [found.accuracy, found.low, found.high].map((n) => (100 * n).toFixed(1));
     cell(row, `${share} [${low}, ${high}]`);
     cell(row, (found.parameters / 1e6).toFixed(1));
-    cell(row, found.ms.toFixed(2));
+    cell(row, found.ms.toFixed(3));
   });
   drawCurve(model, task, seed, names, steps);
 }
