@@ -392,7 +392,7 @@ def verdict(found):
     points = interval_text(*(100 * number for number in change), signed=True)
     return (
         f"Test accuracy went from {found['before']['accuracy']:.1%} to {found['after']['accuracy']:.1%}, "
-        f"{points} percentage points: {'within' if held else 'NOT within'} {100 * limit:g} pp of the original"
+        f"{points} pp: {'within' if held else 'NOT within'} {100 * limit:g} pp of the original"
         f"{'' if settled else ' on these texts, which are too few to settle it'}."
     )
 
