@@ -31,13 +31,13 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from sfusion.analysis.tables import fusion_nodes
-from sfusion.pruning.fusion import FUSION_MODELS, LABEL, POSITION, training_table
+from sfusion.pruning.fusion import FUSION_MODELS, LABEL, POSITION, READS, training_table
 from sfusion.records.profiles import ROOT
-from sfusion.records.results import open_results
+from sfusion.records.results import UNIT, open_results
 from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS
 
-UNIT, PARENT = ["task", "seed"], ["task", "seed", "path"]
-BOTH = [*SIGNALS, *REDUNDANCY]
+PARENT = [*UNIT, "path"]
+BOTH, ALL = list(MEASURES), READS["all"]
 NEIGHBOURS = [f"{name}, {side}" for side in ("below", "above") for name in BOTH]
 CLASSIFIERS = {  # of pairs; declared, not tuned
     "logistic-regression": LogisticRegression(C=0.1, fit_intercept=False, max_iter=1000),
@@ -51,22 +51,22 @@ CANDIDATES = {
     "signals+redundancy": (BOTH, "change", "random-forest"),
     "signals+position": ([*SIGNALS, *POSITION], "change", "random-forest"),
     "redundancy+position": ([*REDUNDANCY, *POSITION], "change", "random-forest"),
-    "all": ([*BOTH, *POSITION], "change", "random-forest"),
+    "all": (ALL, "change", "random-forest"),
     "all+neighbours": ([*BOTH, *NEIGHBOURS, *POSITION], "change", "random-forest"),
     "position, siblings": (POSITION, "siblings", "random-forest"),
     "signals, siblings": ([*SIGNALS], "siblings", "random-forest"),
     "signals+redundancy, siblings": (BOTH, "siblings", "random-forest"),
     "redundancy+position, siblings": ([*REDUNDANCY, *POSITION], "siblings", "random-forest"),
-    "all, siblings": ([*BOTH, *POSITION], "siblings", "random-forest"),
+    "all, siblings": (ALL, "siblings", "random-forest"),
     "all+neighbours, siblings": ([*BOTH, *NEIGHBOURS, *POSITION], "siblings", "random-forest"),
-    "all, scaled": ([*BOTH, *POSITION], "scaled", "random-forest"),
-    "all, depth": ([*BOTH, *POSITION], "depth", "random-forest"),
+    "all, scaled": (ALL, "scaled", "random-forest"),
+    "all, depth": (ALL, "depth", "random-forest"),
     "position, searches": (POSITION, "change", "random-forest"),
-    "all, searches": ([*BOTH, *POSITION], "change", "random-forest"),
-    "all, siblings, searches": ([*BOTH, *POSITION], "siblings", "random-forest"),
-    "all, siblings, ridge": ([*BOTH, *POSITION], "siblings", "ridge-regression"),
-    "all, pairs, logistic": ([*BOTH, *POSITION], "pairs", "logistic-regression"),
-    "all, pairs, boosting": ([*BOTH, *POSITION], "pairs", "boosting"),
+    "all, searches": (ALL, "change", "random-forest"),
+    "all, siblings, searches": (ALL, "siblings", "random-forest"),
+    "all, siblings, ridge": (ALL, "siblings", "ridge-regression"),
+    "all, pairs, logistic": (ALL, "pairs", "logistic-regression"),
+    "all, pairs, boosting": (ALL, "pairs", "boosting"),
 }
 
 

@@ -19,6 +19,7 @@ from sfusion.pruning.fusion import READS, SHIPPED_ROWS
 from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY, lookup
 from sfusion.records.profiles import ROOT
 from sfusion.records.store import write_atomically
+from sfusion.signals import REDUNDANCY
 
 TEMPLATES = Path(__file__).with_name("templates")
 EXPLORER = ROOT / "docs" / "book" / "explorer.json"
@@ -28,6 +29,7 @@ DOCUMENTS = {
     "docs/answers.md": "answers.md.jinja",
 }
 FIRST = ROOT / "results" / "first-study"
+NULL = "", "x-x-x-x-x"  # no recovery, and five after which no layer is gone
 
 
 def interval(row, scale=100, digits=1):
@@ -139,64 +141,59 @@ def choosing(results):
     }
 
 
-def answers(results, rows):
-    """Write the tables of docs/answers.md: the first study beside the present one."""
-    profile = results.manifest["profile"]
-    recipes = [
-        "{samples} samples at {learning_rate:g}".format(**profile[stage])
-        for stage in ("original", "recovery", "distillation")
-    ]
-    sizes, seeds = profile["sizes"], results.tasks["seed"].nunique()
-    changes = {
-        "training texts, at most": ("2000", sizes["train"]),
-        "test texts, at most": ("1000", sizes["test"]),
-        "seeds": ("3", seeds),
-        "random orders": ("15, the same on every task", f"{profile['random_orders'] * seeds} drawn for each task"),
-        "original": (
-            "6000 samples at 0.0003",
-            f"{recipes[0]}, its head at {profile['original']['head_rate']:g} times that",
-        ),
-        "recovery": ("640 samples at 0.0003", recipes[1]),
-        "distillation": ("1280 samples at 0.0003", recipes[2]),
-        "every set of layers on": ("3 tasks", f"{len(profile['subsets'])} tasks"),
-        "intervals draw": ("tasks, seeds", "tasks, seeds, test texts"),
+def study(profile):
+    """Describe a study in the rows of docs/answers.md."""
+    recipe = "{samples:,} samples at {learning_rate:g}".format
+    head = profile["original"].get("head_rate", 1.0)
+    return {
+        "training texts, at most": f"{profile['sizes']['train']:,}",
+        "test texts, at most": f"{profile['sizes']['test']:,}",
+        "seeds": len(profile["seeds"]),
+        "random orders": profile["random_orders"] * len(profile["seeds"]),
+        "original": recipe(**profile["original"]) + (f", its head at {head:g} times that" if head != 1 else ""),
+        "recovery": recipe(**profile["recovery"]),
+        "distillation": recipe(**profile["distillation"]),
+        "tasks on which every set of layers was trained": len(profile["subsets"]),
     }
-    first, board = pd.read_csv(FIRST / "scoreboard.csv"), sf.claims.scoreboard(results)
+
+
+def answers(results, rows, board):
+    """Write the tables of docs/answers.md: the first study beside the present one."""
+    profile, first = results.manifest["profile"], json.loads((FIRST / "profile.json").read_text(encoding="utf-8"))
+    changes = pd.DataFrame({"first": study(first), "now": study(profile)}).rename_axis("").reset_index()
     claims = [
         (claim, old["paper"], verdict(old), verdict(board.loc[claim]))
-        for claim, old in first.set_index("claim").iterrows()
+        for claim, old in pd.read_csv(FIRST / "scoreboard.csv", index_col="claim").iterrows()
     ]
     old = pd.concat(pd.read_csv(FIRST / f"{name}.csv") for name in ("contrasts", "controls"))
     old = old.set_index(["contrast", "measure"])
-    titles = {key: one.title for key, one in {**sf.statistics.CONTRASTS, **sf.statistics.CONTROLS}.items()}
+    asked = {**sf.statistics.CONTRASTS, **sf.statistics.CONTROLS}
+    measures = {"removed_3": "three removals", "mean_accuracy": "mean over depths"}
     contrasts = [
-        (
-            titles[key],
-            *(judged(one.loc[m]) for m in ("removed_3", "mean_accuracy") for one in (old.loc[titles[key]], row)),
-        )
-        for key, row in rows.items()
-        if key in titles and "removed_3" in row.index
+        (one.title, *(judged(table.loc[m]) for m in measures for table in (old.loc[one.title], rows[key])))
+        for key, one in asked.items()
     ]
-    heads = [f"{what}, {study}" for what in ("three removals", "mean over depths") for study in ("first", "now")]
+    heads = [f"{what}, {when}" for what in measures.values() for when in ("first", "now")]
     recipe = pd.read_csv(ROOT / "results" / "recipe.csv", keep_default_na=False).query("stage == 'recovery'")
     unit = ["samples", "learning_rate", "task", "seed"]
-    null = recipe[recipe["path"] == "x-x-x-x-x"].set_index(unit)["validation_accuracy"]
-    lost = (null - recipe[recipe["path"] == ""].set_index(unit)["validation_accuracy"]).groupby(unit[:2]).mean()
-    asked = {"first": (640, 3e-4), "now": (profile["recovery"]["samples"], profile["recovery"]["learning_rate"])}
+    before, after = (recipe[recipe["path"] == path].set_index(unit)["validation_accuracy"] for path in NULL)
+    change = 100 * (after - before).groupby(unit[:2]).mean()
+    changed = {
+        name: change[one["recovery"]["samples"], one["recovery"]["learning_rate"]]
+        for name, one in {"first": first, "now": profile}.items()
+    }
     return {
-        "changes": markdown(
-            pd.DataFrame([(k, *map(str, v)) for k, v in changes.items()], columns=["", "first", "now"])
-        ),
+        "changes": markdown(changes.astype(str)),
         "claims": markdown(pd.DataFrame(claims, columns=["", "the paper says", "first", "now"])),
         "contrasts": markdown(pd.DataFrame(contrasts, columns=["", *heads])),
-        "recipe": {name: f"{100 * lost[key]:+.1f}".replace("-", "−") for name, key in asked.items()},
+        "recipe": {name: f"{pp:+.1f}".replace("-", "−") for name, pp in changed.items()},
     }
 
 
 def candidates():
-    """Write which of the other fusions validation prefers, and what it gains over the position alone."""
+    """Write which of the fusions that were tried validation prefers, and what it gains over the position alone."""
     every = pd.read_csv(ROOT / "results" / "fusions.csv", index_col="candidate").query("removed == 'all'")
-    learned = every.drop(index=["greedy", "chance", "position"])
+    learned = every.drop(index=["greedy", "chance", *REDUNDANCY])
     best = learned["validation_regret"].idxmin()
     gain = learned.loc[best, [f"test_minus_position{end}" for end in ("", "_low", "_high")]]
     return {"count": len(learned), "best": best, "test": interval(gain, 1)}
@@ -212,23 +209,22 @@ def content(results):
     report, manifest = sf.load_report(), sf.load_results(ROOT / "results" / DEFAULT).manifest
     costs = sf.costs.compute_costs(results, sf.tables.curves(results))["times"]
     rows, profile = contrast_rows(results), results.manifest["profile"]
-    gains = sf.tables.gains_by_surviving_layer(sf.tables.curves(results)).groupby("layer")["gain"].mean()
+    board = sf.claims.scoreboard(results)
     return {
         "tasks": results.tasks["task"].nunique(),
         "seeds": results.tasks["seed"].nunique(),
         "profile": profile,
         "found": {key: found(row) for key, row in rows.items()},
         "drawn": rows["random"]["drawn"].iloc[0],
-        "by_layer": gains.map(lambda gain: f"{100 * gain:+.1f}".replace("-", "−")).to_dict(),
         "times": costs.map("{:.1f}".format).to_dict(),
-        "scoreboard": scoreboard(sf.claims.scoreboard(results)),
+        "scoreboard": scoreboard(board),
         "compression": compression(report),
         "report": report,
         "reproduction": manifest,
         "default": DEFAULT_STRATEGY,
         "tables": choosing(results),
         "candidates": candidates(),
-        **answers(results, rows),
+        **answers(results, rows, board),
     }
 
 

@@ -343,14 +343,16 @@ def build(name):
     """
     # The digest of code and table is a schema number that nobody can forget to raise.
     decided = Path(__file__).read_bytes() + TABLE.read_bytes() + versions(name).encode()
-    path = (folder := cache_folder()) / f"{name}-{hashlib.sha256(decided).hexdigest()[:16]}.parquet"
+    folder = cache_folder()
+    path = folder / f"{name}-{hashlib.sha256(decided).hexdigest()[:16]}.parquet"
     with suppress(OSError, pa.ArrowException):
         return pd.read_parquet(path, page_checksum_verification=True)
     frame = _make(CORPORA[name])
     with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            frame.to_parquet(part := Path(scratch, path.name), index=False, write_page_checksum=True)
+            part = Path(scratch, path.name)
+            frame.to_parquet(part, index=False, write_page_checksum=True)
             os.replace(part, path)
     return frame
 

@@ -17,7 +17,7 @@ READS = {
     "signals": list(SIGNALS),
     "position": POSITION,
     "shuffled": list(SIGNALS),
-    # Pairs of layers, and targets other than the change, chose no better: benchmarks/fusions.py.
+    # What else a fusion could read, and other targets than the change: benchmarks/fusions.py.
     "all": [*MEASURES, *POSITION],
 }
 # Tried removals that come with the package, so that a fusion needs no study of the user's own.

@@ -41,7 +41,7 @@ def _pretrained_tensors(name, model):
 def _pretrained(name, model, label_names, seed):
     """Load a model; what it has in common with the others of its name is in memory once."""
     found = load_model(name, label_names=label_names, seed=seed).to(default_device())
-    if found.device.type == "cuda" and found._supports_sdpa:  # a third fewer kernels; slower on a CPU
+    if found.device.type == "cuda" and found._supports_sdpa:  # fewer kernels; slower on a CPU
         found.set_attn_implementation("sdpa")
     common = _pretrained_tensors(name, model)
     for key, parameter in found.base_model.named_parameters():

@@ -111,7 +111,7 @@ def _optimiser(model, parameters, recipe):
 
 
 def _replayed(step, batch_size, device, first=3):
-    """Let a GPU record a step and replay it: to launch its kernels one by one takes it ten times as long.
+    """Let a GPU record a step and replay it: to launch the kernels of a small model takes longer than they do.
 
     The first steps, which allocate what stays, and one of fewer samples run as they are.
     """
@@ -183,7 +183,7 @@ def fine_tune(model, data, recipe, *, seed, precision="fp32", objective=None, on
         batch = data.take(indices) if on_gpu else data.take(indices).trim()
         loss = objective(working(batch.input_ids, attention_mask=batch.attention_mask), batch.labels, indices)
         loss.backward()
-        if low:  # all in one call: on a GPU one per parameter costs as much as the passes
+        if low:  # all in one call, not one per parameter
             used = [(master, p.grad) for master, p in pairs if p.grad is not None]  # by the forward pass
             for master, gradient in used:
                 master.grad = torch.empty_like(gradient, dtype=master.dtype)
