@@ -244,7 +244,8 @@ def load_classifier(name_or_dir):
     if lost := [name for name in missing if name.startswith(body)]:
         raise SfusionError(f"model {str(name_or_dir)!r} lacks weights, {lost[0]} for one")
     if not missing and model.config.problem_type in ("regression", "multi_label_classification"):
-        raise SfusionError(f"model {str(name_or_dir)!r} is made for {model.config.problem_type}: give a classifier")
+        made_for = f"model {str(name_or_dir)!r} is made for {model.config.problem_type}"
+        raise SfusionError(f"{made_for}: give a classifier with one label per text")
     return model.eval(), not missing
 
 
