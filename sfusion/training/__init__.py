@@ -43,8 +43,8 @@ def resolve_precision(precision, device="cpu"):
     Returns
     -------
     {"fp32", "bf16"}
-        For ``"auto"``: bfloat16 where it pays (AMX on a CPU, CUDA from Ampere on), else float32:
-        with AVX512-BF16 alone a step takes half as long again as in float32.
+        For ``"auto"``: bfloat16 where the processor multiplies in it (CUDA from Ampere on; on a CPU
+        AMX or AVX512-BF16, where a step takes about half as long as in float32), else float32.
 
     Raises
     ------
@@ -58,7 +58,8 @@ def resolve_precision(precision, device="cpu"):
     if torch.device(device).type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        fast = torch.cpu.get_capabilities().get("amx_bf16", False)
+        able = torch.cpu.get_capabilities()
+        fast = able.get("amx_bf16", False) or able.get("avx512_bf16", False)
     return "bf16" if fast else "fp32"
 
 
