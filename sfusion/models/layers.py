@@ -22,7 +22,8 @@ class Architecture:
     layers : str
         Dotted path of the ``nn.ModuleList`` of layers in the classifier.
     embeddings : tuple of str
-        Paths of the modules below the layers; those that a configuration leaves out are skipped.
+        Paths of the modules below the layers, and of those that all layers read; those that a
+        configuration leaves out are skipped.
     reads : {"first", "last"}
         Token that the head reads: the first, or the last real one.
     spare_positions : int
@@ -53,9 +54,14 @@ ARCHITECTURES = {
     "roberta": Architecture("roberta.encoder.layer", ("roberta.embeddings",), spare_positions=2),
     "xlm-roberta": Architecture("roberta.encoder.layer", ("roberta.embeddings",), spare_positions=2),
     "electra": Architecture("electra.encoder.layer", ("electra.embeddings", "electra.embeddings_project")),
-    "mpnet": Architecture("mpnet.encoder.layer", ("mpnet.embeddings",), spare_positions=2),
-    # Keys and queries of the contents may project the relative positions too.
-    "deberta-v2": Architecture("deberta.encoder.layer", ("deberta.embeddings",), shared=True),
+    # The layers of these two share a table of relative positions; DeBERTa's keys and queries of the
+    # contents may project it too.
+    "mpnet": Architecture(
+        "mpnet.encoder.layer", ("mpnet.embeddings", "mpnet.encoder.relative_attention_bias"), spare_positions=2
+    ),
+    "deberta-v2": Architecture(
+        "deberta.encoder.layer", ("deberta.embeddings", "deberta.encoder.rel_embeddings"), shared=True
+    ),
     # Layer 0 has no attention norm of its own, the embeddings' serves: no other can take its place.
     "modernbert": Architecture("model.layers", ("model.embeddings",), fixed=(0,)),
     "gpt2": Architecture("transformer.h", ("transformer.wte", "transformer.wpe"), reads="last"),
