@@ -71,7 +71,6 @@ FRAMES = {
     "maximum_accuracy": _of_curves(tables.protocols),
     "removal_order": _of_curves(tables.removal_orders),
     "fusion_importance": _drawn("fusion_importance"),
-    "fusion_fit": _drawn("fusion_fit"),
     "distillation_by_depth": tables.distilled,
     "distillation_gain": tables.distilled,
     "accuracy_to_size": tables.curves,

@@ -12,27 +12,13 @@ NEW_DATASET = "random-forest-transfer"  # what a new dataset gets: a forest that
 
 
 def _costs(results):
-    """Return FLOPs and seconds of a recovery, a probe and an evaluation, by layers left."""
-    profile = results.manifest["profile"]
-    nodes = results.nodes
-    pruned = nodes[nodes["removed"] > 0]
-    flops = nodes.groupby("layers")["flops"].mean()
-    probe = profile["sizes"]["probe"]
-    looked, tested = results.tasks[["validation", "test"]].mean()
-    seen = looked / (looked + tested)  # both are in the record
-    # A backward pass costs two forward passes. Medians of the times, for the first node of a
-    # worker pays for loading, and one whose parent's weights were dropped for its parents.
-    costs = {
-        ("flops", "recovery"): 3 * flops * profile["recovery"]["samples"],
-        ("flops", "probe"): 3 * flops * probe,
-        ("flops", "evaluation"): flops * looked,
-        ("seconds", "recovery"): pruned.groupby("layers")["training"].median(),
-        ("seconds", "probe"): nodes.groupby("layers")["extraction"].median(),
-        ("seconds", "evaluation"): nodes.groupby("layers")["evaluation"].median() * seen,
-    }
-    for kind in ("flops", "seconds"):
-        costs[kind, "label"] = costs[kind, "recovery"] + costs[kind, "evaluation"]
-    return costs
+    """Return the FLOPs of a recovery, a probe, an evaluation and a label, by layers left."""
+    profile, flops = results.manifest["profile"], results.nodes.groupby("layers")["flops"].mean()
+    # A backward pass costs two forward passes.
+    samples = {"recovery": 3 * profile["recovery"]["samples"], "probe": 3 * profile["sizes"]["probe"]}
+    samples["evaluation"] = results.tasks["validation"].mean()
+    samples["label"] = samples["recovery"] + samples["evaluation"]
+    return {kind: flops * count for kind, count in samples.items()}
 
 
 def _tried(results, depth, which):
@@ -66,10 +52,9 @@ def compute_costs(results, frame):
     -------
     DataFrame
         Index ``strategy`` (names, ``best-single`` last). ``training``, ``signals``,
-        ``labels``: TFLOPs, closed form; ``seconds``: the same as measured, of one processor core
-        or of the GPU; ``times``: all TFLOPs over those of top-first; ``gain`` with ``low`` and
-        ``high``: mean accuracy over depths minus that of top-first, in percentage points, with its
-        95% bootstrap interval.
+        ``labels``: TFLOPs, closed form; ``times``: all of them over those of top-first; ``gain``
+        with ``low`` and ``high``: mean accuracy over depths minus that of top-first, in percentage
+        points, with its 95% bootstrap interval.
     """
     cost, depth = _costs(results), int(results.nodes["layers"].max())
     units = len(results.tasks)
@@ -93,19 +78,14 @@ def compute_costs(results, frame):
             if strategy.learned_from == IN_DATASET:
                 labelled, parents = _tried(results, depth, lambda one: one.teaches_fusions)
                 asked = parents if seen else []
-        flops, seconds = (
-            {
-                "training": sum(cost[kind, "recovery"][n] for n in trained),
-                "signals": sum(cost[kind, "probe"][n] for n in seen)
-                + sum(cost[kind, "probe"][n] for n in asked) / units,
-                "labels": sum(cost[kind, "recovery"][n] + cost[kind, "evaluation"][n] for n in labelled) / units,
-            }
-            for kind in ("flops", "seconds")
-        )
+        flops = {
+            "training": sum(cost["recovery"][n] for n in trained),
+            "signals": sum(cost["probe"][n] for n in seen) + sum(cost["probe"][n] for n in asked) / units,
+            "labels": sum(cost["label"][n] for n in labelled) / units,
+        }
         rows[name] = {
             **{part: number / 1e12 for part, number in flops.items()},
-            "seconds": sum(seconds.values()),
-            "times": sum(flops.values()) / sum(cost["flops", "recovery"][n] for n in down),
+            "times": sum(flops.values()) / sum(cost["recovery"][n] for n in down),
             **dict(zip(("gain", "low", "high"), bootstrap(means[name] - means["top-first"]), strict=True)),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")

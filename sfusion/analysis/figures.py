@@ -18,7 +18,6 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
-from sklearn.metrics import r2_score
 
 from sfusion import SfusionError
 from sfusion.analysis.statistics import MARGIN, MEASURES, bootstrap, interval_text
@@ -420,36 +419,6 @@ def maximum_accuracy(table):
     right.axvline(0, **LINE)
     _intervals(right, [""] * len(lead), lead, [_colour(name) for name in means.index])
     right.set_xlabel("minus random order, pp\n(95% over tasks, seeds)")
-    return figure
-
-
-@styled
-def fusion_fit(predictions):
-    """Draw predicted against observed changes of accuracy, a panel per fusion.
-
-    Parameters
-    ----------
-    predictions : DataFrame
-        Columns ``fusion`` (title), ``observed`` and ``predicted`` (shares), a row per removal
-        that was tried; predictions from folds that did not hold it.
-
-    Returns
-    -------
-    Figure
-        With the share of the variance explained, R².
-    """
-    fusions = list(dict.fromkeys(predictions["fusion"]))
-    figure = PlainFigure(figsize=(COLUMN * max(1, len(fusions) / 2) + 0.4, 2.2))
-    panels = figure.subplots(1, len(fusions), sharex=True, sharey=True, squeeze=False)[0]
-    points = predictions.assign(**100 * predictions[["observed", "predicted"]])
-    for fusion, axes in zip(fusions, panels, strict=True):
-        part = points[points["fusion"] == fusion]
-        axes.axline((0, 0), slope=1, **LINE)
-        look = {"s": 5, "alpha": 0.4, "linewidth": 0, "color": COLOURS["fusion"]}
-        sns.scatterplot(part, x="predicted", y="observed", ax=axes, **look)
-        fit = f"R² {r2_score(part['observed'], part['predicted']):.2f}".replace("-", "−")
-        axes.set_title(f"{fusion}\n{fit}, n = {len(part)}")
-        axes.set(xlabel="predicted change (pp)", ylabel="observed change (pp)")
     return figure
 
 
