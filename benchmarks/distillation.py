@@ -31,12 +31,21 @@ from sfusion.records.parallel import pool, progress
 from sfusion.records.profiles import ROOT, Distillation, load_profile
 from sfusion.records.results import BUILD
 from sfusion.records.store import RecordStore
-from sfusion.training import cast, classified, default_device, derive_seed, fine_tune, fixed_threads, predict_logits
+from sfusion.training import (
+    NO_LABEL,
+    cast,
+    classified,
+    default_device,
+    derive_seed,
+    distillation_loss,
+    fine_tune,
+    fixed_threads,
+    predict_logits,
+)  # fmt: skip
 
 HALF, DEEP = (2, 3, 1), (2, 3, 1, 4)  # layers removed, in order
 EPOCHS, LEARNING_RATE = 10, 3e-5
 HARD_WEIGHT = 0.5  # of the labels, beside a teacher
-NO_LABEL = -100
 UNIFORM, SKIP = (2, 4, 6), (2, 4)  # outputs of the original's layers that a student's first ones imitate
 KEYS = ["task", "seed", "condition", "layers_left", "samples"]
 
@@ -168,15 +177,6 @@ CONDITIONS = {
 }
 
 
-def mixed_loss(logits, teacher_logits, labels, temperature, hard_weight):
-    """As :func:`sfusion.training.distillation_loss`; samples without a label learn from the teacher alone."""
-    hard = functional.cross_entropy(logits, labels, reduction="none", ignore_index=NO_LABEL)
-    softened = (functional.log_softmax(scores / temperature, -1) for scores in (logits, teacher_logits))
-    soft = temperature**2 * functional.kl_div(*softened, reduction="none", log_target=True).sum(-1)
-    weight = hard_weight * (labels != NO_LABEL)
-    return (weight * hard + (1 - weight) * soft).mean()
-
-
 def make_objective(condition, teacher, data, logits, first=False):
     """Make the loss of a condition for :func:`sfusion.training.fine_tune`, of its first half if asked for."""
     term, device = condition.first if first else condition.term, default_device()
@@ -188,7 +188,8 @@ def make_objective(condition, teacher, data, logits, first=False):
             loss = functional.cross_entropy(output.logits.float(), labels)
         elif not first:
             soft = logits[indices]
-            loss = mixed_loss(output.logits.float(), soft, labels, condition.temperature, condition.hard_weight)
+            hard = condition.hard_weight
+            loss = distillation_loss(output.logits.float(), soft, labels, condition.temperature, hard)
         if term:
             batch = data.take(indices)
             batch = batch if labels.is_cuda else batch.trim()  # as the student has read it
@@ -221,12 +222,6 @@ def later_texts(profile, task):
     keep = second & (windows["attention_mask"].sum(1) >= length // 2)
     ids, mask = windows["input_ids"][keep], windows["attention_mask"][keep]
     return Encoded(ids, mask, torch.full((len(ids),), NO_LABEL))
-
-
-def joined(left, right):
-    """Put samples one after the other."""
-    pairs = ((getattr(left, name), getattr(right, name)) for name in ("input_ids", "attention_mask", "labels"))
-    return Encoded(*map(torch.cat, pairs))
 
 
 def start(tree, condition, logits):
@@ -296,7 +291,7 @@ def prepare(experiment, epochs, store):
             trained = tree.record("training", path, lambda path=path: tree.model(path) and None)
             if needed:
                 tree.model(path)  # the cache may have lost what is recorded
-            digits = {split: tree._evaluate(path, split, None)[1] for split in ("validation", "test")}
+            digits = {split: tree.outcome(path, split, None)[1] for split in ("validation", "test")}
             if name := {(): "original", HALF: "pruned", DEEP: "deep"}.get(path):
                 seen = count * each, len(tree.task.train)
                 rows.append(row_of(tree, name, path, *seen, digits, trained["seconds"]))
@@ -315,7 +310,7 @@ def measure(experiment, name, epochs, store):
     samples, data = details["method"]["samples"], tree.task.train
 
     def compute():
-        texts = joined(data, later_texts(profile, tree.task)) if condition.later else data
+        texts = data + later_texts(profile, tree.task) if condition.later else data
         model, found = train(tree, condition, texts, samples), {"texts": len(texts)}
         for split in ("validation", "test"):
             right = classified(model, getattr(tree.task, split), tree.base["precision"])

@@ -2,8 +2,9 @@
 
 Every run changes one thing of a profile. Fine-tuning the original: samples, rate, rate of the head,
 dropout, learning embeddings. Recoveries: samples and rate, five in a row, on a model that loses
-nothing (the null path) and on one that loses a layer before each. Accuracy is measured on
-validation alone: recipes are chosen with these rows.
+nothing (the null path) and on one that loses a layer before each. Distillation: its rate, of
+a model that lost three layers at once and was recovered. Accuracy is measured on validation alone:
+recipes are chosen with these rows.
 
 usage: python benchmarks/recipe.py STAGE [--profile nine] [--seeds 0] [--out results/recipe.csv]
 """
@@ -25,7 +26,7 @@ from sfusion.training import fixed_threads
 TASKS = ("newsgroup", "agnews", "imdb")
 RATES = (3e-5, 1e-4, 3e-4)
 REMOVED = (2, 3, 1, 4, 0)  # the middle first, the last layer stays
-NULL, PRUNED = ((),) * len(REMOVED), REMOVED
+NULL, PRUNED, HALF = ((),) * len(REMOVED), REMOVED, (tuple(sorted(REMOVED[:3])),)
 CHANGES = {
     # stage: the changes that are tried, each a dict of stage of training to fields
     "original": [
@@ -35,6 +36,13 @@ CHANGES = {
         {"original": {"freeze_embeddings": False}},
     ],
     "recovery": [{"recovery": {"samples": n, "learning_rate": r}} for n in (640, 2000) for r in RATES],
+    "distillation": [{"distillation": {"samples": 10000, "learning_rate": r}} for r in (*RATES, 1e-3)],
+}
+PATHS = {
+    # stage: paths, and the condition of their distillation or None
+    "original": [((), None)],
+    "recovery": [(path, None) for path in (*(NULL[:n] for n in range(6)), *(PRUNED[:n] for n in range(1, 6)))],
+    "distillation": [((), None), (HALF, None), (HALF, "distilled")],
 }
 
 
@@ -44,15 +52,19 @@ def variant(profile, changes):
     return profile.model_copy(update=recipes)
 
 
-def measure(experiment, paths, store):
+def measure(experiment, stage, store):
     """Return a row per node, computed unless it is filed."""
-    tree, stage = open_tree(experiment, store), "recovery" if len(paths) > 1 else "original"
-    recipe = getattr(experiment.profile, stage).model_dump()
-    key = {"stage": stage, "task": experiment.task, "seed": experiment.seed, **recipe}
-    with fixed_threads(experiment.profile.threads):
+    tree, profile = open_tree(experiment, store), experiment.profile
+    key = {"stage": stage, "task": experiment.task, "seed": experiment.seed}
+    key |= getattr(profile, stage).model_dump(exclude={"removals"})
+    with fixed_threads(profile.threads):
         rows = [
-            {**key, "path": path_name(path), "validation_accuracy": tree.evaluate(path, "validation")}
-            for path in paths
+            {
+                **key,
+                "path": path_name(path) + ", distilled" * bool(condition),
+                "validation_accuracy": tree.evaluate(path, "validation", condition),
+            }
+            for path, condition in PATHS[stage]
         ]
     tree.release()
     store.trim()
@@ -69,9 +81,8 @@ def main():
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "recipe.csv")
     options = parser.parse_args()
     profile, store = load_profile(options.profile), RecordStore(BUILD / "recipe" / "store")
-    paths = {"original": [()], "recovery": [NULL[:n] for n in range(6)] + [PRUNED[:n] for n in range(1, 6)]}
     units = itertools.product(CHANGES[options.stage], options.tasks, options.seeds)
-    calls = [(Experiment(variant(profile, changes), *unit), paths[options.stage], store) for changes, *unit in units]
+    calls = [(Experiment(variant(profile, changes), *unit), options.stage, store) for changes, *unit in units]
     with pool(profile.threads) as run, progress(len(calls), options.stage) as bar:
         for rows in run(measure, calls):
             found = [pd.read_csv(options.out, keep_default_na=False)] if options.out.is_file() else []

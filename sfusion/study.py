@@ -62,7 +62,7 @@ def describe_task(experiment, store):
         train, test = (data.labels.numpy() for data in (task.train, task.test))
         words = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
         with fixed_threads(experiment.profile.threads):
-            states = [_pooled(tree.source(), data) for data in (task.train, task.test)]
+            states = [pooled(tree.source(), data) for data in (task.train, task.test)]
             tfidf, frozen = (
                 make_pipeline(first, LogisticRegression(max_iter=1000)).fit(x[0], train).score(x[1], test)
                 for first, x in ((words, texts), (StandardScaler(), states))
@@ -81,7 +81,7 @@ def describe_task(experiment, store):
     return {"task": experiment.task, "seed": experiment.seed, **found}
 
 
-def _pooled(model, data):
+def pooled(model, data):
     """Average the encoder's last hidden states over the real tokens of each text."""
     rows, device = [], next(model.parameters()).device
     with torch.inference_mode():

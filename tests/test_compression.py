@@ -122,8 +122,8 @@ def test_the_report_is_consistent(result, given):
     weights = load_file(result.directory / "model.safetensors")
     assert told["after"]["bytes"] == sum(t.numel() * t.element_size() for t in weights.values())
     assert told["curve"] == curve.to_dict("records")
-    assert curve["layers"].tolist() == [4, 3, 2, 2]
-    assert curve["distilled"].tolist() == [False, False, False, True]
+    assert curve["layers"].tolist() == [4, 2, 2]
+    assert curve["distilled"].tolist() == [False, False, True]
     best = curve.loc[curve["layers"] == 2, "validation_accuracy"].max()
     assert _chosen(curve)["validation_accuracy"] == best
     assert str(ROOT) not in json.dumps(told) and str(given) not in json.dumps(told)
@@ -223,7 +223,35 @@ def test_the_original_is_trained_once_however_little_room_there_is(given, tmp_pa
 def test_every_strategy_that_is_offered_can_choose(name, given, tmp_path):
     found = _compress(given, tmp_path / "out", keep=3, distill=False, strategy=name)
     (removed,) = found.report["layers"]["removed"]
-    assert removed == {"top-first": 3, "bottom-first": 0}.get(name, removed)
+    assert removed == {"top-first": 3, "one-shot-top-first": 3, "bottom-first": 0}.get(name, removed)
+
+
+@pytest.mark.parametrize("keep", [None, 1])
+def test_one_shot_removes_from_the_original_all_at_once(keep, given, tmp_path):
+    name, options = "one-shot-middle-first", {"keep": keep, "distill": False}
+    found = _compress(given, tmp_path / "out", strategy=name, **options)
+    paths = {4: "", 3: "2", 2: "1+2", 1: "0+1+2"}
+    rows = dict(zip(found.curve["layers"], found.curve["path"], strict=True))
+    assert rows == (paths if keep is None else {4: "", 1: paths[1]})
+    assert "Layers removed,\nat once" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_unlabelled_texts_teach_and_their_labels_are_not_read(given, result, tmp_path):
+    texts, _ = tiny.sentences(60, 3, 5)
+    seen = pd.read_csv(given / "train.csv")["words"].tolist()
+    more = pd.DataFrame({"words": [*texts, *seen[:20]], "kind": [np.nan] * 80})
+    found = _compress(given, tmp_path / "out", keep=2, unlabelled=more)
+    told, plain = found.report, result.report
+    assert 0 < told["data"]["unlabelled"] <= 60 + 20 and plain["data"]["unlabelled"] == 0
+    curves = (one.curve[~one.curve["distilled"]].drop(columns="chosen") for one in (found, result))
+    pd.testing.assert_frame_equal(*curves)
+    taught = [one.curve.loc[one.curve["distilled"], "validation_accuracy"].item() for one in (found, result)]
+    assert taught[0] != taught[1], "they made no difference"
+    with tiny.refused(match="every text is among the labelled ones"):
+        _compress(given, tmp_path / "none", keep=2, unlabelled=pd.read_csv(given / "test.csv"))
+    with tiny.refused(match="for the distillation"):
+        _compress(given, tmp_path / "none", keep=2, unlabelled=more, distill=False)
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_signal_that_is_not_there_is_one_line(given, tmp_path, monkeypatch):
@@ -280,7 +308,7 @@ def test_the_command_prints_what_it_did_and_may_write_where_one_is(given, tmp_pa
     monkeypatch.chdir(tmp_path / "out")
     assert cli.main([*_arguments(given, ".", keep=3), "--no-distill"]) == 0
     printed = capsys.readouterr().out
-    assert "layers 4 -> 3" in printed and "Test accuracy went from" in printed
+    assert "3 of 4 layers are left" in printed and "test accuracy went from" in printed
     assert f"written to {tmp_path / 'out'}\n" in printed
     assert (tmp_path / "out" / "report.json").is_file()
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]

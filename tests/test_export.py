@@ -1,6 +1,7 @@
 """ONNX files: the same logits as PyTorch, for any batch and length, and nothing of the machine."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -27,7 +28,8 @@ def written(tmp_path_factory, make_probe):
     base = load_model(tiny.write_model(folder / "base", layers=3), 3)
     remove_layers(base, [1]).save_pretrained(folder / "model")
     model = load_plain(folder / "model")
-    found = {name: (entry, run) for name, entry, run in export(folder, model, data, True)}
+    task = SimpleNamespace(test=data, validation=data)
+    found = {name: (entry, run) for name, entry, run in export(folder, model, task, True, 1.0)}
     return folder, model, data, found
 
 
@@ -64,21 +66,36 @@ def test_an_export_that_differs_is_refused(written, tmp_path, monkeypatch):
     _, model, data, _ = written
     monkeypatch.setattr(report, "TOLERANCE", -1.0)
     with pytest.raises(SfusionError, match="differs from PyTorch"):
-        export(tmp_path, model, data, False)
+        export(tmp_path, model, SimpleNamespace(test=data, validation=data), False)
 
 
-def test_a_compression_writes_and_reports_both_files(tmp_path):
+@pytest.mark.parametrize(("limit", "there"), [(1.0, True), (-1.0, False)])
+def test_eight_bits_are_written_only_where_validation_accuracy_holds(limit, there, written, tmp_path):
+    _, model, data, _ = written
+    found = export(tmp_path, model, SimpleNamespace(test=data, validation=data), True, limit)
+    (name, entry, run) = found[-1]
+    assert name == "onnx_int8" and (tmp_path / "model.int8.onnx").exists() == there == (run is not None)
+    assert there or "of the validation texts right in float32" in entry["left_out"]
+
+
+@pytest.mark.parametrize("loss", [1.0, -1.0])
+def test_a_compression_writes_and_reports_the_files_that_hold(loss, tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "WITHIN", loss)
     texts, labels = tiny.sentences(120, 3, seed=4)
     frame = pd.DataFrame({"text": texts, "label": labels})
     options = {"keep": 1, "onnx": True, "int8": True, "learning_rate": 0.003, "threads": 1, "quiet": True}
     found = sf.compress(tiny.write_model(tmp_path / "model", layers=2), frame, out=tmp_path / "out", **options)
-    for name in ONNX:
+    card = (tmp_path / "out" / "README.md").read_text()
+    for name in ONNX[: 2 if loss > 0 else 1]:
         entry = found.report[name]
         assert entry["bytes"] == (tmp_path / "out" / entry["file"]).stat().st_size
         assert entry["samples"] == found.report["data"]["test"]
         assert entry["latency_ms"]["batch_32"]["median"] > 0
-        assert entry["file"] in (tmp_path / "out" / "README.md").read_text()
+        assert entry["file"] in card
     assert found.report["onnx"]["correct"] == found.report["after"]["correct"]
+    if loss < 0:
+        reason = found.report["onnx_int8"]["left_out"]
+        assert reason in card and reason in str(found)
 
 
 def test_without_the_extra_it_is_one_line(monkeypatch):

@@ -230,14 +230,16 @@ STEPS = {None: {1000: [0, 1, 2, 3], 700: [0, 1], 699: [0], 0: []}, 3: {999: [0, 
 def test_trim_removes_the_oldest_weights_first_and_last_what_it_shall_spare(spared, store):
     files = _weights(store, [400, 300, 200, 100])
     for limit, kept in STEPS[spared].items():
-        store.trim(limit / 1e9, last={"number": spared})
+        store.weights_gb = limit / 1e9
+        store.trim(last={"number": spared})
         assert [number for number, file in enumerate(files) if file.exists()] == kept
 
 
 def test_weights_that_are_used_stay_longest(store):
     files = _weights(store, [100, 100, 100])
     store.get_weights({"number": 2})
-    store.trim(100e-9)
+    store.weights_gb = 100e-9
+    store.trim()
     assert [file.exists() for file in files] == [False, False, True]
 
 
@@ -270,7 +272,8 @@ def test_trim_bears_a_process_that_trims_beside_it(store, monkeypatch):
         return stat(file, **kwargs)
 
     monkeypatch.setattr(Path, "stat", vanish)
-    store.trim(0)
+    store.weights_gb = 0.0
+    store.trim()
     assert not os.path.exists(files[0])
 
 

@@ -23,7 +23,7 @@ from sfusion.pruning.strategies import (
     path_name,
     remaining,
 )
-from sfusion.pruning.tree import next_layer
+from sfusion.pruning.tree import next_path
 from sfusion.signals import MEASURES, REDUNDANCY
 
 NAMES = list(SIGNALS)
@@ -40,7 +40,8 @@ def _view(layers, fusion=None, **signals):
 def _next(label, path, depth, seed=0, fixed=(), task="t"):
     values = np.random.default_rng(0).normal(size=(depth - len(path), len(MEASURES)))
     base = {"seed": seed, "task": task}
-    return next_layer(label, path, pd.DataFrame(values, columns=MEASURES), depth=depth, base=base, fixed=fixed)
+    frame = pd.DataFrame(values, columns=MEASURES)
+    return next_path(label, path, lambda _: frame, depth=depth, base=base, fixed=fixed)[-1]
 
 
 def _order(label, depth, seed=0, fixed=(), task="t"):
@@ -83,7 +84,7 @@ def test_the_registry_covers_what_the_paper_compares_and_the_controls():
     sources = {name: TRANSFER if name.endswith("-transfer") else IN_DATASET for name in (*learned, once[-1])}
     assert {name: s.learned_from for name, s in STRATEGIES.items() if s.learned_from} == sources
     # A compression is offered neither controls nor searches.
-    assert COMPRESSION_STRATEGIES == [*NAMES, *fusions, *baselines]
+    assert COMPRESSION_STRATEGIES == [*NAMES, *fusions, *baselines, *once]
 
 
 @pytest.mark.parametrize("name", [*NAMES, *REDUNDANCY])

@@ -109,13 +109,6 @@ def test_seed_changes_train_and_validation_but_not_test():
     assert first.texts["test"] == second.texts["test"] == large.texts["test"]
 
 
-def test_test_part_is_a_quarter():
-    task = tasks.load_task("scipy-subpackage")
-    assert sum(_sizes(task)) == len(corpora.build("scipy-subpackage"))
-    assert len(task.test) == pytest.approx(sum(_sizes(task)) / 4, rel=0.05)
-    assert len(task.validation) == pytest.approx(len(task.train) / 4, rel=0.05)
-
-
 def test_another_process_builds_and_draws_the_same(monkeypatch, tmp_path):
     call = "load_task('input-or-output', seed=3, sizes=(50, 20, 30))"
     code = f"from sfusion import load_task; task = {call}; print(ascii([task.fingerprint, task.texts]))"
@@ -217,14 +210,6 @@ def test_what_is_held_out_or_drawn_does_not_depend_on_the_order(items, n, random
 
     rows = [(*item, number) for number, item in enumerate(items)]
     assert chosen(rows) == chosen(random.sample(rows, len(rows)))
-
-
-def test_draw_is_shuffled_and_salted():
-    labels, items = ["a"] * 50 + ["b"] * 50, list(range(100))
-    first, second = (readers.draw(labels, items, None, salt) for salt in ("one", "two"))
-    assert sorted(first) == sorted(second) == items
-    assert first != items and first != second
-    assert {labels[i] for i in first[:20]} == {"a", "b"}
 
 
 # --- folders ---------------------------------------------------------------------------------
@@ -383,14 +368,6 @@ def test_hub_task(hub, name):
         assert {text.partition(" line ")[0] for text in texts} <= {start + part for part in readers.SPLITS}
 
 
-def test_large_hub_split_is_drawn_before_it_is_read(hub, monkeypatch):
-    read = mock.create_autospec(datasets.Dataset.select_columns, side_effect=datasets.Dataset.select_columns)
-    monkeypatch.setattr(datasets.Dataset, "select_columns", read)
-    monkeypatch.setattr(readers, "ROW_LIMIT", 6)
-    tasks.load_task("agnews")
-    assert [len(call.args[0]) for call in read.call_args_list] == [6, 6]
-
-
 def test_hub_column_that_has_gone(hub, monkeypatch):
     monkeypatch.setitem(tasks.TASKS, "agnews", readers.TaskSpec("agnews", "fancyzhx/ag_news", ("headline",)))
     _fails(f"fancyzhx/ag_news@{SHA} has no column 'headline': it has label", "agnews")
@@ -504,7 +481,7 @@ def test_kinds_of_labels():
     [
         ("data.txt", b"text,label\na,b\n", "data.txt: the suffix must be .csv, .jsonl or .parquet"),
         ("data.csv", b"", "data.csv is not a readable file: "),
-        ("data.csv", b"text,label\n", "data.csv holds no labelled text"),
+        ("data.csv", b"text,label\n", "data.csv holds no text"),
         ("data.csv", b"text,other\na,b\n", "data.csv has no column 'label': it has text, other"),
         ("data.csv", b"text,label\n\xe9t\xe9,b\nc,d\n", "data.csv is not UTF-8 text"),
         ("data.csv", b"text,label\na,b\n,c\n", "row 2 has no text in column 'text'"),

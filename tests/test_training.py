@@ -15,7 +15,7 @@ from torch.nn.utils import parameters_to_vector
 from sfusion import distill, fine_tune, remove_layers
 from sfusion.models.layers import embedding_parameters
 from sfusion.records.profiles import Distillation, Recipe
-from sfusion.training import classified, derive_seed, distillation_loss, predict_logits, resolve_precision
+from sfusion.training import NO_LABEL, classified, derive_seed, distillation_loss, predict_logits, resolve_precision
 
 RECIPE = Recipe(samples=60, batch_size=16, learning_rate=3e-3)
 TAUGHT = Distillation(samples=90, batch_size=16, learning_rate=3e-3, removals=[1])
@@ -162,6 +162,17 @@ def test_teacher_logits_go_with_their_samples(model, probe):
     mislabelled = type(probe)(probe.input_ids, probe.attention_mask, probe.labels.flip(0))
     taught = distill(model, teacher, mislabelled, recipe)
     assert classified(taught, probe).mean() > 0.9
+
+
+def test_samples_without_a_label_learn_from_the_teacher_alone():
+    logits, soft = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 2, 0, NO_LABEL, NO_LABEL])
+    parts = [
+        distillation_loss(logits[:4], soft[:4], labels[:4], 4.0, 0.3),
+        distillation_loss(logits[4:], soft[4:], torch.tensor([0, 0]), 4.0, 0.0),
+    ]
+    found = distillation_loss(logits, soft, labels, 4.0, 0.3)
+    torch.testing.assert_close(found, (4 * parts[0] + 2 * parts[1]) / 6)
 
 
 @pytest.mark.parametrize("batch_size", [None, 7])

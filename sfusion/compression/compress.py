@@ -14,30 +14,33 @@ from joblib import cpu_count
 
 from sfusion import SfusionError
 from sfusion.compression import report
-from sfusion.data.readers import order_labels, read_rows, resolve_labels, split_rows
-from sfusion.data.tasks import tokenise
+from sfusion.data import corpora
+from sfusion.data.readers import draw, order_labels, read_rows, resolve_labels, split_rows
+from sfusion.data.tasks import encode, tokenise
 from sfusion.models.layers import architecture_of, layer_stack, remove_layers, size, token_limit
 from sfusion.models.loading import fingerprint, load_classifier, load_tokenizer, locate_model, numbered, with_new_head
 from sfusion.pruning.fusion import shipped_fusion
-from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY, STRATEGIES, path_name
+from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY, STRATEGIES, path_name, removed
 from sfusion.pruning.tree import PruningTree, follow, identity, probe_samples
 from sfusion.records.parallel import progress
 from sfusion.records.profiles import PROBE, Distillation, Recipe
 from sfusion.records.store import RecordStore
-from sfusion.training import derive_seed, fixed_threads
+from sfusion.training import NO_LABEL, derive_seed, fixed_threads
 
 LONGEST = 128  # tokens, unless the user asks for more
 
-# Samples seen: passes over the training set, but at least and at most so many. Rates are the
-# study's, for 384 hidden units: an untrained head learns fast, what is trained already slowly, for
-# a high rate costs even a model that loses nothing (results/recipe.csv). All declared here.
+# Samples seen: passes over the training set, but at least and at most so many. Rates were
+# found on validation (results/recipe.csv), for 384 hidden units: an untrained head learns fast, a
+# recovery slowly, for a high rate costs even a model that loses nothing, and what the original
+# teaches fast again. All declared here.
 BUDGETS = {
     # stage: (kind of recipe, passes, at least, at most)
     "original": (Recipe, 4, 2000, 9000),
     "recovery": (Recipe, 1, 1000, 2000),
     "distillation": (Distillation, 5, 2000, 10000),
 }
-RATES, HIDDEN = {"original": 1e-4, "recovery": 3e-5, "distillation": 3e-5}, 384
+RATES, HIDDEN = {"original": 1e-4, "recovery": 3e-5, "distillation": 3e-4}, 384
+WIDE_RATE = 1e-4  # at most, above that width: higher ones were not tried there
 HEAD_RATE = 10.0  # of the original, whose head starts untrained
 
 
@@ -65,7 +68,7 @@ class CompressionResult:
         return report.summary(self.report)
 
 
-def recipes(samples, hidden, learning_rate=None):
+def recipes(samples, hidden, learning_rate=None, unlabelled=0):
     """Fix how each stage trains.
 
     Parameters
@@ -76,16 +79,19 @@ def recipes(samples, hidden, learning_rate=None):
         Hidden units: wider models learn at a lower rate, inversely to the width.
     learning_rate : float, optional
         In place of that rule, in every stage.
+    unlabelled : int
+        More samples for the distillation.
 
     Returns
     -------
     dict of str to Recipe
         Keys of ``BUDGETS``.
     """
+    most_rate = WIDE_RATE if hidden > HIDDEN else math.inf
     return {
         stage: kind(
-            samples=min(max(passes * samples, least), most),
-            learning_rate=learning_rate or RATES[stage] * min(1.0, HIDDEN / hidden),
+            samples=min(max(passes * (samples + unlabelled * (kind is Distillation)), least), most),
+            learning_rate=learning_rate or min(most_rate, RATES[stage] * min(1.0, HIDDEN / hidden)),
             head_rate=HEAD_RATE if stage == "original" else 1.0,
         )
         for stage, (kind, passes, least, most) in BUDGETS.items()
@@ -94,15 +100,15 @@ def recipes(samples, hidden, learning_rate=None):
 
 def compress(
     model, train, test=None, *, out, text_column="text", label_column="label", keep=None, max_drop=None,
-    strategy=DEFAULT_STRATEGY, distill=True, onnx=False, int8=False, labels=None, new_head=False,
+    strategy=DEFAULT_STRATEGY, distill=True, unlabelled=None, onnx=False, int8=False, labels=None, new_head=False,
     max_length=None, learning_rate=None, threads=None, seed=0, quiet=None,
 ):  # fmt: skip
     """Make a classifier smaller by removing layers, and report what that cost.
 
     A model that is already fine-tuned on the data's labels is taken as it is, any other is
-    fine-tuned first. Layers go one at a time, as the strategy chooses, with fine-tuning after
-    each; at the end the original teaches what is left, which is kept if validation agrees.
-    Test texts are read once, by the finished models.
+    fine-tuned first. Layers go as the strategy chooses, one at a time with fine-tuning after each
+    or, by a one-shot strategy, at once with as much of it; at the end the original teaches what
+    is left, which is kept if validation agrees. Test texts are read once, by the finished models.
 
     Parameters
     ----------
@@ -127,8 +133,11 @@ def compress(
         A name in ``COMPRESSION_STRATEGIES``. Fusions come fitted, from the package's own study.
     distill : bool
         Whether the original teaches at the end.
+    unlabelled : str, Path, DataFrame or datasets.Dataset, optional
+        More texts, whose labels are not read: the original teaches with its own answers to them.
     onnx, int8 : bool
-        Also write ``model.onnx``, and its weights in 8 bits as ``model.int8.onnx``.
+        Also write ``model.onnx``, and its weights in 8 bits as ``model.int8.onnx``: that only
+        if it loses no more validation accuracy than ``max_drop``, or one percentage point.
     labels : sequence of str, optional
         The data's labels in the order of the model's class numbers, where its own names differ.
     new_head : bool
@@ -155,36 +164,42 @@ def compress(
     """
     started = time.perf_counter(), time.process_time()
     out = Path(os.path.abspath(out))  # "." has no name of its own
-    _check_options(out, keep, max_drop, strategy, seed, learning_rate, threads)
+    _check_options(out, keep, max_drop, strategy, seed, learning_rate, threads, unlabelled is not None and not distill)
     if onnx or int8:
         report.check_onnx()
     rows = read_rows(train, text_column, label_column)
     tests = None if test is None else read_rows(test, text_column, label_column)
     most = max(stage.samples for stage in recipes(len(rows.frame), 1).values())
+    more = None if unlabelled is None else read_rows(unlabelled, text_column, None)
     split = split_rows(rows, tests, seed=seed, limit=most)
     place = locate_model(model)
     source, tuned, numbers = load_source(place, rows, labels, new_head, seed)
     depth, lowest = len(layer_stack(source)), max(1, len(architecture_of(source.config).fixed))
     if keep is not None and not lowest <= keep < depth:
         raise SfusionError(f"cannot keep {keep} layers: give {lowest} to {depth - 1}")
-    task = _task(split, numbers, source.config, load_tokenizer(place), max_length)
+    tokenizer = load_tokenizer(place)
+    task = _task(split, numbers, source.config, tokenizer, max_length)
     options = {"labels": list(task.label_names), "new_head": new_head}
+    extra = None
+    if more is not None:
+        extra = _unlabelled(more, task, tokenizer, most, seed)
+        options["unlabelled"] = corpora.fingerprint(more.frame)
     base = identity(task, fingerprint(place), seed, task.train.input_ids.shape[1], threads or cpu_count(), **options)
     source.to(base["device"])
     work, last = out.parent / f".{out.name}.sfusion", lowest if keep is None else keep
     with _writing(out, work), fixed_threads(base["threads"]), progress(1, "compress", quiet) as bar:
-        stages = recipes(len(task.train), source.config.hidden_size, learning_rate)
+        stages = recipes(len(task.train), source.config.hidden_size, learning_rate, 0 if extra is None else len(extra))
         probe = probe_samples(task, PROBE, seed)
         tree = PruningTree(
             lambda: source, task, RecordStore(work), stages, base=base, probe=probe, strategies=[strategy],
-            tuned=tuned, keep_distilled=True, on_work=bar.update,
+            unlabelled=extra, tuned=tuned, keep_distilled=True, on_work=bar.update,
         )  # fmt: skip
-        bar.reset(total=_work(tree, last, distill))
         one = STRATEGIES[strategy]
+        bar.reset(total=_work(tree, last, distill, one.once, keep is None))
         fusion = shipped_fusion(one.model, one.reads) if one.learned_from else None
-        path = follow(tree, strategy, last, fusion)
+        parts = follow(tree, strategy, last, fusion, every=keep is None)
         bar.set_description("distil" if distill else "choose")
-        chosen, accuracies = choose_depth(tree, path, keep, max_drop, distill)
+        chosen, accuracies = choose_depth(tree, parts, keep, max_drop, distill)
         curve = tabulate(tree, chosen, accuracies)
         bar.set_description("measure")
         bar.refresh()
@@ -201,7 +216,7 @@ def compress(
     return CompressionResult(out, written, curve)
 
 
-def _check_options(out, keep, max_drop, strategy, seed, rate, threads):
+def _check_options(out, keep, max_drop, strategy, seed, rate, threads, untaught):
     """Refuse before anything is read what can be refused."""
     known, drop = ", ".join(COMPRESSION_STRATEGIES), max_drop is not None
     taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
@@ -213,6 +228,7 @@ def _check_options(out, keep, max_drop, strategy, seed, rate, threads):
         (seed < 0, f"seed {seed}: give 0 or more"),
         (rate is not None and not 0 < rate < math.inf, f"learning_rate {rate}: give a positive number"),
         (threads is not None and not 0 < threads < math.inf, f"threads {threads}: give a positive number"),
+        (untaught, "unlabelled texts are for the distillation: give them, or leave it out, not both"),
         (out.is_symlink(), f"{out} is a link: give the directory itself"),
         (taken, f"{out} exists already and is not empty: give a new directory"),
         (not out.parent.is_dir(), f"{out.parent} is not a directory; create it first"),
@@ -299,21 +315,33 @@ def _task(split, numbers, config, tokenizer, max_length):
     return tokenise("own", split, names, numbers, tokenizer, max_length, whole, "files")
 
 
-def _work(tree, last, distill):
-    """Count the work of a pruning path: samples times layers."""
-    original, distilled = 0 if tree.tuned else tree.depth, last if distill else 0
-    layers = {"original": original, "recovery": sum(range(last, tree.depth)), "distillation": distilled}
+def _unlabelled(rows, task, tokenizer, most, seed):
+    """Draw, of texts that are in no split, at most so many and tokenise them."""
+    known = {text for texts in task.texts.values() for text in texts}
+    texts = [text for text in dict.fromkeys(rows.frame["text"]) if text not in known]
+    if not texts:
+        raise SfusionError(f"{rows.where}: every text is among the labelled ones")
+    texts = [texts[i] for i in draw([""] * len(texts), texts, most, f"unlabelled {seed}")]
+    return encode(texts, [NO_LABEL] * len(texts), tokenizer, task.train.input_ids.shape[1])
+
+
+def _work(tree, last, distill, once, every):
+    """Count the work of a compression: samples times layers."""
+    gone = tree.depth - last
+    steps = range(gone if once and not every else 1, gone + 1)
+    recovered = sum((count if once else 1) * (tree.depth - count) for count in steps)
+    layers = {"original": 0 if tree.tuned else tree.depth, "recovery": recovered, "distillation": distill * last}
     return sum(tree.recipes[stage].samples * count for stage, count in layers.items())
 
 
-def choose_depth(tree, path, keep, max_drop, distill):
-    """Choose on validation where to stop on a pruning path, and distil that.
+def choose_depth(tree, parts, keep, max_drop, distill):
+    """Choose on validation how many layers to remove, and distil that model.
 
     Parameters
     ----------
     tree : PruningTree
-    path : tuple of int
-        The whole path.
+    parts : list of tuple
+        From :func:`sfusion.pruning.tree.follow`.
     keep, max_drop : int or float, optional
         See :func:`compress`.
     distill : bool
@@ -321,18 +349,17 @@ def choose_depth(tree, path, keep, max_drop, distill):
     Returns
     -------
     tuple of (tuple, dict)
-        The chosen model: the part of the path and None or ``"distilled"``; and by these the
-        validation accuracy of all that were measured.
+        The chosen model: its path and None or ``"distilled"``; and by these the validation
+        accuracy of all that were measured.
     """
-    parts = [path[:length] for length in range(len(path) + 1)]
     found = {(part, None): tree.evaluate(part, "validation") for part in parts}
     original, samples = found[(), None], len(tree.task.validation)
     spread = (original * (1 - original) / samples) ** 0.5
     # A difference of whole samples: rounding of the shares must not decide.
     floor = original - (spread if max_drop is None else max_drop) - 0.5 / samples / 1000
-    best = path if keep is not None else max((p for p in parts if found[p, None] >= floor), key=len)
+    best = parts[-1] if keep is not None else [part for part in parts if found[part, None] >= floor][-1]
     # The teacher may bring back what fine-tuning could not: try on while it does.
-    for part in parts[max(1, len(best)) :] if distill else ():
+    for part in parts[max(1, parts.index(best)) :] if distill else ():
         found[part, "distilled"] = tree.evaluate(part, "validation", "distilled")
         tree.trim()
         if max(found[part, None], found[part, "distilled"]) < floor:
@@ -345,8 +372,8 @@ def choose_depth(tree, path, keep, max_drop, distill):
 def tabulate(tree, chosen, accuracies):
     """Tabulate what :func:`choose_depth` measured, see :class:`CompressionResult`."""
     rows, samples = [], len(tree.task.validation)
-    for (part, condition), accuracy in sorted(accuracies.items(), key=lambda item: len(item[0][0])):
-        cost = size(remove_layers(tree.source(), part), tree.base["max_length"])
+    for (part, condition), accuracy in sorted(accuracies.items(), key=lambda item: len(removed(item[0][0]))):
+        cost = size(remove_layers(tree.source(), removed(part)), tree.base["max_length"])
         interval = report.accuracy_interval(round(accuracy * samples), samples)
         row = {"layers": cost["layers"], "distilled": condition is not None, "chosen": (part, condition) == chosen}
         row |= {"path": path_name(part), "validation_accuracy": accuracy, "low": interval["low"]}

@@ -30,6 +30,7 @@ from sfusion.analysis.statistics import interval_text
 from sfusion.data.readers import SPLITS
 from sfusion.models.layers import architecture_of, copy_model, size
 from sfusion.models.loading import load_tokenizer, locate_model
+from sfusion.pruning.strategies import removed
 from sfusion.training import predict_logits
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -131,21 +132,23 @@ def build(folder, tree, chosen, curve, model, asked, *, held_out, onnx, int8, st
             found[name], right[name] = describe(runs[name], task.test, base["max_length"])
     tokenizer.save_pretrained(folder)
     if onnx or int8:
-        for name, entry, run in export(folder, runs["after"], task.test, int8):
-            found[name], runs[name] = entry, run
+        for name, entry, run in export(folder, runs["after"], task, int8, _limit(asked["target"])):
+            found[name] = entry
+            runs |= {name: run} if run else {}
     times, ratios = latency(runs, task.test)
     for name, entry in times.items():
         found[name]["latency_ms"] = entry
     public = Path(model).resolve().name if Path(model).is_dir() else str(model)  # not its place on this machine
     data = {"fingerprint": task.fingerprint, "held_out_test": held_out, "max_length": base["max_length"]}
+    counts = {name: len(getattr(task, name)) for name in SPLITS} | {"unlabelled": len(tree.taught) - len(task.train)}
     processor = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
     libraries = {name: version(name).split("+")[0] for name in ("torch", "transformers", "sfusion")}
     found |= {
         "model": {"name": public, "type": source.model_type, "licence": licence(place), "was_fine_tuned": tree.tuned},
         **asked,
-        "layers": {"original": tree.depth, "removed": list(chosen[0])},
+        "layers": {"original": tree.depth, "removed": removed(chosen[0])},
         "recipes": {stage: recipe.model_dump(exclude={"removals"}) for stage, recipe in tree.recipes.items()},
-        "data": {"classes": list(task.label_names), **data, **{name: len(getattr(task, name)) for name in SPLITS}},
+        "data": {"classes": list(task.label_names), **data, **counts},
         "machine": {**{k: base[k] for k in ("threads", "precision", "device")}, "processor": processor, **libraries},
         "seed": base["seed"],
         "change": paired_change(right["before"], right["after"], base["seed"]),
@@ -292,8 +295,8 @@ class _Logits(torch.nn.Module):
         return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
 
 
-def export(folder, model, data, int8):
-    """Export a model to ONNX in float32, and measure what was exported on the test samples.
+def export(folder, model, task, int8, limit=WITHIN):
+    """Export a model to ONNX in float32 and, where its accuracy bears that, in 8 bits.
 
     Parameters
     ----------
@@ -301,14 +304,17 @@ def export(folder, model, data, int8):
         Gets ``model.onnx``, and ``model.int8.onnx``: weights in 8 bits, activations quantised
         as they come.
     model : transformers.PreTrainedModel
-    data : Encoded
+    task : Task
+        What is written is measured on its test samples.
     int8 : bool
+    limit : float
+        Share of validation accuracy that 8 bits may lose; else their file is not written.
 
     Returns
     -------
     list of tuple of (str, dict, callable)
         A name of ``ONNX``, its part of the report, and the session as a function of token
-        numbers and an attention mask.
+        numbers and an attention mask. Of a file that is not written: why, and None.
 
     Raises
     ------
@@ -320,20 +326,27 @@ def export(folder, model, data, int8):
     with warnings.catch_warnings(action="ignore"), contextlib.ExitStack() as after:
         after.callback(logging.disable, logging.NOTSET)
         logging.disable(logging.WARNING)
-        _export(model, data, files[0])
+        _export(model, task.test, files[0])
         if int8:
             from onnxruntime.quantization import quantize_dynamic
 
             files.append(folder / "model.int8.onnx")
             quantize_dynamic(*files)
-    logits = predict_logits(model, data).numpy()
-    found = [(name, *_measure(file, logits, data)) for name, file in zip(ONNX, files, strict=False)]
+    if int8:
+        plain, eight = (_measure(file, None, task.validation)[0]["accuracy"] for file in files)
+        if lost := plain - eight > limit + 1e-9:
+            files.pop().unlink()
+    logits = predict_logits(model, task.test).numpy()
+    found = [(name, *_measure(file, logits, task.test)) for name, file in zip(ONNX, files, strict=False)]
     difference = found[0][1]["largest_difference"]
     if difference > TOLERANCE * max(1.0, float(np.abs(logits).max())):
         raise SfusionError(
             f"the ONNX export differs from PyTorch by {difference:.2g} in a logit: leave out "
             "--onnx, and report which architecture it was"
         )
+    if int8 and lost:
+        why = f"not written: {plain:.1%} of the validation texts right in float32, {eight:.1%} in 8 bits"
+        found.append((ONNX[1], {"left_out": why}, None))
     return found
 
 
@@ -356,7 +369,7 @@ def _export(model, data, file):
 
 
 def _measure(file, logits, data):
-    """Run a file over the test samples and compare its logits with PyTorch's."""
+    """Run a file over samples and compare its logits with PyTorch's, where these are given."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -374,24 +387,31 @@ def _measure(file, logits, data):
     entry = {
         "file": file.name,
         **accuracy_interval((predicted == data.labels.numpy()).sum(), len(data)),
-        "same_labels": int((predicted == logits.argmax(-1)).sum()),
-        "largest_difference": float(np.abs(found - logits).max()),
         "bytes": file.stat().st_size,
     }
+    if logits is not None:
+        entry["same_labels"] = int((predicted == logits.argmax(-1)).sum())
+        entry["largest_difference"] = float(np.abs(found - logits).max())
     return entry, run
+
+
+def _limit(target):
+    """Return the share of accuracy that may be lost."""
+    return WITHIN if target["max_drop"] is None else target["max_drop"]
 
 
 def verdict(found):
     """Write in one sentence whether the accuracy held, and whether the test texts settle it."""
     if not found["layers"]["removed"]:
         return "No smaller model stays within the limit on validation: the original is written."
-    limit = WITHIN if found["target"]["max_drop"] is None else found["target"]["max_drop"]
+    limit, before, after = _limit(found["target"]), found["before"], found["after"]
     change = [found["change"][key] for key in ("accuracy", "low", "high")]
     held, *ends = (number >= -limit - 1e-9 for number in change)
     settled = all(end == held for end in ends)
     points = interval_text(*(100 * number for number in change), signed=True)
     return (
-        f"Test accuracy went from {found['before']['accuracy']:.1%} to {found['after']['accuracy']:.1%}, "
+        f"{after['layers']} of {before['layers']} layers are left, {found['latency_ratio']['after']['batch_1']:.1f} "
+        f"times as fast; test accuracy went from {before['accuracy']:.1%} to {after['accuracy']:.1%}, "
         f"{points} pp: {'within' if held else 'NOT within'} {100 * limit:g} pp of the original"
         f"{'' if settled else ' on these texts, which are too few to settle it'}."
     )
@@ -399,17 +419,10 @@ def verdict(found):
 
 def summary(found):
     """Put a report into a few lines."""
-    before, after, gone = found["before"], found["after"], found["layers"]["removed"]
-    lines = [
-        f"layers {before['layers']} -> {after['layers']}, removed in the original {gone} by {found['strategy']}",
-        found["verdict"],
-        f"parameters {before['parameters'] / 1e6:.1f} M -> {after['parameters'] / 1e6:.1f} M, "
-        f"weights {before['bytes'] / 1e6:.1f} MB -> {after['bytes'] / 1e6:.1f} MB",
-    ]
-    for batch, ratio in found["latency_ratio"]["after"].items():
-        one, two = (entry["latency_ms"][batch]["median"] for entry in (before, after))
-        lines.append(f"{batch.replace('_', ' ')}: {one:.1f} ms -> {two:.1f} ms, {ratio:.2f} times as fast")
-    return "\n".join(lines)
+    gone = ", ".join(map(str, found["layers"]["removed"])) or "none"
+    table = compression_table(found).to_string(float_format="{:.4g}".format, index_names=False)
+    notes = [f"{name}: {found[name]['left_out']}" for name in ONNX if "left_out" in found.get(name, ())]
+    return "\n".join([found["verdict"], f"removed by {found['strategy']}: layers {gone}", table, *notes])
 
 
 def card(found):

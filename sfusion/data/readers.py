@@ -468,7 +468,7 @@ def read_rows(source, text_column="text", label_column="label"):
         A file is CSV, JSONL or Parquet, by its suffix.
     text_column, label_column : str
         Columns; labels are class names or integers, where `datasets` declares class names their
-        numbers.
+        numbers. Without a label column the texts are read alone.
 
     Returns
     -------
@@ -481,11 +481,11 @@ def read_rows(source, text_column="text", label_column="label"):
         no text or no label.
     """
     raw, names, where = _load(source, label_column)
-    _require(raw, (text_column, label_column), where)
+    _require(raw, (text_column, label_column)[: 1 + (label_column is not None)], where)
     if raw.empty:
-        raise SfusionError(f"{where} holds no labelled text")
-    texts, values = raw[text_column].tolist(), raw[label_column].tolist()
-    labels = list(map(_class_name, values))
+        raise SfusionError(f"{where} holds no text")
+    texts, values = raw[text_column].tolist(), [""] * len(raw) if label_column is None else raw[label_column].tolist()
+    labels = values if label_column is None else list(map(_class_name, values))
     for number, (text, value, label) in enumerate(zip(texts, values, labels, strict=True), 1):
         if not isinstance(text, str) or not text.strip():
             raise SfusionError(f"{where}: row {number} has no text in column {text_column!r}: remove such rows")

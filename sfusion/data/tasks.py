@@ -55,6 +55,11 @@ class Encoded:
         rows = torch.as_tensor(indices, dtype=torch.long)
         return Encoded(self.input_ids[rows], self.attention_mask[rows], self.labels[rows])
 
+    def __add__(self, other):
+        """Put other rows behind these."""
+        pairs = ((getattr(part, name) for part in (self, other)) for name in ("input_ids", "attention_mask", "labels"))
+        return Encoded(*(torch.cat(tuple(pair)) for pair in pairs))
+
     def to(self, device):
         """Move the rows to a device."""
         return Encoded(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device))

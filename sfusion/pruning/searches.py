@@ -11,8 +11,8 @@ import torch
 from sfusion import SfusionError
 from sfusion.data.tasks import load_task, resolve
 from sfusion.models.loading import fingerprint, load_model
-from sfusion.pruning.strategies import STUDIED, lookup, path_name, remaining, step_layers
-from sfusion.pruning.tree import PruningTree, identity, next_layer, probe_samples, signal_frame
+from sfusion.pruning.strategies import STUDIED, lookup, path_name, remaining
+from sfusion.pruning.tree import PruningTree, identity, next_path, probe_samples, signal_frame
 from sfusion.records.parallel import pool, progress
 from sfusion.records.profiles import Profile
 from sfusion.records.store import RecordStore, content_key
@@ -187,14 +187,12 @@ class Search:
 
     def _next(self, experiment, path, label, fusions):
         """Return the path that a strategy takes next."""
-        once = lookup(label).once
-        gone = [layer for step in path for layer in step_layers(step)]
-        parent, fixed = ((), (*self.fixed, *gone)) if once else (path, self.fixed)
-        signals = self.records[experiment, parent].get("signals")
-        signals = None if signals is None else signal_frame(signals)
-        options = {"depth": self.depth, "base": self.bases[experiment], "fixed": fixed}
-        layer = next_layer(label, parent, signals, fusion=fusions.get((experiment, label)), **options)
-        return (tuple(sorted([*gone, layer])),) if once and gone else (*path, layer)
+
+        def read(parent):
+            return signal_frame(self.records[experiment, parent]["signals"])
+
+        options = {"depth": self.depth, "base": self.bases[experiment], "fixed": self.fixed}
+        return next_path(label, path, read, fusion=fusions.get((experiment, label)), **options)
 
     def greedy(self):
         """Train every child of a node and go on with the one of highest validation accuracy.

@@ -160,25 +160,29 @@ STRATEGIES = {
         Strategy("greedy-oracle", "Greedy search", "search", None),
     )
 }
-for _name in ("top-first", "middle-first", "angular-distance", "random-forest"):
-    _one = STRATEGIES[_name]
-    STRATEGIES[f"one-shot-{_name}"] = replace(
-        _one, name=f"one-shot-{_name}", title=f"{_one.title}, one-shot", once=True
-    )
+STRATEGIES |= {
+    f"one-shot-{one.name}": replace(one, name=f"one-shot-{one.name}", title=f"{one.title}, one-shot", once=True)
+    for one in map(STRATEGIES.get, ("top-first", "middle-first", "angular-distance", "random-forest"))
+}
 STUDIED = [name for name, one in STRATEGIES.items() if one.group != "reversed" and not one.once]
 # What a compression offers: no searches and no controls, and each fusion once, for it always learned
 # from the removals that come with the package; these lack the measures that one of all features reads.
 COMPRESSION_STRATEGIES = [
     name
-    for name in STUDIED
-    if STRATEGIES[name].score and STRATEGIES[name].reads == "signals" and STRATEGIES[name].learned_from != TRANSFER
+    for name, one in STRATEGIES.items()
+    if one.score and one.reads == "signals" and one.learned_from != TRANSFER and one.group != "reversed"
 ]
-DEFAULT_STRATEGY = "random-forest"
+DEFAULT_STRATEGY = "one-shot-random-forest"
 
 
 def step_layers(step):
     """List the layers that one step of a path removes: one, several at once, or none."""
     return step if isinstance(step, tuple) else (step,)
+
+
+def removed(path):
+    """List the layers that a path removes, in order."""
+    return [layer for step in path for layer in step_layers(step)]
 
 
 def path_name(path):
@@ -194,7 +198,7 @@ def parse_path(name):
 
 def remaining(path, depth):
     """List the layers that a path leaves, by their number in the original model."""
-    gone = {layer for step in path for layer in step_layers(step)}
+    gone = removed(path)
     return tuple(layer for layer in range(depth) if layer not in gone)
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load, save
 from sfusion import training
 from sfusion.data.readers import draw
 from sfusion.models.layers import architecture_of, embedding_parameters, layer_stack, remove_layers
-from sfusion.pruning.strategies import View, choose, lookup, path_name, remaining, step_layers
+from sfusion.pruning.strategies import View, choose, lookup, path_name, remaining, removed, step_layers
 from sfusion.records.store import SCHEMA, versions
 from sfusion.signals import MEASURES, SIGNALS
 from sfusion.signals.extraction import extract_signals
@@ -48,6 +48,8 @@ class PruningTree:
         Training samples that the signals are extracted from.
     strategies : iterable of str
         Which of them, by name, read more than the twelve signals decides what is extracted.
+    unlabelled : Encoded, optional
+        Texts that the original teaches besides the training samples.
     tuned : bool
         Whether the source is fine-tuned already and taken as it is.
     keep_distilled : bool
@@ -58,10 +60,11 @@ class PruningTree:
 
     def __init__(
         self, source, task, store, recipes, *, base, probe, strategies=(),
-        tuned=False, keep_distilled=False, on_work=None,
+        unlabelled=None, tuned=False, keep_distilled=False, on_work=None,
     ):  # fmt: skip
         self.source, self.task, self.store = source, task, store
         self.recipes, self.base, self.probe = recipes, base, probe
+        self.taught = task.train if unlabelled is None else task.train + unlabelled
         self.tuned, self.keep_distilled = tuned, keep_distilled
         read = set(SIGNALS).union(*(lookup(name).measures for name in strategies))
         self._measures = {name: measure for name, measure in MEASURES.items() if name in read}
@@ -169,8 +172,8 @@ class PruningTree:
         if condition is not None:
             # The order of samples is the same in every condition: the teacher alone differs.
             seed = training.derive_seed("distillation", self.base["seed"])
-            teacher = self._teacher if CONDITIONS[condition][1] else None
-            return training.distill(self.model(path), teacher, self.task.train, recipe, seed=seed, **options)
+            teacher = self.teacher if CONDITIONS[condition][1] else None
+            return training.distill(self.model(path), teacher, self.taught, recipe, seed=seed, **options)
         if path:
             gone, left = step_layers(path[-1]), remaining(path[:-1], self.depth)
             model = remove_layers(self.model(path[:-1]), map(left.index, gone))
@@ -183,9 +186,9 @@ class PruningTree:
         return model
 
     @functools.cached_property
-    def _teacher(self):
-        """Logits of the original over the training samples, once for all depths."""
-        return training.predict_logits(training.cast(self.model(()), self.base["precision"]), self.task.train)
+    def teacher(self):
+        """Logits of the original over the samples it teaches, once for all depths."""
+        return training.predict_logits(training.cast(self.model(()), self.base["precision"]), self.taught)
 
     def _learned(self, model):
         """List the parameters that training changes, by name."""
@@ -226,10 +229,10 @@ class PruningTree:
         float
             Share of the split's samples.
         """
-        return self._evaluate(path, split, condition)[0]
+        return self.outcome(path, split, condition)[0]
 
-    def _evaluate(self, path, split, condition):
-        """Return accuracy, a bit per text as hexadecimal digits, and seconds."""
+    def outcome(self, path, split, condition):
+        """Return accuracy, a bit per text as hexadecimal digits (:func:`unpack`), and seconds."""
         data = getattr(self.task, split)
 
         def compute():
@@ -281,8 +284,8 @@ class PruningTree:
             ``training``, ``evaluation`` and ``extraction``.
         """
         trained = self.record("training", path, lambda: self.model(path, condition) and None, condition=condition)
-        validation, _, looked = self._evaluate(path, "validation", condition)
-        test, correct, tested = self._evaluate(path, "test", condition)
+        validation, _, looked = self.outcome(path, "validation", condition)
+        test, correct, tested = self.outcome(path, "test", condition)
         record = {"validation_accuracy": validation, "test_accuracy": test, "test_correct": correct}
         record |= {"training": trained["seconds"], "evaluation": looked + tested}
         if signals:
@@ -356,17 +359,18 @@ def signal_frame(signals):
     return pd.DataFrame(signals, columns=list(MEASURES), dtype=float)
 
 
-def next_layer(label, path, signals, *, depth, base, fixed=(), fusion=None):
-    """Let one strategy choose at one node.
+def next_path(label, path, signals, *, depth, base, fixed=(), fusion=None):
+    """Let one strategy take one layer more.
 
     Parameters
     ----------
     label : str
         Of a strategy, see :func:`sfusion.pruning.strategies.expand`.
-    path : tuple of int
+    path : tuple of int or tuple
         Layers removed so far.
-    signals : DataFrame or None
-        From :meth:`PruningTree.signals`; None where the strategy reads none.
+    signals : callable
+        ``path -> DataFrame or None``, see :meth:`PruningTree.signals`; asked for the node that
+        the strategy reads, if it reads one.
     depth : int
         Layers of the original model.
     base : dict
@@ -378,36 +382,45 @@ def next_layer(label, path, signals, *, depth, base, fixed=(), fusion=None):
 
     Returns
     -------
-    int
-        Number of a layer in the original model.
+    tuple of int or tuple
+        The longer path; of a one-shot strategy, which reads the original alone, one step.
     """
+    strategy = lookup(label)
+    gone = removed(path)
+    parent, kept = ((), (*fixed, *gone)) if strategy.once else (path, fixed)
     rng = np.random.default_rng(training.derive_seed("strategy", base["seed"], base["task"], label))
-    view = View(remaining(path, depth), signals, rng, fusion, depth, fixed)
-    return choose(lookup(label), view)
+    read = signals(parent) if strategy.reads_signals else None
+    layer = choose(strategy, View(remaining(parent, depth), read, rng, fusion, depth, kept))
+    return (tuple(sorted([*gone, layer])),) if strategy.once and gone else (*path, layer)
 
 
-def follow(tree, label, layers, fusion=None):
+def follow(tree, label, layers, fusion=None, every=True):
     """Follow one strategy until so many layers are left.
 
     Parameters
     ----------
     tree : PruningTree
     label : str
-        See :func:`next_layer`.
+        See :func:`next_path`.
     layers : int
     fusion : sklearn regressor, optional
+    every : bool
+        Whether a one-shot strategy, whose models owe nothing to each other, makes those between
+        the original and the last one too.
 
     Returns
     -------
-    tuple of int
-        Layers removed, in order; every model on the path has been evaluated on validation.
+    list of tuple
+        Paths, the original's first; each model has been evaluated on validation.
     """
-    path = ()
+    path, parts = (), []
     while True:
-        tree.evaluate(path, "validation")
-        tree.trim()
-        if tree.depth - len(path) == layers:
-            return path
-        signals = tree.signals(path) if lookup(label).reads_signals else None
-        options = {"depth": tree.depth, "base": tree.base, "fixed": tree.fixed}
-        path = (*path, next_layer(label, path, signals, fusion=fusion, **options))
+        left = len(remaining(path, tree.depth))
+        if every or not lookup(label).once or left in (layers, tree.depth):
+            tree.evaluate(path, "validation")
+            tree.trim()
+            parts.append(path)
+        if left == layers:
+            return parts
+        options = {"depth": tree.depth, "base": tree.base, "fixed": tree.fixed, "fusion": fusion}
+        path = next_path(label, path, tree.signals, **options)

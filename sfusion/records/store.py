@@ -201,18 +201,15 @@ class RecordStore:
         name = f"{content_key(spec)}-{hashlib.sha256(content).hexdigest()}.safetensors"
         write_atomically(self.folder / "weights" / name, content)
 
-    def trim(self, limit_gb=None, last=None):
+    def trim(self, last=None):
         """Remove the cached weights that were used longest ago until the rest fit.
 
         Parameters
         ----------
-        limit_gb : float, optional
-            By default the store's own limit.
         last : dict, optional
             Specification of weights that go after all others.
         """
         spared = content_key(last)  # of none, a key that no file has
-        limit = (self.weights_gb if limit_gb is None else limit_gb) * 1e9
         found = []
         for file in (self.folder / "weights").glob("*"):
             try:
@@ -222,7 +219,7 @@ class RecordStore:
             found.append((file.name.startswith(spared), stat.st_mtime, stat.st_size, file))
         total = sum(size for *_, size, _ in found)
         for *_, size, file in sorted(found):
-            if total <= limit:
+            if total <= self.weights_gb * 1e9:
                 return
             file.unlink(missing_ok=True)
             total -= size

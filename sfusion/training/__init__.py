@@ -14,6 +14,7 @@ from sfusion.models.layers import copy_model, embedding_parameters, head_paramet
 
 CLIP_NORM = 1.0
 TOKENS_A_BATCH = {"cpu": 4096, "cuda": 65536}  # in evaluation
+NO_LABEL = -100  # of a sample that a teacher alone explains; torch's own number for that
 
 
 def derive_seed(*parts):
@@ -78,12 +79,14 @@ def distillation_loss(logits, teacher_logits, labels, temperature, hard_weight):
     """Mix the labels' cross-entropy with the teacher's softened distribution.
 
     ``hard_weight * CE + (1 - hard_weight) * T^2 * KL(teacher / T || student / T)``
-    (Hinton et al. 2015, arXiv:1503.02531).
+    (Hinton et al. 2015, arXiv:1503.02531); without the first term and its weight for a sample
+    that has no label.
 
     Parameters
     ----------
     logits, teacher_logits : Tensor of shape (B, classes)
     labels : Tensor of shape (B,)
+        Class numbers, or ``NO_LABEL``.
     temperature, hard_weight : float
 
     Returns
@@ -92,9 +95,10 @@ def distillation_loss(logits, teacher_logits, labels, temperature, hard_weight):
         Scalar, mean over the batch.
     """
     student, teacher = (functional.log_softmax(x / temperature, -1) for x in (logits, teacher_logits))
-    soft = functional.kl_div(student, teacher, reduction="batchmean", log_target=True)
-    hard = functional.cross_entropy(logits, labels)
-    return hard_weight * hard + (1 - hard_weight) * temperature**2 * soft
+    soft = temperature**2 * functional.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)
+    hard = functional.cross_entropy(logits, labels, reduction="none", ignore_index=NO_LABEL)
+    weight = hard_weight * (labels != NO_LABEL).to(logits.dtype)
+    return (weight * hard + (1 - weight) * soft).mean()
 
 
 def _optimiser(model, parameters, recipe):
