@@ -19,7 +19,7 @@ test nbval: export OMP_NUM_THREADS := 1
 test nbval: export HF_HUB_OFFLINE := 1
 
 help: ## list the targets
-	@echo "usage: make TARGET [PROFILE=smoke|embedded|nine|paper] (default: $(PROFILE))"
+	@echo "usage: make TARGET [PROFILE=smoke|embedded|nine|base|paper] (default: $(PROFILE))"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 env: ## make .venv with the locked versions
