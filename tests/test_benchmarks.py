@@ -3,6 +3,7 @@
 import math
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -11,13 +12,15 @@ import tiny
 import torch
 
 from sfusion import extract_signals, load_profile, load_task, training
+from sfusion.compression import compress
 from sfusion.pruning.searches import Experiment
 from sfusion.records.profiles import ROOT
 from sfusion.signals import SIGNALS
-from sfusion.training import distillation_loss
+from sfusion.training import NO_LABEL
 
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
+import alternatives
 import bench
 import cost
 import distillation
@@ -291,20 +294,6 @@ def test_terms_compute_the_published_formulas(outputs):
         assert float(getattr(distillation, name)(*given, mask)) == pytest.approx(value, rel=1e-4), name
 
 
-def test_samples_without_a_label_learn_from_the_teacher_alone():
-    logits, soft = torch.randn(2, 6, 3, generator=torch.Generator().manual_seed(0))
-    labels = torch.tensor([0, 1, 2, 0, 1, 2])
-    found = distillation.mixed_loss(logits, soft, labels, 4.0, 0.3)
-    torch.testing.assert_close(found, distillation_loss(logits, soft, labels, 4.0, 0.3))
-    labels[4:] = distillation.NO_LABEL
-    parts = [
-        distillation_loss(logits[:4], soft[:4], labels[:4], 4.0, 0.3),
-        distillation_loss(logits[4:], soft[4:], torch.tensor([0, 0]), 4.0, 0.0),
-    ]
-    found = distillation.mixed_loss(logits, soft, labels, 4.0, 0.3)
-    torch.testing.assert_close(found, (4 * parts[0] + 2 * parts[1]) / 6)
-
-
 @pytest.mark.parametrize("name", distillation.CONDITIONS)
 def test_a_teacher_has_nothing_to_teach_itself(name, make_bert, probe):
     condition = distillation.CONDITIONS[name]
@@ -322,11 +311,12 @@ def test_a_teacher_has_nothing_to_teach_itself(name, make_bert, probe):
 
 @pytest.fixture
 def profile(tiny_data, tmp_path, monkeypatch):
-    monkeypatch.setattr(distillation, "BUILD", tmp_path)
     sizes = {"train": 30, "validation": 12, "test": 24, "probe": 12}
     model = tiny.write_model(tmp_path / "model", layers=6)
     profile = tiny.make_profile(model, sizes=sizes, max_length=6)
-    monkeypatch.setattr(distillation, "load_profile", lambda _: profile)
+    for module in (distillation, alternatives):
+        monkeypatch.setattr(module, "BUILD", tmp_path)
+        monkeypatch.setattr(module, "load_profile", lambda _: profile)
     return profile
 
 
@@ -372,5 +362,28 @@ def test_later_texts_are_what_follows_in_the_training_texts(profile):
     )
     later = distillation.later_texts(profile, task)
     assert 0 < len(later) <= len(task.train)
-    assert (later.labels == distillation.NO_LABEL).all()
+    assert (later.labels == NO_LABEL).all()
     assert (later.attention_mask.sum(1) >= 3).all()
+
+
+def _lengths(texts):
+    return [[len(text), text.count(" ")] for text in texts]
+
+
+def test_alternatives_are_made_once_and_judged_on_the_same_texts(profile, tmp_path, monkeypatch):
+    monkeypatch.setattr(alternatives, "DEPTHS", {str(profile.model): (4, 3)})
+    monkeypatch.setattr(alternatives, "static", lambda _: SimpleNamespace(encode=_lengths))
+    monkeypatch.setattr(alternatives, "exported", lambda *_: {})
+    least = {stage: (kind, 1, 32, 32) for stage, (kind, *_) in compress.BUDGETS.items()}
+    monkeypatch.setattr(compress, "BUDGETS", least)
+    monkeypatch.setattr(sys, "argv", f"script accuracy --tasks agnews --out {tmp_path / 'found'}".split())
+    alternatives.main()
+    file = tmp_path / "found" / "accuracy.csv"
+    rows = pd.read_csv(file, dtype={"path": str}).set_index(["alternative", "layers"])
+    assert len(rows) == 1 + 2 + len(alternatives.RANKINGS) + 4 and rows.index.is_unique
+    assert rows["path"]["compress", 3].count("+") == rows["path"]["compress, random-forest", 3].count("-") == 2
+    assert rows["path"]["student of every second layer", 3] == "0+2+4"
+    monkeypatch.delattr(torch.Tensor, "backward")
+    before = file.read_bytes()
+    alternatives.main()
+    assert file.read_bytes() == before
