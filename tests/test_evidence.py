@@ -2,6 +2,7 @@
 
 import itertools
 
+import pandas as pd
 import pytest
 
 from sfusion import MEASURES, SIGNALS, load_profile, load_results
@@ -118,3 +119,13 @@ def test_the_studies_of_long_and_short_texts_differ_in_that_alone():
     short, long = (load_profile(name).model_dump() for name in ("nine-short", "nine-long"))
     assert {key for key in short if short[key] != long[key]} - scope == {"max_length"}
     assert short["distillation"] | {"removals": None} == long["distillation"] | {"removals": None}
+
+
+def test_every_alternative_was_judged_on_every_task_and_timed():
+    judged, speed = (pd.read_csv(COMMITTED / "alternatives" / f"{name}.csv") for name in ("accuracy", "speed"))
+    keys = ["model", "alternative", "layers", "format"]
+    tasks, cells = judged.groupby("model")["task"].nunique(), judged.groupby(keys)["task"].nunique()
+    assert cells.eq(tasks.reindex(cells.index.get_level_values("model")).to_numpy()).all()
+    assert tasks["minilm-l6"] >= 4 and not judged.duplicated([*keys, "task", "seed"]).any()
+    kinds = speed[["model", "layers", "format"]].drop_duplicates()
+    assert len(judged.merge(kinds)) == len(judged)

@@ -201,10 +201,6 @@ def test_a_notebook_begins_with_its_title_and_ends_with_the_comparison(notebook)
     assert "The paper says / we get" in headings[-1]
 
 
-def test_a_notebook_imports_the_package_once(code):
-    assert re.findall(r"^ *(?:from|import)\b.*sfusion.*", _text(*code), re.M) == ["import sfusion as sf"]
-
-
 def test_prose_stands_before_and_after_every_figure(notebook):
     kinds = [cell["cell_type"] for cell in notebook["cells"]]
     for number, cell in enumerate(notebook["cells"]):

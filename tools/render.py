@@ -80,17 +80,6 @@ def scoreboard(board):
     return markdown(pd.DataFrame(columns))
 
 
-def compression(report):
-    """Write the before and after of a committed compression."""
-    table = sf.costs.compression_table(report)
-    shown = {"layers": 0, "parameters (M)": 1, "test accuracy (%)": 1, "median ms, batch 1": 1}
-    rows = [
-        (name, *(f"{table.loc[name, c]:.{digits}f}" for c in ("original", "compressed")))
-        for name, digits in shown.items()
-    ]
-    return markdown(pd.DataFrame(rows, columns=["", "original", "compressed"]))
-
-
 def gain_of_distillation(results):
     """Tabulate what the teacher adds at each depth, over the pruned model and over the control."""
     frame, rows = sf.tables.distilled(results), {}
@@ -199,6 +188,42 @@ def candidates():
     return {"count": len(learned), "best": best, "test": interval(gain, 1)}
 
 
+FORMATS = {"torch": "torch, float32", "onnx": "ONNX", "onnx_int8": "ONNX, 8 bits", "sklearn": "scikit-learn"}
+
+
+def alternatives():
+    """Write what an engineer would pick instead: the table that notebook 09 saves, and a short one for README."""
+    table = pd.read_csv(ROOT / "results" / SHOWN / "tables" / "alternatives.csv")
+    depths = table.groupby("model")["layers"].transform("max")
+    names = table["alternative"].where(table["layers"] == 0, table["alternative"] + ", " + table["layers"].astype(str))
+    columns = {
+        "model": table["model"],
+        "alternative, layers": names,
+        "as": table["format"].map(FORMATS),
+        "test accuracy minus the original's (pp)": [
+            interval(row, 1) for row in table[["change", "low", "high"]].values
+        ],
+        "ms, one text": table["ms_1"].map("{:.1f}".format),
+        "ms, 32 texts": table["ms_32"].map("{:.0f}".format),
+        "MB": table["megabytes"].map("{:.0f}".format),
+        "minutes to make": table["minutes"].map("{:.1f}".format),
+    }
+    whole = pd.DataFrame(columns)
+    short = whole[
+        (table["model"] == "minilm-l6")
+        & (table["format"] != "onnx")
+        & (
+            table["alternative"].isin(["original", "TF-IDF", "static embeddings"])
+            | ((table["alternative"] == "compress") & (table["layers"] == depths // 2))
+        )
+    ]
+    eight = (table["format"] == "onnx_int8").map({True: ", 8 bits", False: ""})
+    short = pd.DataFrame({"layers": names + eight, "pp": whole.iloc[:, 3], "ms": whole.iloc[:, 4]}).loc[short.index]
+    original, short = short["ms"].iloc[0], short.iloc[1:]
+    tasks = pd.read_csv(ROOT / "results" / "alternatives" / "accuracy.csv").query("model == 'minilm-l6'")["task"]
+    return {"whole": markdown(whole), "short": markdown(short), "tasks": tasks.nunique(), "original": original}
+
+
 def verdict(row):
     """Write a claim's number with its interval, and the verdict."""
     return f"{sf.statistics.interval_text(row['ours'], row['low'], row['high'], 2)}: {row['verdict']}"
@@ -218,12 +243,12 @@ def content(results):
         "drawn": rows["random"]["drawn"].iloc[0],
         "times": costs.map("{:.1f}".format).to_dict(),
         "scoreboard": scoreboard(board),
-        "compression": compression(report),
         "report": report,
         "reproduction": manifest,
         "default": DEFAULT_STRATEGY,
         "tables": choosing(results),
         "candidates": candidates(),
+        "alternatives": alternatives(),
         **answers(results, rows, board),
     }
 
