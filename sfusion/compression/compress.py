@@ -228,7 +228,7 @@ def _check_options(out, keep, max_drop, strategy, seed, rate, threads, untaught)
         (seed < 0, f"seed {seed}: give 0 or more"),
         (rate is not None and not 0 < rate < math.inf, f"learning_rate {rate}: give a positive number"),
         (threads is not None and not 0 < threads < math.inf, f"threads {threads}: give a positive number"),
-        (untaught, "unlabelled texts are for the distillation: give them, or leave it out, not both"),
+        (untaught, "unlabelled texts are for the distillation, which is switched off: leave out one of the two"),
         (out.is_symlink(), f"{out} is a link: give the directory itself"),
         (taken, f"{out} exists already and is not empty: give a new directory"),
         (not out.parent.is_dir(), f"{out.parent} is not a directory; create it first"),
@@ -320,7 +320,7 @@ def _unlabelled(rows, task, tokenizer, most, seed):
     known = {text for texts in task.texts.values() for text in texts}
     texts = [text for text in dict.fromkeys(rows.frame["text"]) if text not in known]
     if not texts:
-        raise SfusionError(f"{rows.where}: every text is among the labelled ones")
+        raise SfusionError(f"{rows.where}: every text is among the labelled ones: give others")
     texts = [texts[i] for i in draw([""] * len(texts), texts, most, f"unlabelled {seed}")]
     return encode(texts, [NO_LABEL] * len(texts), tokenizer, task.train.input_ids.shape[1])
 
