@@ -88,7 +88,7 @@ def compressed(tree, strategy, layers, fusion):
 
 
 def student(tree, layers):
-    """Distil a student of matched size from every so-manieth layer; the recoveries' samples come on top."""
+    """Distil a student of matched size whose layers are spread evenly; the recoveries' samples come on top."""
     kept = [round((k + 1) * tree.depth / layers) - 1 for k in range(layers)]
     gone = [layer for layer in range(tree.depth) if layer not in kept]
     more = len(gone) * tree.recipes["recovery"].samples
@@ -170,7 +170,7 @@ def frozen(tree):
 
 
 def alternatives(tree, name, fusion):
-    """List what is compared: alternative, layers left, and how it is made, or None for the original."""
+    """List what is compared: alternative, layers left, and how it is made."""
     half = tree.depth // 2
     yield "original", tree.depth, partial(judged, tree, (), None)
     for layers in DEPTHS[name]:
@@ -183,8 +183,8 @@ def alternatives(tree, name, fusion):
         yield kind, 0, partial(of_texts, tree, name, kind)
 
 
-def measure(name, task, seed, store, filed=False, only=None):
-    """Return the rows of one model, task and seed, computed unless they are filed; or only of what is filed."""
+def measure(name, task, seed, store, only=None):
+    """Return the rows of one model, task and seed, computed unless they are filed."""
     tree, rows = open_experiment(name, task, seed, store), []
     table = pd.read_parquet(SHIPPED_ROWS)
     table = table[(table["reads"] == "signals") & (table["task"] != task)].dropna(axis=1, how="all")
@@ -192,17 +192,15 @@ def measure(name, task, seed, store, filed=False, only=None):
     method = {stage: recipe.model_dump(mode="json") for stage, recipe in tree.recipes.items()}
     with training.fixed_threads(tree.base["threads"]):
         for alternative, layers, make in alternatives(tree, name, fusion):
-            details = {"alternative": alternative, "layers": layers, "method": method}
-            missing = [store.get(tree.spec(kind, (), **details)) is None for kind in ("alternative", "exported")]
-            if (only and alternative not in only) or (filed and missing[0]):
+            if only and alternative not in only:
                 continue
+            details = {"alternative": alternative, "layers": layers, "method": method}
             record = tree.record("alternative", (), make, **details)
             found = record["value"]
             common = {"model": name, "task": task, "seed": seed, "alternative": alternative, "layers": layers}
             size = megabytes(tree, layers) if layers else found["megabytes"]
             rows.append(row_of(tree, common, "torch" if layers else "sklearn", found, size, record["seconds"]))
-            exports = (alternative, layers) in (("original", tree.depth), ("compress", tree.depth // 2))
-            if exports and not (filed and missing[1]):
+            if (alternative, layers) in (("original", tree.depth), ("compress", tree.depth // 2)):
                 path = () if alternative == "original" else parse_path(found["path"])
                 node = path, "distilled" if found["distilled"] else None
                 files = tree.record("exported", (), partial(exported, tree, *node), **details)
@@ -298,7 +296,6 @@ def main():
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "alternatives")
     parser.add_argument("--only", nargs="+", help="alternatives, by name")
-    parser.add_argument("--filed", action="store_true", help="write rows of what an earlier run has computed")
     options = parser.parse_args()
     options.out.mkdir(exist_ok=True)
     if options.what == "speed":
@@ -306,8 +303,8 @@ def main():
         return
     store = RecordStore(BUILD / "alternatives" / "store")
     units = itertools.product(options.models, options.seeds, options.tasks)
-    calls = [(name, task, seed, store, options.filed, options.only) for name, seed, task in units]
-    for name in [] if options.only else options.models:
+    calls = [(name, task, seed, store, options.only) for name, seed, task in units]
+    for name in options.models if "static embeddings" in (options.only or word_pipelines("")) else ():
         static(name)  # workers that begin side by side would each make it
     with pool(load_profile(PROFILE).threads) as run, progress(len(calls), "alternatives") as bar:
         for rows in run(measure, calls):

@@ -82,7 +82,20 @@ def describe_task(experiment, store):
 
 
 def pooled(model, data):
-    """Average the encoder's last hidden states over the real tokens of each text."""
+    """Average the encoder's last hidden states over the real tokens of each text.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        A classifier; its head is not used.
+    data : Encoded
+        N texts.
+
+    Returns
+    -------
+    ndarray of shape (N, hidden units)
+        float32.
+    """
     rows, device = [], next(model.parameters()).device
     with torch.inference_mode():
         for indices in torch.arange(len(data)).split(128):

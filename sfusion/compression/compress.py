@@ -76,7 +76,8 @@ def recipes(samples, hidden, learning_rate=None, unlabelled=0):
     samples : int
         Training samples there are.
     hidden : int
-        Hidden units: wider models learn at a lower rate, inversely to the width.
+        Hidden units: above ``HIDDEN`` models learn at a lower rate, inversely to the width and at
+        most ``WIDE_RATE``.
     learning_rate : float, optional
         In place of that rule, in every stage.
     unlabelled : int

@@ -481,7 +481,7 @@ def read_rows(source, text_column="text", label_column="label"):
         no text or no label.
     """
     raw, names, where = _load(source, label_column)
-    _require(raw, (text_column, label_column)[: 1 + (label_column is not None)], where)
+    _require(raw, [column for column in (text_column, label_column) if column is not None], where)
     if raw.empty:
         raise SfusionError(f"{where} holds no text")
     texts, values = raw[text_column].tolist(), [""] * len(raw) if label_column is None else raw[label_column].tolist()
