@@ -37,7 +37,7 @@ from sfusion.compression import compress, report
 from sfusion.data.tasks import load_task
 from sfusion.models.layers import copy_model, remove_layers
 from sfusion.models.loading import fingerprint, load_model, load_tokenizer, locate_model
-from sfusion.pruning.fusion import SHIPPED_ROWS, fit_fusion
+from sfusion.pruning.fusion import fit_fusion, shipped_rows
 from sfusion.pruning.strategies import STRATEGIES, parse_path, path_name
 from sfusion.pruning.tree import PruningTree, follow, identity, probe_samples, unpack
 from sfusion.records.parallel import pool, progress
@@ -186,9 +186,8 @@ def alternatives(tree, name, fusion):
 def measure(name, task, seed, store, only=None):
     """Return the rows of one model, task and seed, computed unless they are filed."""
     tree, rows = open_experiment(name, task, seed, store), []
-    table = pd.read_parquet(SHIPPED_ROWS)
-    table = table[(table["reads"] == "signals") & (table["task"] != task)].dropna(axis=1, how="all")
-    fusion = fit_fusion(table, STRATEGIES[NEW].model)
+    table = shipped_rows()
+    fusion = fit_fusion(table[table["task"] != task], STRATEGIES[NEW].model)
     method = {stage: recipe.model_dump(mode="json") for stage, recipe in tree.recipes.items()}
     with training.fixed_threads(tree.base["threads"]):
         for alternative, layers, make in alternatives(tree, name, fusion):

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from sfusion.models.loading import MPNET
 from sfusion.pruning.searches import Experiment, open_tree
 from sfusion.pruning.strategies import path_name
 from sfusion.records.parallel import pool, progress
@@ -25,8 +26,6 @@ from sfusion.training import fixed_threads
 
 TASKS = ("newsgroup", "agnews", "imdb")
 RATES = (3e-5, 1e-4, 3e-4)
-REMOVED = (2, 3, 1, 4, 0)  # the middle first, the last layer stays
-NULL, PRUNED, HALF = ((),) * len(REMOVED), REMOVED, (tuple(sorted(REMOVED[:3])),)
 CHANGES = {
     # stage: the changes that are tried, each a dict of stage of training to fields
     "original": [
@@ -38,17 +37,36 @@ CHANGES = {
     "recovery": [{"recovery": {"samples": n, "learning_rate": r}} for n in (640, 2000) for r in RATES],
     "distillation": [{"distillation": {"samples": 10000, "learning_rate": r}} for r in (*RATES, 1e-3)],
 }
-PATHS = {
-    # stage: paths, and the condition of their distillation or None
-    "original": [((), None)],
-    "recovery": [(path, None) for path in (*(NULL[:n] for n in range(6)), *(PRUNED[:n] for n in range(1, 6)))],
-    "distillation": [((), None), (HALF, None), (HALF, "distilled")],
+# Of wider models, the rates alone.
+WIDE_RATES = {
+    "original": (2e-5, 5e-5, 1e-4, 2e-4),
+    "recovery": (5e-6, 1.5e-5, 5e-5),
+    "distillation": (3e-5, 1e-4, 3e-4),
 }
+NULL = ((),) * 5
 
 
-def variant(profile, changes):
+def changes(model):
+    """Return what is tried of a model, see ``CHANGES``."""
+    wide = {stage: [{stage: {"learning_rate": rate}} for rate in rates] for stage, rates in WIDE_RATES.items()}
+    return wide if model == MPNET else CHANGES
+
+
+def paths(stage, depth):
+    """List a stage's paths, each with the condition of its distillation or None."""
+    # The middle first, the last layer stays.
+    order = sorted(range(depth - 1), key=lambda layer: (abs(layer - (depth / 2 - 1)), -layer))
+    pruned, half = tuple(order[: len(NULL)]), (tuple(sorted(order[: depth // 2])),)
+    return {
+        "original": [((), None)],
+        "recovery": [(path[:n], None) for path in (NULL, pruned) for n in range(len(NULL) + 1)],
+        "distillation": [((), None), (half, None), (half, "distilled")],
+    }[stage]
+
+
+def variant(profile, change):
     """Change recipes of a profile."""
-    recipes = {stage: getattr(profile, stage).model_copy(update=fields) for stage, fields in changes.items()}
+    recipes = {stage: getattr(profile, stage).model_copy(update=fields) for stage, fields in change.items()}
     return profile.model_copy(update=recipes)
 
 
@@ -64,7 +82,7 @@ def measure(experiment, stage, store):
                 "path": path_name(path) + ", distilled" * bool(condition),
                 "validation_accuracy": tree.evaluate(path, "validation", condition),
             }
-            for path, condition in PATHS[stage]
+            for path, condition in paths(stage, tree.depth)
         ]
     tree.release()
     store.trim()
@@ -81,8 +99,8 @@ def main():
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "recipe.csv")
     options = parser.parse_args()
     profile, store = load_profile(options.profile), RecordStore(BUILD / "recipe" / "store")
-    units = itertools.product(CHANGES[options.stage], options.tasks, options.seeds)
-    calls = [(Experiment(variant(profile, changes), *unit), options.stage, store) for changes, *unit in units]
+    units = itertools.product(changes(profile.model)[options.stage], options.tasks, options.seeds)
+    calls = [(Experiment(variant(profile, change), *unit), options.stage, store) for change, *unit in units]
     with pool(profile.threads) as run, progress(len(calls), options.stage) as bar:
         for rows in run(measure, calls):
             found = [pd.read_csv(options.out, keep_default_na=False)] if options.out.is_file() else []

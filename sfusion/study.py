@@ -20,9 +20,18 @@ from sfusion import SfusionError
 from sfusion.analysis.tables import curves
 from sfusion.models.layers import remove_layers, size
 from sfusion.models.loading import load_tokenizer
-from sfusion.pruning.fusion import fit_fusion, training_table
+from sfusion.pruning.fusion import fit_fusion, shipped_rows, training_table
 from sfusion.pruning.searches import Experiment, Search, compute_node, open_tree
-from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, STUDIED, expand, parse_path, path_name, remaining
+from sfusion.pruning.strategies import (
+    IN_DATASET,
+    OTHER_MODEL,
+    STRATEGIES,
+    STUDIED,
+    expand,
+    parse_path,
+    path_name,
+    remaining,
+)
 from sfusion.pruning.tree import CONDITIONS
 from sfusion.records.parallel import dismiss, jobs, pool, progress
 from sfusion.records.profiles import ROOT, load_profile
@@ -172,17 +181,21 @@ def _frames(search):
 
 
 def _fit_fusions(search, labels):
-    """Fit each fusion for each experiment: on its own tree, or on all other tasks' trees.
+    """Fit each fusion for each experiment: on its own tree, or on all other tasks' trees, of this model or another.
 
     Of the others, those of the same seed: so seeds are replicates of the fusion too, and no
     fusion depends on which other seeds are run.
     """
     nodes, signals, _ = _frames(search)
-    tables = {reads: training_table(nodes, signals, reads) for reads in {STRATEGIES[label].reads for label in labels}}
-    calls = {}
+    tables, calls = {}, {}
     for experiment, label in itertools.product(search.experiments, labels):
         strategy = STRATEGIES[label]
-        table = tables[strategy.reads]
+        read = strategy.reads, strategy.learned_from == OTHER_MODEL
+        if read not in tables:
+            tables[read] = (
+                shipped_rows(read[0], search.profile.model) if read[1] else training_table(nodes, signals, read[0])
+            )
+        table = tables[read]
         own = table["task"] == experiment.task
         rows = own if strategy.learned_from == IN_DATASET else ~own
         calls[experiment, label] = table[rows & (table["seed"] == experiment.seed)], strategy.model

@@ -284,7 +284,7 @@ def fusion_rows(results):
     nodes = sf.tables.fusion_nodes(results)
     read = [reads for reads in READS if reads != "all"]
     tables = [sf.training_table(nodes, results.signals, reads).assign(reads=reads) for reads in read]
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True).assign(model=results.manifest["profile"]["model"])
 
 
 def main():

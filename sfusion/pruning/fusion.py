@@ -171,6 +171,25 @@ def fit_fusion(table, model="random-forest"):
     return clone(FUSION_MODELS[model]).fit(table[names], table[LABEL])
 
 
+def shipped_rows(reads="signals", without=None):
+    """Read the removals that come with the package.
+
+    Parameters
+    ----------
+    reads : str
+        See :func:`features`.
+    without : str, optional
+        Model whose removals to leave out, by the name that its profile gives it.
+
+    Returns
+    -------
+    DataFrame
+        See :func:`training_table`; with the column ``model``.
+    """
+    table = pd.read_parquet(SHIPPED_ROWS)
+    return table[(table["reads"] == reads) & (table["model"] != without)].dropna(axis=1, how="all")
+
+
 def shipped_fusion(model, reads="signals"):
     """Fit a fusion on the removals that come with the package.
 
@@ -183,5 +202,4 @@ def shipped_fusion(model, reads="signals"):
     -------
     sklearn regressor
     """
-    table = pd.read_parquet(SHIPPED_ROWS)
-    return fit_fusion(table[table["reads"] == reads].dropna(axis=1, how="all"), model)
+    return fit_fusion(shipped_rows(reads), model)

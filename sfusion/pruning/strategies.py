@@ -11,7 +11,8 @@ from sfusion import SfusionError
 from sfusion.pruning.fusion import FUSION_MODELS, features
 from sfusion.signals import REDUNDANCY, SIGNALS
 
-IN_DATASET, TRANSFER = LEARNED_FROM = "in-dataset", "leave-one-dataset-out"
+IN_DATASET, TRANSFER, OTHER_MODEL = LEARNED_FROM = "in-dataset", "leave-one-dataset-out", "leave-one-model-out"
+_TOLD_BY = dict(zip(LEARNED_FROM, ("", "transfer", "other-model"), strict=True))  # in names
 
 
 @dataclass(frozen=True)
@@ -78,8 +79,8 @@ class Strategy:
 
     @property
     def teaches_fusions(self):
-        """Whether fusions may learn from its removals: a fusion or a search would leak."""
-        return self.learned_from is None and self.score is not None and not self.once
+        """Whether fusions may learn from its removals: a fusion or a search would leak, a control add nothing."""
+        return self.learned_from is None and self.score is not None and not self.once and self.group != "reversed"
 
     @property
     def reads_signals(self):
@@ -108,9 +109,9 @@ def _by_fusion(model, learned_from, reads="signals"):
         table = features(view.signals, view.layers, view.depth, reads, view.rng)
         return view.fusion.predict(table[view.fusion.feature_names_in_])
 
-    transfer, group = learned_from == TRANSFER, "fusion" if reads in ("signals", "all") else "control"
-    name = model + ("" if reads == "signals" else f"-{reads}") + ("-transfer" if transfer else "")
-    title = model.capitalize().replace("-", " ") + _OTHER_READS.get(reads, "") + (", transfer" if transfer else "")
+    told, group = _TOLD_BY[learned_from], "fusion" if reads in ("signals", "all") else "control"
+    name = "-".join(filter(None, (model, reads * (reads != "signals"), told)))
+    title = (model.capitalize() + _OTHER_READS.get(reads, "") + (told and f", {told}")).replace("-", " ")
     return Strategy(name, title, group, score, learned_from, model, reads)
 
 
@@ -145,7 +146,12 @@ STRATEGIES = {
         *(_by_fusion(model, source) for source in LEARNED_FROM for model in FUSION_MODELS),
         # A fusion that reads the measures of redundancy and the position too; what one could know
         # without any signal, and what it makes of noise.
-        *(_by_fusion("random-forest", source, reads) for reads in _OTHER_READS for source in LEARNED_FROM),
+        *(
+            _by_fusion("random-forest", source, reads)
+            for reads in _OTHER_READS
+            for source in LEARNED_FROM
+            if (reads, source) != ("all", OTHER_MODEL)  # no rows of it are shipped
+        ),
         Strategy("random", "Random order", "random", _random),
         Strategy("random-keep-last", "Random, last layer stays", "random", lambda v: _random(v, v.depth - 1)),
         # Poor Man's BERT, Sajjad et al. 2020, arXiv:2004.03844; that the last layer stays, declared here.
@@ -160,17 +166,23 @@ STRATEGIES = {
         Strategy("greedy-oracle", "Greedy search", "search", None),
     )
 }
+_RANKED_ONCE = "top-first", "middle-first", "angular-distance", "random-forest", "random-forest-other-model"
 STRATEGIES |= {
     f"one-shot-{one.name}": replace(one, name=f"one-shot-{one.name}", title=f"{one.title}, one-shot", once=True)
-    for one in map(STRATEGIES.get, ("top-first", "middle-first", "angular-distance", "random-forest"))
+    for one in map(STRATEGIES.get, _RANKED_ONCE)
 }
-STUDIED = [name for name, one in STRATEGIES.items() if one.group != "reversed" and not one.once]
+# Without the forests of another model: its removals must have been recorded before.
+STUDIED = [
+    name
+    for name, one in STRATEGIES.items()
+    if one.group != "reversed" and not one.once and one.learned_from != OTHER_MODEL
+]
 # What a compression offers: no searches and no controls, and each fusion once, for it always learned
 # from the removals that come with the package; these lack the measures that one of all features reads.
 COMPRESSION_STRATEGIES = [
     name
     for name, one in STRATEGIES.items()
-    if one.score and one.reads == "signals" and one.learned_from != TRANSFER and one.group != "reversed"
+    if one.score and one.reads == "signals" and one.learned_from in (None, IN_DATASET) and one.group != "reversed"
 ]
 DEFAULT_STRATEGY = "one-shot-random-forest"
 
