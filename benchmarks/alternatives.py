@@ -6,7 +6,7 @@ by removing one layer at a time as its default did before, by other rankings, an
 same depth that starts from every second layer and sees as many samples. Beside them stand the
 encoder left frozen and static embeddings made from it (model2vec), each with logistic regression,
 and TF-IDF. Of the original and of half of its layers there are ONNX files too, in 32 and in 8 bits.
-Fusions learn from the shipped removals of the other tasks. Rows are written as they come.
+Fusions learn from the shipped removals of the same model on the other tasks. Rows are written as they come.
 
 Speed (`speed`): all of them in one run in turns, from text to class number.
 
@@ -38,7 +38,7 @@ from sfusion.data.tasks import load_task
 from sfusion.models.layers import copy_model, remove_layers
 from sfusion.models.loading import fingerprint, load_model, load_tokenizer, locate_model
 from sfusion.pruning.fusion import fit_fusion, shipped_rows
-from sfusion.pruning.strategies import STRATEGIES, parse_path, path_name
+from sfusion.pruning.strategies import DEFAULT_STRATEGY, STRATEGIES, parse_path, path_name
 from sfusion.pruning.tree import PruningTree, follow, identity, probe_samples, unpack
 from sfusion.records.parallel import pool, progress
 from sfusion.records.profiles import PROBE, ROOT, load_profile
@@ -48,8 +48,7 @@ from sfusion.study import machine, pooled
 
 PROFILE = "nine"  # its tasks, sizes and tokens
 DEPTHS = {"minilm-l6": (4, 3, 2), "mpnet-base": (6, 4, 3)}  # layers that are left
-NEW, OLD = "one-shot-random-forest", "random-forest"
-RANKINGS = (OLD, "one-shot-middle-first", "one-shot-angular-distance")  # at half of the depth
+RANKINGS = ("random-forest", "one-shot-random-forest", "one-shot-angular-distance")  # at half of the depth
 KEYS = ["model", "task", "seed", "alternative", "layers", "format"]
 SPEED_TASK = "agnews"
 BATCHES, ROUNDS, WARM_UP = (1, 32), 25, 3
@@ -65,7 +64,7 @@ def open_experiment(name, task, seed, store):
     source = load_model(name, label_names=data.label_names, seed=head).to(training.default_device())
     recipes = compress.recipes(len(data.train), source.config.hidden_size)
     base = identity(data, fingerprint(name), seed, length, profile.threads, profile.precision)
-    options = {"base": base, "probe": probe_samples(data, PROBE, seed), "strategies": (NEW, *RANKINGS)}
+    options = {"base": base, "probe": probe_samples(data, PROBE, seed), "strategies": RANKINGS}
     return PruningTree(lambda: source, data, store, recipes, **options)
 
 
@@ -174,7 +173,7 @@ def alternatives(tree, name, fusion):
     half = tree.depth // 2
     yield "original", tree.depth, partial(judged, tree, (), None)
     for layers in DEPTHS[name]:
-        yield "compress", layers, partial(compressed, tree, NEW, layers, fusion)
+        yield "compress", layers, partial(compressed, tree, DEFAULT_STRATEGY, layers, fusion)
     yield "student of every second layer", half, partial(student, tree, half)
     for strategy in RANKINGS:
         yield f"compress, {strategy}", half, partial(compressed, tree, strategy, half, fusion)
@@ -187,13 +186,14 @@ def measure(name, task, seed, store, only=None):
     """Return the rows of one model, task and seed, computed unless they are filed."""
     tree, rows = open_experiment(name, task, seed, store), []
     table = shipped_rows()
-    fusion = fit_fusion(table[table["task"] != task], STRATEGIES[NEW].model)
+    fusion = fit_fusion(table[(table["model"] == name) & (table["task"] != task)], STRATEGIES[RANKINGS[0]].model)
     method = {stage: recipe.model_dump(mode="json") for stage, recipe in tree.recipes.items()}
     with training.fixed_threads(tree.base["threads"]):
         for alternative, layers, make in alternatives(tree, name, fusion):
             if only and alternative not in only:
                 continue
             details = {"alternative": alternative, "layers": layers, "method": method}
+            details["strategy"] = DEFAULT_STRATEGY if alternative == "compress" else None
             record = tree.record("alternative", (), make, **details)
             found = record["value"]
             common = {"model": name, "task": task, "seed": seed, "alternative": alternative, "layers": layers}

@@ -73,7 +73,7 @@ def variant(profile, change):
 def measure(experiment, stage, store):
     """Return a row per node, computed unless it is filed."""
     tree, profile = open_tree(experiment, store), experiment.profile
-    key = {"stage": stage, "task": experiment.task, "seed": experiment.seed}
+    key = {"model": profile.model, "stage": stage, "task": experiment.task, "seed": experiment.seed}
     key |= getattr(profile, stage).model_dump(exclude={"removals"})
     with fixed_threads(profile.threads):
         rows = [

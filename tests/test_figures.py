@@ -76,7 +76,6 @@ FRAMES = {
     "accuracy_to_size": tables.curves,
     "gain_by_surviving_layer": _of_curves(tables.gains_by_surviving_layer),
     "kept_layers": lambda results: claims.gain_of_keeping(results),
-    "scoreboard": claims.scoreboard,
     "contrasts": statistics.contrasts,
     "contrasts:across": lambda results: pd.concat(
         [statistics.contrasts(results, measures=["mean_accuracy"]).assign(study=study) for study in ("six", "twelve")]
@@ -215,25 +214,10 @@ def test_maximum_accuracy_scales_its_colours_by_task():
     np.testing.assert_allclose(values.max(axis=0), 1)
 
 
-def test_the_scoreboard_counts_datasets():
-    texts = [text.get_text() for axes in _figure("nine", "scoreboard").axes for text in axes.texts]
-    assert any(" of 9" in text for text in texts)
-
-
-def test_every_verdict_has_its_colour():
-    assert {claims.judge(0, 1, at) for at in (-1, 0.5, 2)} | {"partly", "cannot be tested"} == set(plots.VERDICTS)
-
-
 @pytest.mark.filterwarnings("ignore")  # a correlation of constants, in sfusion.analysis.claims
 @pytest.mark.parametrize("name", [name for name in FRAMES if not name.startswith(("fusion", "signal", "compression"))])
 def test_agreement_of_all_units_is_no_error(name):
     assert _figure("level", name).axes
-
-
-def test_an_interval_beside_its_number_can_be_drawn():
-    frame = _drawing("three", "scoreboard")[1].copy()
-    frame.loc["C2", ["ours", "low", "high"]] = 0.2, 0.3, 0.6
-    assert len(plots.scoreboard(frame).axes) == 3 * len(claims.CLAIMS)
 
 
 def test_an_empty_frame_is_named():

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from joblib import parallel_config
 
 from sfusion import SIGNALS, STRATEGIES, fit_fusion, training_table
-from sfusion.pruning.fusion import FUSION_MODELS, LABEL, READS, shipped_fusion, standardise
+from sfusion.pruning.fusion import FUSION_MODELS, LABEL, READS, shipped_rows, standardise
 from sfusion.pruning.strategies import View
 from sfusion.signals import MEASURES
 
@@ -157,7 +157,7 @@ def test_what_cannot_be_fitted_is_one_line(rows, model, says):
 
 @pytest.mark.parametrize("reads", ["signals", "position", "shuffled"])
 def test_the_shipped_removals_make_a_fusion(reads):
-    fitted = shipped_fusion("random-forest", reads)
+    fitted = fit_fusion(shipped_rows(reads), "random-forest")
     assert list(fitted.feature_names_in_) == READS[reads]
     table = pd.DataFrame(np.zeros((2, len(READS[reads]))), columns=READS[reads])
     assert np.abs(fitted.predict(table)).max() < 1

@@ -95,9 +95,9 @@ def test_a_wheel_holds_what_the_package_reads(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     code = (
         "import os, sys; os.chdir(sys.argv[2]); sys.path.insert(0, sys.argv[1]); import sfusion as sf; "
-        "assert sys.argv[1] in sf.__file__; from sfusion.pruning.fusion import shipped_fusion; "
+        "assert sys.argv[1] in sf.__file__; from sfusion.pruning.fusion import shipped_rows; "
         "from sfusion.data.corpora import CORPORA; from sfusion.compression.report import TEMPLATE; "
-        "assert TEMPLATE.is_file() and CORPORA; shipped_fusion('linear-regression'); sf.figures.STYLE; "
+        "assert TEMPLATE.is_file() and CORPORA; shipped_rows(); sf.figures.STYLE; "
         "print(sf.load_profile('smoke').name, len(sf.claims.CLAIMS))"
     )
     target = tmp_path / "installed"

@@ -54,21 +54,27 @@ def lay_notebooks(folder):
         (folder / f"{name}.ipynb").write_text(nbformat.writes(notebook), encoding="utf-8")
 
 
+def number(row):
+    """Write a claim's number with its interval, and the count before it where it counts datasets."""
+    count = f"{row['count']}: " if row["count"] else ""
+    return count + sf.statistics.interval_text(row["ours"], row["low"], row["high"], 2)
+
+
 def lay_claims(folder):
     """Write a page per claim, and the page that lists them."""
-    board = sf.claims.scoreboard(sf.open_results(SHOWN))
+    board, twelve = (sf.claims.scoreboard(sf.open_results(name)) for name in (SHOWN, "base"))
     words = yaml.safe_load((PAGES / "claims.yaml").read_text(encoding="utf-8"))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ROOT / "tools" / "templates"), undefined=jinja2.StrictUndefined
     )
     template, rows = environment.get_template("claim.md.jinja"), []
     for claim, row in board.iterrows():
-        count = f"{row['count']}: " if row["count"] else ""
-        number = count + sf.statistics.interval_text(row["ours"], row["low"], row["high"], 2)
-        values = {"claim": claim, "row": row, "number": number, "sign": sf.claims.CLAIMS["sign"][claim]}
+        values = {"claim": claim, "row": row, "number": number(row), "sign": sf.claims.CLAIMS["sign"][claim]}
+        values |= {"twelve": twelve.loc[claim], "twelve_number": number(twelve.loc[claim])}
         text = template.render(**values, words=words[claim], rule=RULE)
         (folder / f"{claim}.md").write_text(text, encoding="utf-8")
-        rows.append({"": f"[{claim}]({claim}.md)", "the paper says": row["paper"], "verdict": row["verdict"]})
+        found = {"verdict, 6 layers": row["verdict"], "12 layers": twelve["verdict"][claim]}
+        rows.append({"": f"[{claim}]({claim}.md)", "the paper says": row["paper"], **found})
     table = pd.DataFrame(rows).to_markdown(index=False)
     toctree = "\n".join(["```{toctree}", ":hidden:", *board.index, "```"])
     (folder / "index.md").write_text(f"# The six claims\n\n{table}\n\n{toctree}\n", encoding="utf-8")

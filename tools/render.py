@@ -29,6 +29,9 @@ DOCUMENTS = {
     "docs/answers.md": "answers.md.jinja",
 }
 FIRST = ROOT / "results" / "first-study"
+TWELVE = "base"  # the profile of twelve layers, which stands beside the shown one
+# Contrasts of the fusion in README, at half of the layers.
+ASKED = ["position", "middle", "removal-loss", "angle", "oracle", "random"]
 NULL = "", "x-x-x-x-x"  # no recovery, and five after which no layer is gone
 
 
@@ -44,10 +47,11 @@ def markdown(frame):
 
 def contrast_rows(results):
     """Return ``difference``, ``low``, ``high``, ``verdict`` and ``drawn`` by contrast key and measure."""
-    asked = {**sf.statistics.CONTRASTS, **sf.statistics.CONTROLS, **sf.statistics.OPPONENTS}
+    asked = sf.statistics.CONTRASTS | sf.statistics.CONTROLS | sf.statistics.OPPONENTS | sf.statistics.MODELS
     table = sf.statistics.contrasts(results, asked).set_index(["contrast", "measure"])
     columns = ["difference", "low", "high", "verdict", "drawn"]
-    return {key: table.loc[one.title, columns] for key, one in asked.items()}
+    there = table.index.unique("contrast")
+    return {key: table.loc[one.title, columns] for key, one in asked.items() if one.title in there}
 
 
 def judged(row):
@@ -61,23 +65,43 @@ def found(rows):
     return f"{half['verdict']} ({interval(half)}; {interval(mean)})"
 
 
-def scoreboard(board):
-    """Write the scoreboard: a count where a claim counts datasets."""
-    ours = [
-        f"{row['count'] + ': ' if row['count'] else ''}"
-        + sf.statistics.interval_text(row["ours"], row["low"], row["high"], 2)
-        for _, row in board.iterrows()
-    ]
-    signs = sf.claims.CLAIMS["sign"]
-    needed = [f"{signs[claim]} {number:.2f}" for claim, number in board["needed"].items()]
-    columns = {
-        "": board.index,
-        "the paper says": board["paper"],
-        "ours [95% interval]": ours,
-        "needed": needed,
-        "verdict": board["verdict"],
-    }
+def scoreboard(boards):
+    """Write the scoreboards of several models beside each other: a count where a claim counts datasets."""
+    columns = {"": sf.claims.CLAIMS.index, "the paper says": sf.claims.CLAIMS["statement"]}
+    for title, board in boards.items():
+        columns[title] = [
+            f"{row['count'] + ': ' if row['count'] else ''}{verdict(row)}" for _, row in board.iterrows()
+        ]
     return markdown(pd.DataFrame(columns))
+
+
+def fusion_table(studies):
+    """Write the contrasts of the fusion of several models beside each other."""
+    titles = sf.statistics.CONTRASTS | sf.statistics.CONTROLS | sf.statistics.OPPONENTS
+    columns = {"random forest minus": [titles[key].title.partition(" − ")[2] for key in ASKED]}
+    for title, rows in studies.items():
+        columns[title] = [judged(rows[key].loc["half_removed"]) for key in ASKED]
+    return markdown(pd.DataFrame(columns))
+
+
+def reasons():
+    """Compare the default of `compress` with forests on validation, which is what it was chosen by."""
+    found = {}
+    frame = sf.tables.curves(sf.open_results(TWELVE))
+    scores = 100 * frame.pivot_table(index=["task", "seed"], columns=["name", "removed"], values="validation_accuracy")
+    gain = scores[DEFAULT_STRATEGY] - scores["one-shot-random-forest-other-model"]
+    half = gain.columns.max() // 2 + 1
+    parts = {"half": gain[half], "below": gain.loc[:, half + 1 :].mean(axis=1)}
+    found |= {key: interval(sf.statistics.bootstrap(part), 1) for key, part in parts.items()}
+    judged = pd.read_csv(ROOT / "results" / "alternatives" / "accuracy.csv")
+    judged = judged[(judged["model"] == "minilm-l6") & (judged["format"] == "torch")]
+    judged = judged[judged["layers"] == judged["layers"].max() // 2]
+    scores = 100 * judged.pivot_table(index=["task", "seed"], columns="alternative", values="validation_accuracy")
+    for key, other in (("forest", "one-shot-random-forest"), ("former", "random-forest")):
+        gain = (scores["compress"] - scores[f"compress, {other}"]).dropna()
+        found[key] = interval(sf.statistics.bootstrap(gain), 1)
+        found[f"{key}_tasks"] = len(gain)
+    return found
 
 
 def gain_of_distillation(results):
@@ -99,7 +123,7 @@ def choosing(results):
     """Write the tables of docs/choosing.md."""
     depth = sf.costs.cost_of_depth(results)
     ranked = sf.costs.strategies_ranked(results)
-    paired = sf.costs.strategies_ranked(results, sf.costs.NEW_DATASET)
+    paired = sf.costs.strategies_ranked(results, sf.costs.DEFAULT)
     offered = {name: f"`{name}`" for name in COMPRESSION_STRATEGIES}
     return {
         "depth": markdown(
@@ -120,7 +144,7 @@ def choosing(results):
                     "strategy": [sf.STRATEGIES[name].title for name in ranked.index],
                     "`--strategy`": [offered.get(name, "–") for name in ranked.index],
                     "minus random orders (pp)": [interval(r, 1) for _, r in ranked.iterrows()],
-                    f"minus `{sf.costs.NEW_DATASET}` (pp)": [
+                    f"minus `{sf.costs.DEFAULT}` (pp)": [
                         interval(paired.loc[name], 1) if name in paired.index else "" for name in ranked.index
                     ],
                 }
@@ -163,7 +187,8 @@ def answers(results, rows, board):
         for key, one in asked.items()
     ]
     heads = [f"{what}, {when}" for what in measures.values() for when in ("first", "now")]
-    recipe = pd.read_csv(ROOT / "results" / "recipe.csv", keep_default_na=False).query("stage == 'recovery'")
+    recipe = pd.read_csv(ROOT / "results" / "recipe.csv", keep_default_na=False)
+    recipe = recipe.query("model == 'minilm-l6' and stage == 'recovery'")
     unit = ["samples", "learning_rate", "task", "seed"]
     before, after = (recipe[recipe["path"] == path].set_index(unit)["validation_accuracy"] for path in NULL)
     change = 100 * (after - before).groupby(unit[:2]).mean()
@@ -192,7 +217,7 @@ FORMATS = {"torch": "torch, float32", "onnx": "ONNX", "onnx_int8": "ONNX, 8 bits
 
 
 def alternatives():
-    """Write what an engineer would pick instead: the table that notebook 09 saves, and a short one for README."""
+    """Write what an engineer would pick instead: the table that notebook 10 saves, and a short one for README."""
     table = pd.read_csv(ROOT / "results" / SHOWN / "tables" / "alternatives.csv")
     depths = table.groupby("model")["layers"].transform("max")
     names = table["alternative"].where(table["layers"] == 0, table["alternative"] + ", " + table["layers"].astype(str))
@@ -234,7 +259,8 @@ def content(results):
     report, manifest = sf.load_report(), sf.load_results(ROOT / "results" / DEFAULT).manifest
     costs = sf.costs.compute_costs(results, sf.tables.curves(results))["times"]
     rows, profile = contrast_rows(results), results.manifest["profile"]
-    board = sf.claims.scoreboard(results)
+    board, twelve = sf.claims.scoreboard(results), sf.open_results(TWELVE)
+    others = contrast_rows(twelve)
     return {
         "tasks": results.tasks["task"].nunique(),
         "seeds": results.tasks["seed"].nunique(),
@@ -242,7 +268,12 @@ def content(results):
         "found": {key: found(row) for key, row in rows.items()},
         "drawn": rows["random"]["drawn"].iloc[0],
         "times": costs.map("{:.1f}".format).to_dict(),
-        "scoreboard": scoreboard(board),
+        "scoreboard": scoreboard({"6 layers": board, "12 layers": sf.claims.scoreboard(twelve)}),
+        "fusion": fusion_table({"12 layers": others, "6 layers": rows}),
+        "twelve": {key: found(row) for key, row in others.items()},
+        "twelve_tasks": twelve.tasks["task"].nunique(),
+        "twelve_drawn": others["random"]["drawn"].iloc[0],
+        "reasons": reasons(),
         "report": report,
         "reproduction": manifest,
         "default": DEFAULT_STRATEGY,
@@ -253,8 +284,21 @@ def content(results):
     }
 
 
-def explorer(results):
-    """Gather what the book's explorer shows: for each node the right answers, for each strategy its path."""
+def explorer(studies):
+    """Gather what the book's explorer shows, for each model."""
+    models, labels = {}, []
+    for results in studies:
+        models[results.manifest["profile"]["model"]], found = explored(results)
+        labels += [label for label in found if label not in labels]
+    titles = {
+        label: lookup(label).title + label.removeprefix(lookup(label).name).replace("-", " ") for label in labels
+    }
+    content = {"models": models, "strategies": titles}
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
+def explored(results):
+    """Return the right answers for each node and the path of each strategy; and the strategies."""
     nodes, texts = results.nodes, results.tasks.set_index(["task", "seed"])[["validation", "test"]]
     by_layer = ~results.trajectories["strategy"].map(lambda label: lookup(label).once)  # a step is one layer
     trajectories = results.trajectories[by_layer]
@@ -271,33 +315,34 @@ def explorer(results):
         entry = tasks.setdefault(task, {"test": count, "parameters": sizes, "seeds": {}})
         entry["seeds"][int(seed)] = {"right": right.round().astype(int).to_dict(), "paths": paths.to_dict()}
     about = {"layers": int(nodes["layers"].max()), "ms": ms.to_dict(), "tasks": tasks}
-    labels = dict.fromkeys(trajectories["strategy"])
-    titles = {
-        label: lookup(label).title + label.removeprefix(lookup(label).name).replace("-", " ") for label in labels
-    }
-    content = {"models": {results.manifest["profile"]["model"]: about}, "strategies": titles}
-    return json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n"
+    return about, dict.fromkeys(trajectories["strategy"])
 
 
-def fusion_rows(results):
-    """Tabulate the removals that fusions learn from, for each way to read the layers."""
-    nodes = sf.tables.fusion_nodes(results)
-    read = [reads for reads in READS if reads != "all"]
-    tables = [sf.training_table(nodes, results.signals, reads).assign(reads=reads) for reads in read]
-    return pd.concat(tables, ignore_index=True).assign(model=results.manifest["profile"]["model"])
+def fusion_rows(studies):
+    """Tabulate the removals that fusions learn from, of each model and for each way to read the layers."""
+    tables = []
+    for results in studies:
+        nodes, model = sf.tables.fusion_nodes(results), results.manifest["profile"]["model"]
+        tables += [
+            sf.training_table(nodes, results.signals, reads).assign(reads=reads, model=model)
+            for reads in READS
+            if reads != "all"
+        ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def main():
     """Write or check every file; return the exit code."""
     results = sf.open_results(SHOWN)
+    studies = [results, sf.open_results(TWELVE)]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES), undefined=jinja2.StrictUndefined, keep_trailing_newline=True
     )
     values, made = content(results), {}
     for name, template in DOCUMENTS.items():
         made[ROOT / name] = environment.get_template(template).render(values).encode()
-    made[EXPLORER] = explorer(results).encode()
-    rows, check = fusion_rows(results), "--check" in sys.argv[1:]
+    made[EXPLORER] = explorer(studies).encode()
+    rows, check = fusion_rows(studies), "--check" in sys.argv[1:]
     stale = [file for file, text in made.items() if not _same(file, text)]
     if not pd.read_parquet(SHIPPED_ROWS).equals(rows):
         made[SHIPPED_ROWS] = rows.to_parquet(index=False)

@@ -224,7 +224,7 @@ def _c4(results):
 def _c5(results):
     sets = tables.subsets(results)
     if sets.empty:
-        return *[np.nan] * 3, 0.0, "undecided", "there is no task on which every set of layers was trained"
+        return *[np.nan] * 3, 0.0, "undecided", "there is no task on which every layer was removed alone"
     gains = 100 * gain_of_keeping(results).groupby(["layer", "removed"])["gain"].mean()
     depths = gains.index.unique("removed")
     half, notes, found = depths[len(depths) // 2], [], []
@@ -232,7 +232,7 @@ def _c5(results):
         found.append(bootstrap(100 * _gain(sets[sets["removed"] == half], layer)[half]))
         by_depth = ", ".join(f"{gain:+.1f}" for gain in gains[layer]).replace("-", "−")
         notes.append(f"{end} layer {interval_text(*found[-1], signed=True)}, by depth {by_depth}")
-    note = f"{'; '.join(notes)}; of {half} layers removed, on {', '.join(sorted(set(sets['task'])))}"
+    note = f"{'; '.join(notes)}; layers removed: {half}; on {', '.join(sorted(set(sets['task'])))}"
     return *min(found), 0.0, both(*(judge(*one[1:], 0.0, above=True) for one in found)), note
 
 

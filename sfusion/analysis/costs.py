@@ -8,7 +8,7 @@ from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, lookup
 from sfusion.records.results import UNIT
 from sfusion.signals import MEASURES, SIGNALS
 
-NEW_DATASET = "random-forest-transfer"  # what a new dataset gets: a forest that has not seen it
+DEFAULT = "middle-first"  # in whose order `compress` removes layers, unless asked otherwise
 
 
 def _costs(results):
@@ -96,7 +96,7 @@ def _contrast(differences):
     return dict(zip(("points", "low", "high"), bootstrap(100 * differences), strict=True))
 
 
-def cost_of_depth(results, strategy=NEW_DATASET):
+def cost_of_depth(results, strategy=DEFAULT):
     """Tabulate what a strategy's removals cost, layer by layer.
 
     Parameters

@@ -7,7 +7,6 @@ rest is grey. Accuracies are shares in the frames, per cent and percentage point
 
 import functools
 import io
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +16,10 @@ from matplotlib import style
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from sfusion import SfusionError
-from sfusion.analysis.statistics import MARGIN, MEASURES, bootstrap, interval_text
+from sfusion.analysis.statistics import MARGIN, MEASURES, bootstrap
 from sfusion.analysis.tables import BEST_SINGLE, redrawn, task_means, wide, with_best_single
 from sfusion.pruning.strategies import STRATEGIES
 from sfusion.records.results import UNIT
@@ -39,7 +38,7 @@ HIGHLIGHTED = {
     "greedy-oracle": {"color": COLOURS["gradient"], "marker": "^"},
     "angular-distance": {"color": COLOURS["redundancy"], "marker": "D"},
     BEST_SINGLE: {"color": COLOURS["attention"], "marker": "v"},
-    "top-first": {"color": COLOURS["position"], "marker": "X"},
+    "middle-first": {"color": COLOURS["position"], "marker": "X"},
     "random": {"color": COLOURS["random"], "marker": ""},
 }
 CONDITIONS = {
@@ -47,8 +46,6 @@ CONDITIONS = {
     "same-steps": dict(label="Same steps, no teacher", color=COLOURS["position"], marker="s", linestyle="--"),
     "distilled": dict(label="Distilled", color=COLOURS["fusion"], marker="o", linestyle="-"),
 }
-VERDICTS = {"supported": "#009E73", "partly": "#8C6D00", "not supported": "#D55E00"}
-VERDICTS |= {"undecided": "#0072B2", "cannot be tested": "#666666"}
 LINE = {"color": "black", "linewidth": 0.6, "zorder": 0.5}
 _DASHED = {"color": "black", "linewidth": 0.9}
 ORIGINAL = {"label": "Original model", "linestyle": (0, (4, 2)), **_DASHED}
@@ -555,51 +552,6 @@ def regret(frame):
     table = _bootstrapped({name: scores[name] for name in names})
     _spots(axes, scores[names], names)
     _intervals(axes, list(map(_title, names)), table, [_colour(name) for name in names])
-    return figure
-
-
-@styled
-def scoreboard(frame):
-    """Draw each claim's number and interval beside what the claim asks for.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        From :func:`sfusion.analysis.claims.scoreboard`.
-
-    Returns
-    -------
-    Figure
-        A row per claim, each on its own scale, with 95% bootstrap intervals. A claim that cannot
-        be tested has no threshold, since that has no unit.
-    """
-    figure = PlainFigure(figsize=(PAGE, 0.74 * len(frame) + 0.3))
-    grid = figure.subplots(len(frame), 3, width_ratios=[2.3, 2.3, 1.2], squeeze=False)
-    for row, (words, axes, verdict) in zip(frame.itertuples(), grid, strict=True):
-        colour, values = VERDICTS[row.verdict], [row.ours, row.low, row.high]
-        words.text(0, 1, row.Index, weight="bold", va="top")
-        words.text(0.1, 1, textwrap.fill(row.paper, 46), va="top", fontsize=6.5)
-        threshold = f"threshold {row.needed:.2f}"
-        if row.verdict == "cannot be tested":
-            threshold = f"claimed {row.needed:.4g}, no unit given"
-        else:
-            axes.axvline(row.needed, **LINE)
-            values.append(row.needed)
-        table = pd.DataFrame({"value": [row.ours], "low": [row.low], "high": [row.high]})
-        _intervals(axes, [""], table, colour)
-        low, high = (end([value for value in values if np.isfinite(value)]) for end in (min, max))
-        margin = 0.12 * (high - low) or 0.1
-        axes.set_xlim(low - margin, high + margin)
-        axes.spines["left"].set_visible(False)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set_xlabel(textwrap.fill(row.measure, 56), fontsize=6.5)
-        ours = f"{row.count}: " * bool(row.count) + interval_text(*values[:3], 2)
-        verdict.text(0, 1, row.verdict, color=colour, weight="bold", va="top")
-        verdict.text(0, 0.5, f"{ours}\n{threshold}", va="top", fontsize=6.5)
-        words.set_axis_off(), verdict.set_axis_off()
-    label = f"ours, 95% bootstrap interval over {' or '.join(frame['drawn'].unique())}"
-    ours = Line2D([], [], color="0.4", marker="o", label=label)
-    _legend(figure, [Line2D([], [], label="threshold of the claim", **LINE), ours], 2)
     return figure
 
 

@@ -33,8 +33,9 @@ MARGIN = 0.01  # differences within one percentage point count as none: fixed be
 # One comparison: ``first`` minus ``second``, strategies or conditions of the distillation.
 Contrast = namedtuple("Contrast", ["title", "first", "second"])
 QUESTIONS = yaml.safe_load(Path(__file__).with_name("questions.yaml").read_text(encoding="utf-8"))
-CONTRASTS, CONTROLS, OPPONENTS = (
-    {key: Contrast(*one) for key, one in QUESTIONS[kind].items()} for kind in ("contrasts", "controls", "opponents")
+CONTRASTS, CONTROLS, OPPONENTS, MODELS = (
+    {key: Contrast(*one) for key, one in QUESTIONS[kind].items()}
+    for kind in ("contrasts", "controls", "opponents", "models")
 )
 
 
@@ -149,7 +150,7 @@ def measured(frame):
     table = redrawn(frame[frame["removed"] > 0], ["name", "removed"])
     by_depth = {f"removed_{n}": table.xs(n, axis=1, level="removed") for n in sorted(set(table.columns.levels[1]))}
     scores = {
-        "half_removed": list(by_depth.values())[len(by_depth) // 2],
+        "half_removed": by_depth.get(f"removed_{(frame['removed'] + frame['layers']).max() // 2}"),
         "mean_accuracy": table.T.groupby(level="name").mean().T,
         "validation_selected": redrawn(frame.merge(protocols(frame)[[*UNIT, "strategy", "removed"]]), ["name"]),
     }

@@ -10,6 +10,7 @@ from zlib import crc32
 
 import numpy as np
 import pandas as pd
+from scipy.special import comb
 
 from sfusion.pruning.fusion import standardise
 from sfusion.pruning.strategies import STRATEGIES, lookup, parse_path, path_name, step_layers
@@ -386,14 +387,16 @@ def subsets(results):
     -------
     DataFrame
         A row per task, seed and set: ``removed``, ``gone`` (a sorted tuple of layers), the
-        accuracies and, where recorded, ``test_correct``; of the tasks on which every set was trained.
+        accuracies and, where recorded, ``test_correct``; of the sizes of which every set was
+        trained: all of them by an exhaustive search, single layers by a greedy one.
     """
     nodes = results.nodes[results.nodes["removed"] > 0].copy()
     nodes["gone"] = nodes["path"].map(_gone)
-    canonical = nodes["path"] == [path_name(reversed(gone)) for gone in nodes["gone"]]
+    nodes = nodes[nodes["path"] == [path_name(reversed(gone)) for gone in nodes["gone"]]]
     columns = [*UNIT, "removed", "gone", *(name for name in nodes if name.startswith(("validation", "test")))]
-    tasks = results.manifest["profile"].get("subsets", ())
-    return nodes.loc[canonical & nodes["task"].isin(tasks), columns].reset_index(drop=True)
+    there = nodes.groupby([*UNIT, "removed"])["path"].transform("size")
+    whole = there == comb(nodes["removed"] + nodes["layers"], nodes["removed"])
+    return nodes.loc[whole, columns].reset_index(drop=True)
 
 
 def _gone(path):

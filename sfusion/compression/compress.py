@@ -19,7 +19,7 @@ from sfusion.data.readers import draw, order_labels, read_rows, resolve_labels, 
 from sfusion.data.tasks import encode, tokenise
 from sfusion.models.layers import architecture_of, layer_stack, remove_layers, size, token_limit
 from sfusion.models.loading import fingerprint, load_classifier, load_tokenizer, locate_model, numbered, with_new_head
-from sfusion.pruning.fusion import shipped_fusion
+from sfusion.pruning.fusion import fit_fusion, shipped_rows
 from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY, STRATEGIES, path_name, removed
 from sfusion.pruning.tree import PruningTree, follow, identity, probe_samples
 from sfusion.records.parallel import progress
@@ -29,18 +29,20 @@ from sfusion.training import NO_LABEL, derive_seed, fixed_threads
 
 LONGEST = 128  # tokens, unless the user asks for more
 
-# Samples seen: passes over the training set, but at least and at most so many. Rates were
-# found on validation (results/recipe.csv), for 384 hidden units: an untrained head learns fast, a
-# recovery slowly, for a high rate costs even a model that loses nothing, and what the original
-# teaches fast again. All declared here.
+# Samples seen: passes over the training set, but at least and at most so many. Rates, by hidden
+# units, were found on validation (results/recipe.csv): an untrained head learns fast, a recovery
+# slowly, for a high rate costs even a model that loses nothing, and what the original teaches fast
+# again. All declared here.
 BUDGETS = {
     # stage: (kind of recipe, passes, at least, at most)
     "original": (Recipe, 4, 2000, 9000),
     "recovery": (Recipe, 1, 1000, 2000),
     "distillation": (Distillation, 5, 2000, 10000),
 }
-RATES, HIDDEN = {"original": 1e-4, "recovery": 3e-5, "distillation": 3e-4}, 384
-WIDE_RATE = 1e-4  # at most, above that width: higher ones were not tried there
+RATES = {
+    384: {"original": 1e-4, "recovery": 3e-5, "distillation": 3e-4},
+    768: {"original": 1e-4, "recovery": 1.5e-5, "distillation": 1e-4},
+}
 HEAD_RATE = 10.0  # of the original, whose head starts untrained
 
 
@@ -76,8 +78,8 @@ def recipes(samples, hidden, learning_rate=None, unlabelled=0):
     samples : int
         Training samples there are.
     hidden : int
-        Hidden units: above ``HIDDEN`` models learn at a lower rate, inversely to the width and at
-        most ``WIDE_RATE``.
+        Hidden units: the rates are those of the next width in ``RATES``; above the last one they
+        fall inversely to the width.
     learning_rate : float, optional
         In place of that rule, in every stage.
     unlabelled : int
@@ -88,11 +90,11 @@ def recipes(samples, hidden, learning_rate=None, unlabelled=0):
     dict of str to Recipe
         Keys of ``BUDGETS``.
     """
-    most_rate = WIDE_RATE if hidden > HIDDEN else math.inf
+    width = next((width for width in RATES if width >= hidden), max(RATES))
     return {
         stage: kind(
             samples=min(max(passes * (samples + unlabelled * (kind is Distillation)), least), most),
-            learning_rate=learning_rate or min(most_rate, RATES[stage] * min(1.0, HIDDEN / hidden)),
+            learning_rate=learning_rate or RATES[width][stage] * min(1.0, width / hidden),
             head_rate=HEAD_RATE if stage == "original" else 1.0,
         )
         for stage, (kind, passes, least, most) in BUDGETS.items()
@@ -197,7 +199,7 @@ def compress(
         )  # fmt: skip
         one = STRATEGIES[strategy]
         bar.reset(total=_work(tree, last, distill, one.once, keep is None))
-        fusion = shipped_fusion(one.model, one.reads) if one.learned_from else None
+        fusion = fit_fusion(shipped_rows(one.reads), one.model) if one.learned_from else None
         parts = follow(tree, strategy, last, fusion, every=keep is None)
         bar.set_description("distil" if distill else "choose")
         chosen, accuracies = choose_depth(tree, parts, keep, max_drop, distill)

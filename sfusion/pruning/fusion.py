@@ -188,18 +188,3 @@ def shipped_rows(reads="signals", without=None):
     """
     table = pd.read_parquet(SHIPPED_ROWS)
     return table[(table["reads"] == reads) & (table["model"] != without)].dropna(axis=1, how="all")
-
-
-def shipped_fusion(model, reads="signals"):
-    """Fit a fusion on the removals that come with the package.
-
-    Parameters
-    ----------
-    model, reads : str
-        See :func:`fit_fusion` and :func:`features`.
-
-    Returns
-    -------
-    sklearn regressor
-    """
-    return fit_fusion(shipped_rows(reads), model)

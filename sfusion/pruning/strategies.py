@@ -184,7 +184,7 @@ COMPRESSION_STRATEGIES = [
     for name, one in STRATEGIES.items()
     if one.score and one.reads == "signals" and one.learned_from in (None, IN_DATASET) and one.group != "reversed"
 ]
-DEFAULT_STRATEGY = "one-shot-random-forest"
+DEFAULT_STRATEGY = "one-shot-middle-first"  # the reasons, on validation: docs/choosing.md
 
 
 def step_layers(step):

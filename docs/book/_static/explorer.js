@@ -3,7 +3,7 @@
 "use strict";
 
 const COLOURS = ["#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999", "#8c6d00"];
-const SHOWN = ["random-forest", "random-forest-position", "angular-distance", "greedy-oracle", "top-first"];
+const SHOWN = ["random-forest", "random-forest-position", "angular-distance", "greedy-oracle", "middle-first"];
 const at = (id) => document.getElementById(id);
 
 /** The 95% interval of a share (Wilson 1927). */
