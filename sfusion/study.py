@@ -27,6 +27,7 @@ from sfusion.pruning.strategies import (
     OTHER_MODEL,
     STRATEGIES,
     STUDIED,
+    TRANSFER,
     expand,
     parse_path,
     path_name,
@@ -330,5 +331,5 @@ def _known_strategies(names, profile):
         raise SfusionError(f"strategy {unknown[0]!r} is not known: use one of {', '.join(STRATEGIES)}")
     if len(profile.tasks) < 2:
         # There is no other dataset to learn from.
-        names = [n for n in names if STRATEGIES[n].learned_from in (None, IN_DATASET)]
+        names = [n for n in names if STRATEGIES[n].learned_from != TRANSFER]
     return names

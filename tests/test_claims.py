@@ -134,7 +134,7 @@ def test_every_set_counts_once_along_its_way_from_the_top(searched):
 def test_regret_is_the_way_to_the_best_set(searched):
     table = regret(searched, curves(searched))
     assert len(table) == 2 * 2 * len(WAYS)
-    none = replace(searched, manifest={"profile": {"subsets": []}})  # without a search there is none
+    none = replace(searched, nodes=searched.nodes[~searched.nodes["path"].isin(["1", "2-1"])])  # a set of each size
     assert subsets(none).empty and regret(none, curves(searched)).empty
     means = table.groupby(["strategy", "removed"])[["regret", "place"]].mean().unstack("removed")
     # Best without one layer: (1,); without two: (0, 1).
@@ -165,7 +165,7 @@ def test_c5_asks_sets_of_half_of_the_layers_whether_both_ends_are_worth_keeping(
         nodes.loc[nodes["path"] == path_name((b, a)), "test_accuracy"] = accuracy
     row = pd.Series(_c5(replace(searched, nodes=nodes)), ["ours", "low", "high", "needed", "verdict", "note"])
     assert row["verdict"] == verdict
-    assert "of 2 layers removed, on t" in row["note"]
+    assert "layers removed: 2; on t" in row["note"]
 
 
 def test_gains_by_surviving_layer_pair_a_strategy_with_each_random_order(searched):
@@ -227,14 +227,14 @@ def losing():
     return tiny.make_results(_losing, _gaining)
 
 
-def test_the_cost_of_depth_is_that_of_the_forest(losing):
-    table = costs.cost_of_depth(losing)
+def test_the_cost_of_depth_is_that_of_the_strategy(losing):
+    table = costs.cost_of_depth(losing, "random-forest-transfer")
     assert table.index.tolist() == [tiny.WIDE - 1, tiny.WIDE - 2]
     for column in ("points", "low"):  # all units lose the same
         assert table[column].tolist() == pytest.approx([-1.0, -2.0])
     share = tiny.sizes_of(tiny.WIDE - 2)["parameters"] / tiny.sizes_of(tiny.WIDE)["parameters"]
     assert table["parameters"].iloc[1] == pytest.approx(share)
-    assert costs.cost_of_depth(losing, "energy")["points"].tolist() == pytest.approx([-2, -4])
+    assert costs.cost_of_depth(losing)["points"].tolist() == pytest.approx([-2, -4])  # of the default order
 
 
 def test_strategies_are_ranked_against_random_orders(losing):

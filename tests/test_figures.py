@@ -10,14 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import pyplot, style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from sfusion import STRATEGIES, SfusionError, claims, costs, load_profile, open_results, statistics, tables
+from sfusion import STRATEGIES, SfusionError, claims, costs, open_results, statistics, tables
 from sfusion import figures as plots
 from sfusion.notebooks import SHOWN
 from sfusion.records.profiles import ROOT
@@ -205,13 +204,6 @@ def test_at_most_seven_lines_are_in_full_colour():
     for axes in _figure("nine", "accuracy_by_depth:all").axes:
         colours = {line.get_color() for line in axes.lines if len(line.get_xdata())}
         assert len(colours - {"0.75", "black"}) <= 7
-
-
-def test_maximum_accuracy_scales_its_colours_by_task():
-    mesh = _figure("nine", "maximum_accuracy").axes[0].collections[0]
-    values = mesh.get_array().reshape(len(load_profile("nine").strategies), 9)
-    np.testing.assert_allclose(values.min(axis=0), 0)
-    np.testing.assert_allclose(values.max(axis=0), 1)
 
 
 @pytest.mark.filterwarnings("ignore")  # a correlation of constants, in sfusion.analysis.claims

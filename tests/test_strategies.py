@@ -13,6 +13,7 @@ from sfusion.pruning.fusion import FUSION_MODELS, READS, standardise
 from sfusion.pruning.strategies import (
     COMPRESSION_STRATEGIES,
     IN_DATASET,
+    OTHER_MODEL,
     STUDIED,
     TRANSFER,
     View,
@@ -70,21 +71,26 @@ def test_the_registry_covers_what_the_paper_compares_and_the_controls():
     assert list(FUSION_MODELS) == fusions
     transferred = [f"{name}-transfer" for name in fusions]
     reads = ("all", "position", "shuffled")
-    controls = [f"random-forest-{read}{end}" for read in reads for end in ("", "-transfer")]
+    others = [f"{name}-other-model" for name in fusions]
+    ends = ("", "-transfer", "-other-model")
+    controls = [f"random-forest-{read}{end}" for read in reads for end in ends if read + end != "all-other-model"]
     orders = ["random", "random-keep-last", "top-first", "bottom-first", "symmetric", "middle-first", "alternate"]
     baselines, turned = [*orders, *REDUNDANCY], [f"reversed-{name}" for name in NAMES]
-    learned = [*fusions, *transferred, *controls]
-    once = [f"one-shot-{name}" for name in ("top-first", "middle-first", "angular-distance", "random-forest")]
+    learned = [*fusions, *transferred, *others, *controls]
+    ranked = ("top-first", "middle-first", "angular-distance", "random-forest", "random-forest-other-model")
+    once = [f"one-shot-{name}" for name in ranked]
     assert list(STRATEGIES) == [*NAMES, *learned, *baselines, *turned, "greedy-oracle", *once]
     assert [name for name, s in STRATEGIES.items() if s.once or s.group == "one-shot"] == once
     assert all(STRATEGIES[name].once and not STRATEGIES[name].teaches_fusions for name in once)
-    assert set(STUDIED) == set(STRATEGIES) - set(turned) - set(once)
+    elsewhere = {name for name in STRATEGIES if name.endswith("-other-model")}
+    assert set(STUDIED) == set(STRATEGIES) - set(turned) - set(once) - elsewhere
     assert all(name == strategy.name for name, strategy in STRATEGIES.items())
     assert len({s.title for s in STRATEGIES.values()}) == len(STRATEGIES)
-    sources = {name: TRANSFER if name.endswith("-transfer") else IN_DATASET for name in (*learned, once[-1])}
+    sources = {name: TRANSFER if name.endswith("-transfer") else IN_DATASET for name in (*learned, *once[-2:])}
+    sources |= dict.fromkeys(elsewhere, OTHER_MODEL)
     assert {name: s.learned_from for name, s in STRATEGIES.items() if s.learned_from} == sources
     # A compression is offered neither controls nor searches.
-    assert COMPRESSION_STRATEGIES == [*NAMES, *fusions, *baselines, *once]
+    assert COMPRESSION_STRATEGIES == [*NAMES, *fusions, *baselines, *once[:-1]]
 
 
 @pytest.mark.parametrize("name", [*NAMES, *REDUNDANCY])

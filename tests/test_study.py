@@ -15,6 +15,7 @@ from sfusion import load_model, load_profile, remove_layers, study
 from sfusion.analysis.claims import scoreboard
 from sfusion.models.layers import size
 from sfusion.pruning import searches
+from sfusion.pruning.fusion import shipped_rows
 from sfusion.pruning.strategies import STUDIED, expand, parse_path, path_name, remaining
 from sfusion.pruning.tree import unpack
 from sfusion.records.profiles import Profile
@@ -173,6 +174,18 @@ def test_fusions_of_the_own_tree_and_of_the_others_differ(results, monkeypatch, 
     # The forest also reads positions, shuffled signals, and those of redundancy.
     often = expected[:2] * 4 + expected[2:] * 4
     assert asked == {"linear-regression": expected, "ridge-regression": expected, "random-forest": often}
+
+
+def test_a_forest_of_another_model_learns_from_its_removals_on_other_tasks(monkeypatch, profile, folder):
+    seen = []
+    fit = study.fit_fusion
+    monkeypatch.setattr(study, "fit_fusion", lambda table, model: seen.append(table) or fit(table, model))
+    strategies = ["weight-norm", "random-forest-other-model"]
+    found = run_study(profile, folder, strategies=strategies, quiet=True)
+    assert set(found.trajectories["strategy"]) == set(strategies)
+    shipped = shipped_rows().query("seed == 0")
+    for task, table in zip(profile.tasks, seen, strict=True):
+        assert table.equals(shipped[shipped["task"] != task]) and len(table)
 
 
 def test_the_records_say_which_test_texts_were_right(results):

@@ -215,7 +215,7 @@ def _curves(axes, frame, x="removed"):
         part, look = frame[frame["name"] == name], HIGHLIGHTED.get(name)
         band = ("pi", 80) if name == "random" and x == "removed" else None
         look = {"markersize": 4, "markeredgewidth": 0, "errorbar": band} | (look or OTHER | {"zorder": 1})
-        sns.lineplot(part, x=x, y="accuracy", ax=axes, err_kws=BAND, **look)
+        sns.lineplot(part, x=x, y="accuracy", ax=axes, err_kws=BAND, legend=False, **look)
 
 
 # --- the figures

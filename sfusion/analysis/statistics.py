@@ -149,8 +149,9 @@ def measured(frame):
     """
     table = redrawn(frame[frame["removed"] > 0], ["name", "removed"])
     by_depth = {f"removed_{n}": table.xs(n, axis=1, level="removed") for n in sorted(set(table.columns.levels[1]))}
+    depth = (frame["removed"] + frame["layers"]).max()
     scores = {
-        "half_removed": by_depth.get(f"removed_{(frame['removed'] + frame['layers']).max() // 2}"),
+        "half_removed": by_depth[f"removed_{min(table.columns.levels[1], key=lambda n: (abs(2 * n - depth), -n))}"],
         "mean_accuracy": table.T.groupby(level="name").mean().T,
         "validation_selected": redrawn(frame.merge(protocols(frame)[[*UNIT, "strategy", "removed"]]), ["name"]),
     }
