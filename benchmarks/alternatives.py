@@ -6,7 +6,7 @@ by removing one layer at a time as its default did before, by other rankings, an
 same depth that starts from every second layer and sees as many samples. Beside them stand the
 encoder left frozen and static embeddings made from it (model2vec), each with logistic regression,
 and TF-IDF. Of the original and of half of its layers there are ONNX files too, in 32 and in 8 bits.
-Fusions learn from the shipped removals of the same model on the other tasks. Rows are written as they come.
+Fusions learn from the shipped removals on the other tasks, of the same model where there are any. Rows are written as they come.
 
 Speed (`speed`): all of them in one run in turns, from text to class number.
 
@@ -186,7 +186,9 @@ def measure(name, task, seed, store, only=None):
     """Return the rows of one model, task and seed, computed unless they are filed."""
     tree, rows = open_experiment(name, task, seed, store), []
     table = shipped_rows()
-    fusion = fit_fusion(table[(table["model"] == name) & (table["task"] != task)], STRATEGIES[RANKINGS[0]].model)
+    table = table[table["task"] != task]
+    own = table["model"] == name
+    fusion = fit_fusion(table[own] if own.any() else table, STRATEGIES[RANKINGS[0]].model)
     method = {stage: recipe.model_dump(mode="json") for stage, recipe in tree.recipes.items()}
     with training.fixed_threads(tree.base["threads"]):
         for alternative, layers, make in alternatives(tree, name, fusion):
