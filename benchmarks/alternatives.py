@@ -6,7 +6,8 @@ by removing one layer at a time as its default did before, by other rankings, an
 same depth that starts from every second layer and sees as many samples. Beside them stand the
 encoder left frozen and static embeddings made from it (model2vec), each with logistic regression,
 and TF-IDF. Of the original and of half of its layers there are ONNX files too, in 32 and in 8 bits.
-Fusions learn from the shipped removals on the other tasks, of the same model where there are any. Rows are written as they come.
+Fusions learn from the shipped removals on the other tasks, of the same model where there are any.
+Rows are written as they come.
 
 Speed (`speed`): all of them in one run in turns, from text to class number.
 
