@@ -177,8 +177,7 @@ def test_fusions_of_the_own_tree_and_of_the_others_differ(results, monkeypatch, 
 
 
 def test_a_forest_of_another_model_learns_from_its_removals_on_other_tasks(monkeypatch, profile, folder):
-    seen = []
-    fit = study.fit_fusion
+    seen, fit = [], study.fit_fusion
     monkeypatch.setattr(study, "fit_fusion", lambda table, model: seen.append(table) or fit(table, model))
     strategies = ["weight-norm", "random-forest-other-model"]
     found = run_study(profile, folder, strategies=strategies, quiet=True)
