@@ -11,6 +11,7 @@ from sfusion.records.profiles import ROOT
 from sfusion.records.store import write_atomically
 
 SHOWN = "nine"  # the profile whose results the notebooks, figures/ and README show
+TWELVE = "base"  # the one of twelve layers, which stands beside it
 DEFAULT = "embedded"  # the one that a fresh machine can reproduce
 NOTEBOOKS = sorted(file.stem for file in (ROOT / "notebooks").glob("*.ipynb"))
 

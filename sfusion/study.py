@@ -191,12 +191,11 @@ def _fit_fusions(search, labels):
     tables, calls = {}, {}
     for experiment, label in itertools.product(search.experiments, labels):
         strategy = STRATEGIES[label]
-        read = strategy.reads, strategy.learned_from == OTHER_MODEL
-        if read not in tables:
-            tables[read] = (
-                shipped_rows(read[0], search.profile.model) if read[1] else training_table(nodes, signals, read[0])
-            )
-        table = tables[read]
+        key = reads, other = strategy.reads, strategy.learned_from == OTHER_MODEL
+        if key not in tables:
+            shipped = shipped_rows(reads, without=search.profile.model) if other else None
+            tables[key] = shipped if other else training_table(nodes, signals, reads)
+        table = tables[key]
         own = table["task"] == experiment.task
         rows = own if strategy.learned_from == IN_DATASET else ~own
         calls[experiment, label] = table[rows & (table["seed"] == experiment.seed)], strategy.model

@@ -20,7 +20,7 @@ import yaml
 from sphinx.cmd.build import build_main
 
 import sfusion as sf
-from sfusion.notebooks import NOTEBOOKS, SHOWN
+from sfusion.notebooks import NOTEBOOKS, SHOWN, TWELVE
 from sfusion.records.profiles import ROOT
 
 PAGES = ROOT / "docs" / "book"
@@ -62,7 +62,7 @@ def number(row):
 
 def lay_claims(folder):
     """Write a page per claim, and the page that lists them."""
-    board, twelve = (sf.claims.scoreboard(sf.open_results(name)) for name in (SHOWN, "base"))
+    board, twelve = (sf.claims.scoreboard(sf.open_results(name)) for name in (SHOWN, TWELVE))
     words = yaml.safe_load((PAGES / "claims.yaml").read_text(encoding="utf-8"))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ROOT / "tools" / "templates"), undefined=jinja2.StrictUndefined

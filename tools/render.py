@@ -14,7 +14,7 @@ import jinja2
 import pandas as pd
 
 import sfusion as sf
-from sfusion.notebooks import DEFAULT, SHOWN
+from sfusion.notebooks import DEFAULT, SHOWN, TWELVE
 from sfusion.pruning.fusion import READS, SHIPPED_ROWS
 from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY, lookup
 from sfusion.records.profiles import ROOT
@@ -29,8 +29,8 @@ DOCUMENTS = {
     "docs/answers.md": "answers.md.jinja",
 }
 FIRST = ROOT / "results" / "first-study"
-TWELVE = "base"  # the profile of twelve layers, which stands beside the shown one
-# Contrasts of the fusion in README, at half of the layers.
+CONTRASTS = sf.statistics.CONTRASTS | sf.statistics.CONTROLS | sf.statistics.OPPONENTS | sf.statistics.MODELS
+# Those of the fusion in README, at half of the layers.
 ASKED = ["position", "middle", "removal-loss", "angle", "oracle", "random"]
 NULL = "", "x-x-x-x-x"  # no recovery, and five after which no layer is gone
 
@@ -47,11 +47,10 @@ def markdown(frame):
 
 def contrast_rows(results):
     """Return ``difference``, ``low``, ``high``, ``verdict`` and ``drawn`` by contrast key and measure."""
-    asked = sf.statistics.CONTRASTS | sf.statistics.CONTROLS | sf.statistics.OPPONENTS | sf.statistics.MODELS
-    table = sf.statistics.contrasts(results, asked).set_index(["contrast", "measure"])
+    table = sf.statistics.contrasts(results, CONTRASTS).set_index(["contrast", "measure"])
     columns = ["difference", "low", "high", "verdict", "drawn"]
     there = table.index.unique("contrast")
-    return {key: table.loc[one.title, columns] for key, one in asked.items() if one.title in there}
+    return {key: table.loc[one.title, columns] for key, one in CONTRASTS.items() if one.title in there}
 
 
 def judged(row):
@@ -77,8 +76,7 @@ def scoreboard(boards):
 
 def fusion_table(studies):
     """Write the contrasts of the fusion of several models beside each other."""
-    titles = sf.statistics.CONTRASTS | sf.statistics.CONTROLS | sf.statistics.OPPONENTS
-    columns = {"random forest minus": [titles[key].title.partition(" − ")[2] for key in ASKED]}
+    columns = {"random forest minus": [CONTRASTS[key].title.partition(" − ")[2] for key in ASKED]}
     for title, rows in studies.items():
         columns[title] = [judged(rows[key].loc["half_removed"]) for key in ASKED]
     return markdown(pd.DataFrame(columns))
@@ -86,22 +84,21 @@ def fusion_table(studies):
 
 def reasons():
     """Compare the default of `compress` with forests on validation, which is what it was chosen by."""
-    found = {}
     frame = sf.tables.curves(sf.open_results(TWELVE))
     scores = 100 * frame.pivot_table(index=["task", "seed"], columns=["name", "removed"], values="validation_accuracy")
     gain = scores[DEFAULT_STRATEGY] - scores["one-shot-random-forest-other-model"]
     half = gain.columns.max() // 2 + 1
     parts = {"half": gain[half], "below": gain.loc[:, half + 1 :].mean(axis=1)}
-    found |= {key: interval(sf.statistics.bootstrap(part), 1) for key, part in parts.items()}
-    judged = pd.read_csv(ROOT / "results" / "alternatives" / "accuracy.csv")
-    judged = judged[(judged["model"] == "minilm-l6") & (judged["format"] == "torch")]
-    judged = judged[judged["layers"] == judged["layers"].max() // 2]
-    scores = 100 * judged.pivot_table(index=["task", "seed"], columns="alternative", values="validation_accuracy")
+    texts = {key: interval(sf.statistics.bootstrap(part), 1) for key, part in parts.items()}
+    rows = pd.read_csv(ROOT / "results" / "alternatives" / "accuracy.csv")
+    rows = rows[(rows["model"] == "minilm-l6") & (rows["format"] == "torch")]
+    rows = rows[rows["layers"] == rows["layers"].max() // 2]
+    scores = 100 * rows.pivot_table(index=["task", "seed"], columns="alternative", values="validation_accuracy")
     for key, other in (("forest", "one-shot-random-forest"), ("former", "random-forest")):
         gain = (scores["compress"] - scores[f"compress, {other}"]).dropna()
-        found[key] = interval(sf.statistics.bootstrap(gain), 1)
-        found[f"{key}_tasks"] = len(gain)
-    return found
+        texts[key] = interval(sf.statistics.bootstrap(gain), 1)
+        texts[f"{key}_tasks"] = len(gain)
+    return texts
 
 
 def gain_of_distillation(results):
