@@ -25,7 +25,7 @@ def _notebooks(arguments, profile, mode):
         raise SfusionError(f"no notebooks in {ROOT / 'notebooks'}: run from a checkout")
     own = Path(arguments.profile)
     given = str(own.resolve()) if own.suffix == ".yaml" else arguments.profile
-    calls = [(name, given, mode, *_folders(profile, mode)) for name in notebooks.NOTEBOOKS]
+    calls = [(name, given, mode, *_folders(profile, mode)) for name in notebooks.NOTEBOOKS[::-1]]
     with pool(1) as run, progress(len(calls), "notebooks") as bar:
         for _ in run(notebooks.execute, calls):
             bar.update()

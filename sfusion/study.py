@@ -193,8 +193,7 @@ def _fit_fusions(search, labels):
         strategy = STRATEGIES[label]
         key = reads, other = strategy.reads, strategy.learned_from == OTHER_MODEL
         if key not in tables:
-            shipped = shipped_rows(reads, without=search.profile.model) if other else None
-            tables[key] = shipped if other else training_table(nodes, signals, reads)
+            tables[key] = shipped_rows(reads, search.profile.model) if other else training_table(nodes, signals, reads)
         table = tables[key]
         own = table["task"] == experiment.task
         rows = own if strategy.learned_from == IN_DATASET else ~own

@@ -251,12 +251,14 @@ def _points(interval):
     return interval_text(*(100 * number for number in interval), 2, signed=True)
 
 
-def scoreboard(results):
-    """Compare every claim with the records.
+def scoreboard(results, which=None):
+    """Compare claims with the records.
 
     Parameters
     ----------
     results : Results
+    which : list of str, optional
+        Claims; by default all of them.
 
     Returns
     -------
@@ -271,16 +273,17 @@ def scoreboard(results):
     frame = frame[frame["name"].isin(PAPER_STRATEGIES)]
     by_depth = tables.redrawn(frame[frame["removed"] > 0], ["name", "removed"])
     scores = by_depth.T.groupby(level="name").max().T  # the paper's: chosen on test
-    rows = {"C1": _c1(scores), "C2": _c2(scores, frame), "C3": _c3(results)}
-    rows |= {"C4": _c4(results), "C5": _c5(results), "C6": _c6(scores)}
+    parts = {"C1": (_c1, scores), "C2": (_c2, scores, frame), "C6": (_c6, scores)}
+    parts |= {"C3": (_c3, results), "C4": (_c4, results), "C5": (_c5, results)}
+    rows = {claim: parts[claim][0](*parts[claim][1:]) for claim in which or CLAIMS.index}
     columns = ["ours", "low", "high", "needed", "verdict", "note"]
     numbers = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    if results.tasks["seed"].nunique() == 1:
-        numbers.loc[list(COUNTING), "verdict"] = "undecided"
-        numbers.loc[list(COUNTING), "note"] += "; one seed gives no interval over seeds"
-    tasks = results.tasks["task"].nunique()
+    tasks, seeds = results.tasks["task"].nunique(), results.tasks["seed"].nunique()
+    alone = [claim for claim in rows if claim in COUNTING and seeds == 1]
+    numbers.loc[alone, "verdict"] = "undecided"
+    numbers.loc[alone, "note"] += "; one seed gives no interval over seeds"
     counts = [f"{tasks * row[0]:.0f} of {tasks}" if c in COUNTING else "" for c, row in rows.items()]
     numbers.insert(3, "count", counts)
     numbers["drawn"] = [units(scores, claim not in COUNTING) for claim in rows]
     words = CLAIMS[["statement", "standing", "measure", "first"]].rename(columns={"statement": "paper"})
-    return words.join(numbers).rename_axis("claim")
+    return words.join(numbers, how="right").rename_axis("claim")

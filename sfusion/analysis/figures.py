@@ -211,11 +211,13 @@ def _depth_axis(axes, removed, ylabel, first=True):
 
 def _curves(axes, frame, x="removed"):
     """Draw accuracy over the layers removed: highlighted strategies, the rest grey."""
-    for name in _ordered(frame["name"]):
-        part, look = frame[frame["name"] == name], HIGHLIGHTED.get(name)
+    named = frame["name"].isin(HIGHLIGHTED)
+    others = frame[~named].groupby(["name", x], as_index=False)["accuracy"].mean()
+    sns.lineplot(others, x=x, y="accuracy", units="name", estimator=None, ax=axes, legend=False, zorder=1, **OTHER)
+    for name in _ordered(frame.loc[named, "name"]):
         band = ("pi", 80) if name == "random" and x == "removed" else None
-        look = {"markersize": 4, "markeredgewidth": 0, "errorbar": band} | (look or OTHER | {"zorder": 1})
-        sns.lineplot(part, x=x, y="accuracy", ax=axes, err_kws=BAND, legend=False, **look)
+        look = {"markersize": 4, "markeredgewidth": 0, "errorbar": band} | HIGHLIGHTED[name]
+        sns.lineplot(frame[frame["name"] == name], x=x, y="accuracy", ax=axes, err_kws=BAND, legend=False, **look)
 
 
 # --- the figures

@@ -59,9 +59,8 @@ def _tree(experiment, folder, weights_gb, model, data):
     source = functools.partial(_pretrained, profile.model, model, task.label_names, head)
     recipes = {stage: getattr(profile, stage) for stage in ("original", "recovery", "distillation")}
     base = identity(task, model, seed, length, profile.threads, profile.precision, sizes=sizes.model_dump())
-    decided = {"base": base, "probe": probe_samples(task, sizes.probe, seed)}
-    store = RecordStore(folder, weights_gb)
-    return PruningTree(source, task, store, recipes, strategies=profile.strategies or STUDIED, **decided)
+    read = {"probe": probe_samples(task, sizes.probe, seed), "strategies": profile.strategies or STUDIED}
+    return PruningTree(source, task, RecordStore(folder, weights_gb), recipes, base=base, **read)
 
 
 def open_tree(experiment, store):
@@ -160,14 +159,16 @@ class Search:
         title : str
             Of the progress bar.
         """
+        # The bar's unit is a recovery with its evaluation, which is about as much work: an original takes more.
+        root = max(1, self.profile.original.samples // (2 * self.profile.recovery.samples))
         fusions, removals = fusions or {}, self.depth - self.lowest
         frontier = {(experiment, ()): list(labels) for experiment in self.experiments}
-        total = len(self.experiments) * (1 + len(labels) * removals)
+        total = len(self.experiments) * (root + len(labels) * removals)
         with pool(self.profile.threads) as run, progress(total, title, self.quiet) as bar:
             for removed in range(removals + 1):
                 down = removed < removals
                 read = {node: down and (teach or _read(here, removed)) for node, here in frontier.items()}
-                steps = {node: len(here) if removed else 1 for node, here in frontier.items()}
+                steps = {node: len(here) if removed else root for node, here in frontier.items()}
                 self._wave(run, read, bar, steps)
                 following = defaultdict(list)
                 for (experiment, path), here in frontier.items():
