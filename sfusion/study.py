@@ -34,7 +34,7 @@ from sfusion.pruning.strategies import (
     remaining,
 )
 from sfusion.pruning.tree import CONDITIONS
-from sfusion.records.parallel import dismiss, jobs, pool, progress
+from sfusion.records.parallel import jobs, pool, progress
 from sfusion.records.profiles import ROOT, load_profile
 from sfusion.records.results import BUILD, Results
 from sfusion.records.store import RecordStore, content_key, versions
@@ -279,11 +279,9 @@ def run_study(profile, folder, *, strategies=None, quiet=None):
     if searched := [e for e in search.experiments if e.task in profile.subsets]:
         search.exhaustive(searched)
     nodes, signals, trajectories = _frames(search)
-    dismiss()  # a distillation needs more memory, which the idle workers have not given back
     with pool(profile.threads) as run:
         tasks = list(run(describe_task, [(one, store) for one in search.experiments]))
     distillation = _distil(search, trajectories)
-    dismiss()
     manifest = {
         "profile": profile.model_dump(mode="json"),
         "machine": machine(profile),
@@ -319,7 +317,6 @@ def sweep(profile="embedded", strategies=None, *, folder=None, quiet=None):
         strategies = [name for name in profile.strategies or STUDIED if STRATEGIES[name].teaches_fusions]
     store = RecordStore(Path(folder or BUILD / profile.name) / "store")
     search = _search(profile, store, _known_strategies(strategies, profile), quiet)
-    dismiss()
     return curves(Results(pd.DataFrame(), *_frames(search), pd.DataFrame(), {}))
 
 

@@ -14,7 +14,7 @@ from joblib.externals.loky.backend import context
 
 from sfusion import SfusionError
 from sfusion.pruning.searches import Experiment, Search
-from sfusion.records.parallel import backend, dismiss, jobs, pool, progress
+from sfusion.records.parallel import backend, jobs, pool, progress
 from sfusion.records.profiles import ROOT
 from sfusion.records.store import RecordStore
 from sfusion.training import fixed_threads, resolve_precision
@@ -70,17 +70,6 @@ def test_results_come_in_the_order_given_round_after_round_and_errors_come_throu
             assert list(run(pow, arguments)) == [i**2 for i, _ in arguments]
         assert list(run(pow, [])) == []
         list(run(resolve_precision, [("fp32",), ("fp16",), ("bf16",)]))
-
-
-def test_dismissed_workers_are_gone_and_the_next_pool_has_others(monkeypatch):
-    monkeypatch.setenv("SFUSION_JOBS", "2")
-    workers = []
-    for _ in range(2):
-        with pool(1) as run:
-            workers += run(os.getpid, [()])
-        dismiss()
-        assert not psutil.pid_exists(workers[-1])
-    assert len(set(workers)) == 2
 
 
 def test_threads_are_fixed_and_given_back():

@@ -7,6 +7,7 @@ tree was made of; random numbers derive from seed and path, so neither other str
 order of the work change a bit. A study is many trees and strategies; a compression is one of each.
 """
 
+import ctypes
 import functools
 import time
 
@@ -28,6 +29,8 @@ CONDITIONS = {
     "same-steps": ("pruned", False),
     "original-same-steps": ("original", False),
 }
+# glibc keeps what a training has freed, of a large model as much again as all that is in use.
+_return_memory = getattr(ctypes.pythonapi, "malloc_trim", int)
 
 
 class PruningTree:
@@ -158,6 +161,7 @@ class PruningTree:
             model = self._cached(path, condition)
             if model is None:
                 model = self._train(path, condition, recipe, lambda n: self.on_work(n * layers))
+                _return_memory(0)
                 if condition is None or self.keep_distilled:
                     state = {n: p.detach().cpu().contiguous() for n, p in self._learned(model)}
                     self.store.put_weights(self.spec("weights", path, condition=condition), save(state))
@@ -209,6 +213,7 @@ class PruningTree:
     def release(self):
         """Drop the model in memory."""
         self._held = None
+        _return_memory(0)
 
     def trim(self):
         """Cut the cache of weights to its limit; the original, which teaches, goes last."""

@@ -8,7 +8,6 @@ import time
 import warnings
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
-from joblib.externals.loky import get_reusable_executor
 from tqdm.auto import tqdm
 
 from sfusion import SfusionError
@@ -121,11 +120,6 @@ def _loky(threads):
     # A worker is renewed where its caches have grown, and says so; nothing is lost by it.
     warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
     yield {"inner_max_num_threads": threads, "initializer": _end_with, "initargs": (os.getpid(),)}
-
-
-def dismiss():
-    """End loky's idle workers, which would hold their memory for minutes; a pool starts anew."""
-    get_reusable_executor().shutdown(wait=True)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,9 @@ from sfusion.models.layers import architecture_of, copy_model, layer_stack
 from sfusion.signals import SIGNALS, LayerPass
 
 LINEAR = (nn.Linear, Conv1D)
-TOKENS_PER_PASS = 4096  # larger products waste less, until they outgrow the cache
+# Larger products waste less, until they outgrow the cache; so many of a model of 6 layers of 384 hidden
+# units, of a larger one fewer: its activations would take more memory than its training.
+TOKENS_PER_PASS, UNITS = 4096, 6 * 384
 
 
 def _squared_weight_gradient(inputs, gradient, wide):
@@ -120,8 +122,8 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
     data : Encoded or Task
         The probe set, N samples of T tokens; of a task, its training split.
     batch_size : int, optional
-        Samples per forward and backward pass, by default as many as make ``TOKENS_PER_PASS``;
-        changes the results by rounding only.
+        Samples per forward and backward pass, by default as many as make ``TOKENS_PER_PASS``, fewer of a
+        large model; changes the results by rounding only.
     precision : {"fp32", "bf16"}
         ``"fp32"`` keeps the model's own type; ``"bf16"`` runs the passes in bfloat16. The
         statistics are in float32 at least. The weight signals always read the model's own weights.
@@ -140,7 +142,7 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
         For an empty probe set, one with a single class, or an unknown precision.
     """
     data = getattr(data, "train", data)
-    batch_size = _check(data, batch_size, precision)
+    batch_size = _check(data, batch_size, precision, model.config.hidden_size * len(layer_stack(model)))
     own = next(model.parameters()).dtype
     wide = torch.float32 if precision == "bf16" else torch.promote_types(own, torch.float32)
     working = copy_model(model, torch.bfloat16 if precision == "bf16" else own)
@@ -178,14 +180,14 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
     return pd.DataFrame(rows).rename_axis("layer")
 
 
-def _check(data, batch_size, precision):
+def _check(data, batch_size, precision, units):
     """Refuse what cannot be probed; return the samples per pass."""
     if len(data) == 0:
         raise SfusionError("the probe set is empty: give at least two samples")
     if len(data.labels.unique()) < 2:
         raise SfusionError(f"the probe set has the single class {int(data.labels[0])}: give two classes or more")
     if batch_size is None:
-        batch_size = max(1, TOKENS_PER_PASS // data.input_ids.shape[1])
+        batch_size = max(1, TOKENS_PER_PASS * UNITS // max(UNITS, units) // data.input_ids.shape[1])
     if batch_size < 1:
         raise SfusionError(f"batch size {batch_size}: give 1 or more")
     if precision not in ("fp32", "bf16"):
