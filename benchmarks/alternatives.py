@@ -9,9 +9,18 @@ and TF-IDF. Of the original and of half of its layers there are ONNX files too, 
 Fusions learn from the shipped removals on the other tasks, of the same model where there are any.
 Rows are written as they come.
 
+Defaults (`defaults`): the default of `compress` and the one before it, one layer at a time as a forest
+chooses, at half of the depth on all tasks, on several seeds.
+
+Unlabelled (`unlabelled`): what the option of that name gains where 1,500 texts have labels and the
+rest of the training texts have none: half of the layers, taught with and without the rest, and for
+as many samples on the labelled ones alone.
+
 Speed (`speed`): all of them in one run in turns, from text to class number.
 
 usage: python benchmarks/alternatives.py accuracy [--models minilm-l6] [--tasks agnews ...] [--seeds 0]
+       python benchmarks/alternatives.py defaults --models minilm-l6 --seeds 0 1
+       python benchmarks/alternatives.py unlabelled --models minilm-l6 [--tasks agnews ...] [--seeds 0]
        python benchmarks/alternatives.py speed [--models minilm-l6 mpnet-base]
 """
 
@@ -20,6 +29,7 @@ import itertools
 import math
 import pickle
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from timeit import timeit
@@ -53,18 +63,21 @@ RANKINGS = ("random-forest", "one-shot-random-forest", "one-shot-angular-distanc
 KEYS = ["model", "task", "seed", "alternative", "layers", "format"]
 SPEED_TASK = "agnews"
 BATCHES, ROUNDS, WARM_UP = (1, 32), 25, 3
+LABELLED = 1500
 
 
-def open_experiment(name, task, seed, store):
-    """Open the tree of a compression of a named model on a task of the profile."""
+def open_experiment(name, task, seed, store, labelled=None):
+    """Open the tree of a compression of a named model on a task of the profile, or on its first texts."""
     profile = load_profile(PROFILE)
     sizes, length = profile.sizes, profile.max_length
     options = {"max_length": length, "tokenizer": name, "source": profile.source}
     data = load_task(task, seed=seed, sizes=(sizes.train, sizes.validation, sizes.test), **options)
     head = training.derive_seed("head", seed)
     source = load_model(name, label_names=data.label_names, seed=head).to(training.default_device())
+    more = {} if labelled is None else {"labelled": labelled}
+    base = identity(data, fingerprint(name), seed, length, profile.threads, profile.precision, **more)
+    data = replace(data, train=data.train.take(range(len(data.train))[:labelled]))
     recipes = compress.recipes(len(data.train), source.config.hidden_size)
-    base = identity(data, fingerprint(name), seed, length, profile.threads, profile.precision)
     options = {"base": base, "probe": probe_samples(data, PROBE, seed), "strategies": RANKINGS}
     return PruningTree(lambda: source, data, store, recipes, **options)
 
@@ -169,6 +182,12 @@ def frozen(tree):
     return {"path": "", "distilled": False, **found}
 
 
+def defaults(tree, name, fusion):
+    """List the original, the present default and the former one, as :func:`alternatives` does."""
+    shown = {("original", tree.depth), ("compress", tree.depth // 2), (f"compress, {RANKINGS[0]}", tree.depth // 2)}
+    return [one for one in alternatives(tree, name, fusion) if one[:2] in shown]
+
+
 def alternatives(tree, name, fusion):
     """List what is compared: alternative, layers left, and how it is made."""
     half = tree.depth // 2
@@ -183,7 +202,7 @@ def alternatives(tree, name, fusion):
         yield kind, 0, partial(of_texts, tree, name, kind)
 
 
-def measure(name, task, seed, store, only=None):
+def measure(name, task, seed, store, listed=alternatives, only=None, export=True):
     """Return the rows of one model, task and seed, computed unless they are filed."""
     tree, rows = open_experiment(name, task, seed, store), []
     table = shipped_rows()
@@ -192,7 +211,7 @@ def measure(name, task, seed, store, only=None):
     fusion = fit_fusion(table[own] if own.any() else table, STRATEGIES[RANKINGS[0]].model)
     method = {stage: recipe.model_dump(mode="json") for stage, recipe in tree.recipes.items()}
     with training.fixed_threads(tree.base["threads"]):
-        for alternative, layers, make in alternatives(tree, name, fusion):
+        for alternative, layers, make in listed(tree, name, fusion):
             if only and alternative not in only:
                 continue
             details = {"alternative": alternative, "layers": layers, "method": method}
@@ -202,7 +221,7 @@ def measure(name, task, seed, store, only=None):
             common = {"model": name, "task": task, "seed": seed, "alternative": alternative, "layers": layers}
             size = megabytes(tree, layers) if layers else found["megabytes"]
             rows.append(row_of(tree, common, "torch" if layers else "sklearn", found, size, record["seconds"]))
-            if (alternative, layers) in (("original", tree.depth), ("compress", tree.depth // 2)):
+            if export and (alternative, layers) in (("original", tree.depth), ("compress", tree.depth // 2)):
                 path = () if alternative == "original" else parse_path(found["path"])
                 node = path, "distilled" if found["distilled"] else None
                 files = tree.record("exported", (), partial(exported, tree, *node), **details)
@@ -228,6 +247,45 @@ def row_of(tree, common, form, found, size, seconds):
     }
     made = {"path": found["path"], "distilled": found["distilled"], "megabytes": size, "seconds": seconds}
     return {**common, "format": form, **made, **shares, "test_correct": found["test"]}
+
+
+def taught(tree, path, rest, samples):
+    """Distil a model of the tree on the training texts and on others without labels; judge it."""
+    precision, data = tree.base["precision"], tree.task.train + rest if len(rest) else tree.task.train
+    logits = training.predict_logits(training.cast(tree.model(()), precision), data)
+    recipe = tree.recipes["distillation"].model_copy(update={"samples": samples})
+    seed = training.derive_seed("distillation", tree.base["seed"])
+    model = training.distill(tree.model(path), logits, data, recipe, seed=seed, precision=precision)
+    return bits(training.classified(model, tree.task.test, precision))
+
+
+def unlabelled(name, task, seed, store):
+    """Return the rows of one task and seed: half of the layers, taught by more texts or not."""
+    profile, tree = load_profile(PROFILE), open_experiment(name, task, seed, store, LABELLED)
+    sizes, length = profile.sizes, profile.max_length
+    whole = load_task(
+        task, seed=seed, sizes=(sizes.train, sizes.validation, sizes.test), max_length=length, tokenizer=name,
+        source=profile.source,
+    ).train  # fmt: skip
+    rest = whole.take(range(LABELLED, len(whole)))
+    rest, none = replace(rest, labels=torch.full_like(rest.labels, training.NO_LABEL)), rest.take(range(0))
+    usual, most = (
+        compress.recipes(LABELLED, tree.source().config.hidden_size, unlabelled=count)["distillation"].samples
+        for count in (0, len(rest))
+    )
+    rows = []
+    with training.fixed_threads(tree.base["threads"]):
+        path = follow(tree, DEFAULT_STRATEGY, tree.depth // 2, None, every=False)[-1]
+        original = tree.outcome((), "test", None)[1]
+        for texts, samples in ((none, usual), (none, most), (rest, most)):
+            make = partial(taught, tree, path, texts, samples)
+            found = tree.record("unlabelled", path, make, samples=samples, texts=len(texts))["value"]
+            rows.append({"texts": len(texts), "samples": samples, "test_correct": found})
+    rows.insert(0, {"texts": 0, "samples": 0, "test_correct": original})
+    tree.trim()
+    shares = [{"test_accuracy": unpack(row["test_correct"], len(tree.task.test)).mean()} for row in rows]
+    common = {"model": name, "task": task, "seed": seed, "labelled": len(tree.task.train)}
+    return [{**common, **share, **row} for share, row in zip(shares, rows, strict=True)]
 
 
 def speed_calls(name):
@@ -282,17 +340,17 @@ def timed(names):
     return pd.DataFrame(rows)
 
 
-def write(file, rows):
+def write(file, rows, keys=KEYS):
     """Add rows to a table, in place of earlier ones of the same run."""
     found = [pd.read_csv(file, dtype={"test_correct": str, "path": str})] if file.is_file() else []
     frame = pd.concat([*found, pd.DataFrame(rows)], ignore_index=True)
-    frame.drop_duplicates(KEYS, keep="last").to_csv(file, index=False, float_format="%.6g")
+    frame.drop_duplicates(keys, keep="last").to_csv(file, index=False, float_format="%.6g")
 
 
 def main():
-    """Measure one of the two, and write its table."""
+    """Measure what is asked for, and write its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("accuracy", "speed"))
+    parser.add_argument("what", choices=("accuracy", "defaults", "unlabelled", "speed"))
     parser.add_argument("--models", nargs="+", default=list(DEPTHS), choices=list(DEPTHS))
     parser.add_argument("--tasks", nargs="+", default=load_profile(PROFILE).tasks)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
@@ -305,12 +363,19 @@ def main():
         return
     store = RecordStore(BUILD / "alternatives" / "store")
     units = itertools.product(options.models, options.seeds, options.tasks)
-    calls = [(name, task, seed, store, options.only) for name, seed, task in units]
-    for name in options.models if "static embeddings" in (options.only or word_pipelines("")) else ():
-        static(name)  # workers that begin side by side would each make it
-    with pool(load_profile(PROFILE).threads) as run, progress(len(calls), "alternatives") as bar:
-        for rows in run(measure, calls):
-            write(options.out / "accuracy.csv", rows)
+    calls = [(name, task, seed, store) for name, seed, task in units]
+    function, keys = measure, KEYS
+    if options.what == "accuracy":
+        calls = [(*call, alternatives, options.only) for call in calls]
+        for name in options.models if "static embeddings" in (options.only or word_pipelines("")) else ():
+            static(name)  # workers that begin side by side would each make it
+    elif options.what == "defaults":
+        calls = [(*call, defaults, None, False) for call in calls]
+    else:
+        function, keys = unlabelled, ["model", "task", "seed", "texts", "samples"]
+    with pool(load_profile(PROFILE).threads) as run, progress(len(calls), options.what) as bar:
+        for rows in run(function, calls):
+            write(options.out / f"{options.what}.csv", rows, keys)
             bar.update()
 
 

@@ -3,6 +3,7 @@
 import math
 import sys
 from dataclasses import replace
+from itertools import chain, permutations
 from types import SimpleNamespace
 
 import numpy as np
@@ -90,10 +91,8 @@ def test_savings_apply_one_change_at_a_time():
     visit = {"path": (1,), "seconds": {"training": 3.0, "evaluation": 2.0}}
     original = {"strategy": "original", "path": (), "seconds": {"training": 10.0, "evaluation": 2.0}}
     nodes = [original, roots[0], {"strategy": "a", **visit}, roots[1], {"strategy": "b", **visit}]
-    costs = {
-        "one_process": {"plain": [4.0, 2.0, 8.0], "package": [1.0, 1.0, 1.0]},
-        "one_process_per_core": {"plain": [2.0, 1.0, 4.0]},
-    }
+    one = {"plain": [4.0, 2.0, 8.0], "package": [1.0, 1.0, 1.0]}
+    costs = {"one_process": one, "one_process_per_core": {"plain": [2.0, 1.0, 4.0]}}
     assert sweep.savings(nodes, costs) == {
         "nodes": 5,
         "distinct_nodes": 2,
@@ -202,9 +201,7 @@ def test_targets_compare_siblings():
     differences, better = fusions._pairs(table, ["a"])
     pairs = [
         (one["a"] - two["a"], one["accuracy_change"] > two["accuracy_change"])
-        for part in parents
-        for one in part.to_dict("records")
-        for two in part.to_dict("records")
+        for one, two in chain.from_iterable(permutations(part.to_dict("records"), 2) for part in parents)
         if one["accuracy_change"] != two["accuracy_change"]
     ]
     assert sorted(zip(differences[:, 0], better, strict=True)) == sorted(pairs)
@@ -224,8 +221,7 @@ def test_the_best_features_are_found_where_they_are_planted():
 
 def test_intervals_draw_tasks_with_all_of_their_parents():
     index = pd.MultiIndex.from_product([["t", "u"], range(5)], names=["task", "path"])
-    mean, low, high = fusions._interval(pd.Series([1.0] * 5 + [3.0] * 5, index))
-    assert (mean, low, high) == (2, 1, 3)
+    assert tuple(fusions._interval(pd.Series([1.0] * 5 + [3.0] * 5, index))) == (2, 1, 3)
 
 
 # --- distillation: the published losses against their formulas, and that a run goes on where it stopped
@@ -238,14 +234,10 @@ def outputs(make_bert, probe):
     assert 0 < batch.attention_mask.double().mean() < 1
     student, teacher = make_bert(num_layers=3), make_bert(num_layers=6, seed=3)
     with torch.no_grad():
-        given = [
-            model(batch.input_ids, batch.attention_mask, output_hidden_states=True, output_attentions=True)
-            for model in (student, teacher)
-        ]
-    arrays = [
-        {name: [a.double().numpy() for a in output[name]] for name in ("hidden_states", "attentions")}
-        for output in given
-    ]
+        options = {"output_hidden_states": True, "output_attentions": True}
+        given = [model(batch.input_ids, batch.attention_mask, **options) for model in (student, teacher)]
+    names = ("hidden_states", "attentions")
+    arrays = [{name: [a.double().numpy() for a in output[name]] for name in names} for output in given]
     return given, batch.attention_mask, arrays
 
 
@@ -317,6 +309,10 @@ def profile(tiny_data, tmp_path, monkeypatch):
     for module in (distillation, alternatives):
         monkeypatch.setattr(module, "BUILD", tmp_path)
         monkeypatch.setattr(module, "load_profile", lambda _: profile)
+    monkeypatch.setattr(alternatives, "DEPTHS", {str(model): (4, 3)})
+    monkeypatch.setattr(alternatives, "LABELLED", 10)
+    budgets = {stage: (kind, 1, 10, 40) for stage, (kind, *_) in compress.BUDGETS.items()}
+    monkeypatch.setattr(compress, "BUDGETS", budgets)
     return profile
 
 
@@ -371,11 +367,8 @@ def _lengths(texts):
 
 
 def test_alternatives_are_made_once_and_judged_on_the_same_texts(profile, tmp_path, monkeypatch):
-    monkeypatch.setattr(alternatives, "DEPTHS", {str(profile.model): (4, 3)})
     monkeypatch.setattr(alternatives, "static", lambda _: SimpleNamespace(encode=_lengths))
     monkeypatch.setattr(alternatives, "exported", lambda *_: {})
-    least = {stage: (kind, 1, 32, 32) for stage, (kind, *_) in compress.BUDGETS.items()}
-    monkeypatch.setattr(compress, "BUDGETS", least)
     monkeypatch.setattr(sys, "argv", f"script accuracy --tasks agnews --out {tmp_path / 'found'}".split())
     alternatives.main()
     file = tmp_path / "found" / "accuracy.csv"
@@ -387,3 +380,13 @@ def test_alternatives_are_made_once_and_judged_on_the_same_texts(profile, tmp_pa
     before = file.read_bytes()
     alternatives.main()
     assert file.read_bytes() == before
+
+
+@pytest.mark.parametrize(("what", "rows"), [("defaults", 3), ("unlabelled", 4)])
+def test_defaults_and_texts_without_labels_are_compared(what, rows, profile, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", f"script {what} --tasks agnews --out {tmp_path / 'found'}".split())
+    alternatives.main()
+    table = pd.read_csv(tmp_path / "found" / f"{what}.csv")
+    assert len(table) == rows and table["test_accuracy"].between(0, 1).all()
+    if what == "unlabelled":
+        assert table[["texts", "samples"]].to_numpy().tolist() == [[0, 0], [0, 10], [0, 30], [20, 30]]
