@@ -120,7 +120,7 @@ def defaults():
     now, former, original = (scores[name] for name in ("compress", "compress, random-forest", "original"))
     pairs = {"now": now - original, "former": former - original, "gain": now - former}
     texts = {key: interval(sf.statistics.bootstrap(pair), 1) for key, pair in pairs.items()}
-    return texts | {"units": units(now), "tasks": now.index.unique("task").size}
+    return texts | {"units": units(now)}
 
 
 def gain_of_distillation(results):

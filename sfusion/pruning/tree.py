@@ -29,7 +29,7 @@ CONDITIONS = {
     "same-steps": ("pruned", False),
     "original-same-steps": ("original", False),
 }
-# glibc keeps what a training has freed, of a large model as much again as all that is in use.
+# glibc would keep what a training has freed: of a large model, most of what the process then holds.
 _return_memory = getattr(ctypes.pythonapi, "malloc_trim", int)
 
 
