@@ -136,11 +136,27 @@ def test_regret_is_the_way_to_the_best_set(searched):
     assert len(table) == 2 * 2 * len(WAYS)
     none = replace(searched, nodes=searched.nodes[~searched.nodes["path"].isin(["1", "2-1"])])  # a set of each size
     assert subsets(none).empty and regret(none, curves(searched)).empty
-    means = table.groupby(["strategy", "removed"])[["regret", "place"]].mean().unstack("removed")
+    means = table.groupby(["strategy", "removed"])["regret"].mean().unstack("removed")
     # Best without one layer: (1,); without two: (0, 1).
-    expected = {"top-first": [0.25, 0.15, 0, 0.5], "bottom-first": [0.05, 0, 0.5, 1], "energy": [0, 0, 1, 1]}
-    for name, found in expected.items():
+    for name, found in {"top-first": [0.25, 0.15], "bottom-first": [0.05, 0], "energy": [0, 0]}.items():
         assert means.loc[name].tolist() == pytest.approx(found)
+
+
+def test_best_sets_are_chosen_by_validation_of_one_tree_of_its_task_or_of_the_others(searched):
+    nodes = searched.nodes
+    other = nodes.assign(task="u", validation_accuracy=1 - nodes["validation_accuracy"])
+    # In seed 0 alone validation prefers to lose layer 2.
+    nodes = nodes.assign(
+        validation_accuracy=nodes["validation_accuracy"].mask((nodes["path"] == "2") & (nodes["seed"] == 0), 0.77)
+    )
+    table = tables.best_sets(replace(searched, nodes=pd.concat([nodes, other])))
+    chosen = table[table["removed"] == 1].set_index(["task", "seed", "chosen_on"])["gone"]
+    assert chosen["t", 0].to_dict() == {"this model": (2,), "this dataset": (1,), "other datasets": (2,)}
+    assert chosen["t", 1].to_dict() == {"this model": (1,), "this dataset": (1,), "other datasets": (2,)}
+    assert chosen["u", 0].to_dict() == {"this model": (2,), "this dataset": (2,), "other datasets": (1,)}
+    test = nodes.set_index(["seed", "path"])["test_accuracy"]
+    for row in table.itertuples():
+        assert row.test_accuracy == test[row.seed, path_name(row.gone[::-1])]
 
 
 def test_the_gain_of_keeping_a_layer_compares_all_sets_of_a_size(searched):

@@ -12,6 +12,7 @@ from pathlib import Path
 import matplotlib
 import pandas as pd
 import pytest
+import tiny
 from matplotlib import pyplot, style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -33,7 +34,7 @@ SHAPES = {
 @functools.cache
 def _results(shape):
     whole = open_results(SHOWN)
-    results = whole.matching(replace(whole, tasks=whole.tasks.query(SHAPES[shape])))
+    results = tiny.of_units(whole, SHAPES[shape])
     if shape != "level":
         return results
     same = {"validation_accuracy": 0.7, "test_accuracy": 0.7}

@@ -62,20 +62,6 @@ def test_the_folder_holds_frames_and_a_manifest_alone_and_the_same_bytes_each_ti
     assert first == second
 
 
-def _units(results, query):
-    """Keep the tasks and seeds of a query."""
-    return results.matching(replace(results, tasks=results.tasks.query(query)))
-
-
-def test_matching_keeps_the_tasks_and_seeds_that_the_other_has(results):
-    some = "(task == 't' and seed == 2) or (task == 'u' and seed == 0)"
-    kept = _units(results, some)
-    for name in FRAMES:
-        expected = getattr(results, name).query(some).reset_index(drop=True)
-        pd.testing.assert_frame_equal(getattr(kept, name), expected)
-    assert kept.manifest == results.manifest
-
-
 def test_a_missing_folder_says_what_to_do(tmp_path):
     assert "make reproduce" in _refused(tmp_path / "nothing")
 
@@ -274,8 +260,8 @@ def test_other_texts_fail(place, results, new):
     [
         (lambda r: replace(r, trajectories=r.trajectories.query("strategy != 'top-first'")), "what == 'strategies'"),
         (lambda r: replace(r, distillation=r.distillation.query("removed != 2")), "what == 'distillation'"),
-        (lambda r: _units(r, "task != 'v'"), "task == 'v'"),
-        (lambda r: _units(r, "seed != 2"), "what != 'signals'"),
+        (lambda r: tiny.of_units(r, "task != 'v'"), "task == 'v'"),
+        (lambda r: tiny.of_units(r, "seed != 2"), "what != 'signals'"),
     ],
     ids=["strategy", "depth", "task", "seed"],
 )

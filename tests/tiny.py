@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from transformers import AutoConfig, AutoModel, BertConfig, BertModel, BertToken
 from sfusion import SfusionError
 from sfusion.pruning.strategies import STRATEGIES, expand
 from sfusion.records.profiles import Profile
-from sfusion.records.results import Results
+from sfusion.records.results import FRAMES, UNIT, Results
 from sfusion.signals import MEASURES
 
 THEMES = (
@@ -244,3 +245,9 @@ def run_counted(profile, folder, strategies, log, environment):
     training.fine_tune = counted(training.fine_tune)
     run_study(profile, folder, strategies=strategies, quiet=True)
     Path(log).write_text(str(len(trained)))
+
+
+def of_units(results, query):
+    """Keep the tasks and seeds of a query."""
+    units = results.tasks.query(query)[UNIT]
+    return replace(results, **{name: getattr(results, name).merge(units, on=UNIT) for name in FRAMES})

@@ -232,6 +232,12 @@ def candidates():
     return {"count": len(learned), "best": best, "test": interval(gain, 1)}
 
 
+def best_sets():
+    """Compare the sets of layers that other datasets choose with an exhaustive search, as notebook 06 does."""
+    table = pd.read_csv(ROOT / "results" / SHOWN / "tables" / "best_sets.csv").query("minus == 'this model'")
+    return found(table.drop(columns="minus").set_index("measure"))
+
+
 FORMATS = {"torch": "torch, float32", "onnx": "ONNX", "onnx_int8": "ONNX, 8 bits", "sklearn": "scikit-learn"}
 
 
@@ -304,6 +310,7 @@ def content(results):
         "tables": choosing(results),
         "candidates": candidates(),
         "alternatives": alternatives(),
+        "best_sets": best_sets(),
         "defaults": defaults(),
         **answers(results, rows, board),
     }

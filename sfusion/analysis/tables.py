@@ -403,6 +403,33 @@ def _gone(path):
     return tuple(sorted(layer for step in parse_path(path) for layer in step_layers(step)))
 
 
+def best_sets(results):
+    """Choose the set of layers of each size that validation prefers, with more or less of the dataset read.
+
+    Parameters
+    ----------
+    results : Results
+        Of tasks on which every set was trained.
+
+    Returns
+    -------
+    DataFrame
+        Rows of :func:`subsets`, one per task, seed, ``removed`` and ``chosen_on``: whose mean
+        validation accuracy chose, that of ``this model`` (an exhaustive search), of all seeds of
+        ``this dataset``, or of the ``other datasets`` alone. Of equals the first in order of layers.
+    """
+    sets, rows = subsets(results), []
+    columns = [*UNIT, "chosen_on", "removed", "gone"]
+    seen = sets.pivot_table(index=UNIT, columns=["removed", "gone"], values="validation_accuracy")
+    for task, seed in seen.index:
+        own = seen.index.get_level_values("task") == task
+        trees = {"this model": [(task, seed)], "this dataset": own, "other datasets": ~own}
+        for name, chosen in trees.items():
+            best = seen.loc[chosen].mean().dropna().groupby(level="removed").idxmax()
+            rows += [(task, seed, name, *one) for one in best]
+    return pd.DataFrame(rows, columns=columns).merge(sets, on=[*UNIT, "removed", "gone"])
+
+
 def regret(results, frame):
     """Compare the set that each strategy leaves with the best set of that size.
 
@@ -420,19 +447,12 @@ def regret(results, frame):
     -------
     DataFrame
         A row per task, seed, strategy and number of removed layers: ``name``, ``set_accuracy``,
-        ``best_accuracy``, ``regret`` (their difference, shares of test accuracy) and ``place``,
-        the share of the other sets of that size that validation ranks below (1 for the best).
+        ``best_accuracy`` and ``regret`` (their difference), shares of test accuracy.
     """
-    table = subsets(results)
-    columns = [*UNIT, "strategy", "name", "removed"]
-    if table.empty:
-        return pd.DataFrame(columns=[*columns, "set_accuracy", "best_accuracy", "regret", "place"])
-    size, table = [*UNIT, "removed"], table.sort_values("gone").rename(columns={"test_accuracy": "set_accuracy"})
-    seen = table.groupby(["task", "removed", "gone"])["validation_accuracy"].transform("mean")
-    groups = seen.groupby([table[key] for key in size])
-    table["place"] = (groups.rank() - 1) / (groups.transform("size") - 1)
-    best = table.loc[groups.idxmax(), [*size, "set_accuracy"]].rename(columns={"set_accuracy": "best_accuracy"})
-    reached = frame.loc[frame["removed"] > 0, [*columns, "path"]]
-    reached = reached.assign(gone=reached["path"].map(_gone)).merge(table, on=[*size, "gone"]).merge(best, on=size)
+    best, size, scores = best_sets(results), [*UNIT, "removed"], ["set_accuracy", "best_accuracy"]
+    best = best.loc[best["chosen_on"] == "this dataset", [*size, "test_accuracy"]]
+    reached = frame.assign(gone=frame["path"].map(_gone))[[*size, "strategy", "name", "gone"]]
+    reached = reached.merge(subsets(results), on=[*size, "gone"]).merge(best, on=size, suffixes=("_set", "_best"))
+    reached = reached.rename(columns={"test_accuracy_set": scores[0], "test_accuracy_best": scores[1]})
     reached["regret"] = reached["best_accuracy"] - reached["set_accuracy"]
-    return reached[[*columns, "set_accuracy", "best_accuracy", "regret", "place"]]
+    return reached[[*UNIT, "strategy", "name", "removed", *scores, "regret"]]

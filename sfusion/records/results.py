@@ -2,7 +2,7 @@
 
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -54,21 +54,6 @@ class Results:
     trajectories: pd.DataFrame
     distillation: pd.DataFrame
     manifest: dict
-
-    def matching(self, other):
-        """Keep the tasks and seeds that another study has, too.
-
-        Parameters
-        ----------
-        other : Results
-
-        Returns
-        -------
-        Results
-        """
-        units = other.tasks[UNIT]
-        frames = {name: getattr(self, name).merge(units, on=UNIT) for name in FRAMES}
-        return replace(self, **frames)
 
     def save(self, folder):
         """Write the frames as Parquet and the manifest as JSON.
