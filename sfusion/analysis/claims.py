@@ -125,10 +125,11 @@ def gain_of_keeping(results):
         A row per task, seed, ``removed`` and ``layer``: ``gain``, mean test accuracy of the sets of
         that size that keep the layer minus that of the sets without it, as a share.
     """
-    sets = tables.subsets(results).drop(columns="test_correct", errors="ignore")
-    gains = {layer: tables.observed(_gain(sets, layer)) for layer in range(int(results.nodes["layers"].max()))}
-    gains = pd.concat(gains, axis=1, names=["layer"])
-    return gains.stack(["layer", "removed"], future_stack=True).rename("gain").reset_index()
+    sets, layers = tables.subsets(results), range(int(results.nodes["layers"].max()))
+    each = sets.assign(layer=[layers] * len(sets)).explode("layer")
+    kept = [layer not in gone for layer, gone in zip(each["layer"], each["gone"], strict=True)]
+    means = each.groupby(["task", "seed", "layer", "removed", kept])["test_accuracy"].mean().unstack()
+    return (means[True] - means[False]).rename("gain").reset_index()
 
 
 def _gain(sets, layer):

@@ -226,7 +226,7 @@ def _folds(table, held_out="parent"):
     groups = ordered.groupby(HELD_OUT[held_out]).ngroup()
     if groups.nunique() < 2:
         raise SfusionError(f"holding out needs removals from at least two {held_out}s")
-    return ordered, groups, GroupKFold(n_splits=min(5, groups.nunique()))
+    return ordered, groups, GroupKFold(n_splits=min(3, groups.nunique()))
 
 
 def held_out_predictions(table, model, held_out="parent"):

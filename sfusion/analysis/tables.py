@@ -418,16 +418,15 @@ def best_sets(results):
         validation accuracy chose, that of ``this model`` (an exhaustive search), of all seeds of
         ``this dataset``, or of the ``other datasets`` alone. Of equals the first in order of layers.
     """
-    sets, rows = subsets(results), []
-    columns = [*UNIT, "chosen_on", "removed", "gone"]
+    sets, rows, key = subsets(results), [], [*UNIT, "removed", "gone"]
     seen = sets.pivot_table(index=UNIT, columns=["removed", "gone"], values="validation_accuracy")
     for task, seed in seen.index:
         own = seen.index.get_level_values("task") == task
         trees = {"this model": [(task, seed)], "this dataset": own, "other datasets": ~own}
         for name, chosen in trees.items():
             best = seen.loc[chosen].mean().dropna().groupby(level="removed").idxmax()
-            rows += [(task, seed, name, *one) for one in best]
-    return pd.DataFrame(rows, columns=columns).merge(sets, on=[*UNIT, "removed", "gone"])
+            rows += [(task, seed, *one, name) for one in best]
+    return pd.DataFrame(rows, columns=[*key, "chosen_on"]).merge(sets, on=key)
 
 
 def regret(results, frame):
@@ -446,13 +445,12 @@ def regret(results, frame):
     Returns
     -------
     DataFrame
-        A row per task, seed, strategy and number of removed layers: ``name``, ``set_accuracy``,
-        ``best_accuracy`` and ``regret`` (their difference), shares of test accuracy.
+        A row per task, seed, strategy and number of removed layers: ``name``, ``test_accuracy`` of the
+        set that it leaves and ``test_accuracy_best``, shares, and their difference, ``regret``.
     """
-    best, size, scores = best_sets(results), [*UNIT, "removed"], ["set_accuracy", "best_accuracy"]
+    best, size = best_sets(results), [*UNIT, "removed"]
     best = best.loc[best["chosen_on"] == "this dataset", [*size, "test_accuracy"]]
     reached = frame.assign(gone=frame["path"].map(_gone))[[*size, "strategy", "name", "gone"]]
-    reached = reached.merge(subsets(results), on=[*size, "gone"]).merge(best, on=size, suffixes=("_set", "_best"))
-    reached = reached.rename(columns={"test_accuracy_set": scores[0], "test_accuracy_best": scores[1]})
-    reached["regret"] = reached["best_accuracy"] - reached["set_accuracy"]
-    return reached[[*UNIT, "strategy", "name", "removed", *scores, "regret"]]
+    reached = reached.merge(subsets(results), on=[*size, "gone"]).merge(best, on=size, suffixes=("", "_best"))
+    reached["regret"] = reached["test_accuracy_best"] - reached["test_accuracy"]
+    return reached[[*size, "strategy", "name", "test_accuracy", "test_accuracy_best", "regret"]]
