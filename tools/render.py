@@ -298,7 +298,7 @@ def content(results):
         "found": {key: found(row) for key, row in rows.items()},
         "drawn": rows["random"]["drawn"].iloc[0],
         "times": costs.map("{:.1f}".format).to_dict(),
-        "scoreboard": scoreboard({"6 layers": board, "12 layers": sf.claims.scoreboard(twelve)}),
+        "scoreboard": scoreboard({"12 layers": sf.claims.scoreboard(twelve), "6 layers": board}),
         "fusion": fusion_table({"12 layers": others, "6 layers": rows}),
         "twelve": {key: found(row) for key, row in others.items()},
         "twelve_tasks": twelve.tasks["task"].nunique(),
