@@ -3,9 +3,10 @@
 Accuracy (`accuracy`): on every task and seed the original is fine-tuned as `compress` does it, and
 from it come models of fewer layers: by `compress` as it is (one-shot, then the original teaches),
 by removing one layer at a time as its default did before, by other rankings, and a student of the
-same depth that starts from every second layer and sees as many samples. Beside them stand the
-encoder left frozen and static embeddings made from it (model2vec), each with logistic regression,
-and TF-IDF. Of the original and of half of its layers there are ONNX files too, in 32 and in 8 bits.
+same depth that starts from every second layer and sees as many samples. Beside them stand the original
+trained for as many samples in all, the encoder left frozen and static embeddings made from it
+(model2vec), each with logistic regression, and TF-IDF. Of the original and of half of its layers there
+are ONNX files too, in 32 and in 8 bits.
 Fusions learn from the shipped removals on the other tasks, of the same model where there are any.
 Rows are written as they come.
 
@@ -100,21 +101,37 @@ def compressed(tree, strategy, layers, fusion):
     return judged(tree, *chosen)
 
 
+def scored(tree, model):
+    """Find what a model classifies rightly."""
+    splits = {split: getattr(tree.task, split) for split in ("validation", "test")}
+    return {split: bits(training.classified(model, data, tree.base["precision"])) for split, data in splits.items()}
+
+
 def student(tree, layers):
     """Distil a student of matched size whose layers are spread evenly; the recoveries' samples come on top."""
     kept = [round((k + 1) * tree.depth / layers) - 1 for k in range(layers)]
     gone = [layer for layer in range(tree.depth) if layer not in kept]
-    more = len(gone) * tree.recipes["recovery"].samples
-    recipe = tree.recipes["distillation"]
-    recipe = recipe.model_copy(update={"samples": recipe.samples + more})
+    recipe = with_recoveries(tree, "distillation", len(gone))
     seed, precision = training.derive_seed("distillation", tree.base["seed"]), tree.base["precision"]
     start = remove_layers(tree.model(()), gone)
     model = training.distill(start, tree.teacher, tree.task.train, recipe, seed=seed, precision=precision)
-    found = {
-        split: bits(training.classified(model, getattr(tree.task, split), precision))
-        for split in ("validation", "test")
-    }
-    return {"path": path_name((tuple(gone),)), "distilled": True, **found}
+    return {"path": path_name((tuple(gone),)), "distilled": True, **scored(tree, model)}
+
+
+def longer(tree):
+    """Fine-tune the original for as many samples as a model of half of its layers has seen in all."""
+    recipe = with_recoveries(tree, "original", tree.depth - tree.depth // 2)
+    recipe = recipe.model_copy(update={"samples": recipe.samples + tree.recipes["distillation"].samples})
+    model = remove_layers(tree.source(), ()).to(tree.base["device"])
+    seed = training.derive_seed("order", tree.base["seed"], ())
+    training.fine_tune(model, tree.task.train, recipe, seed=seed, precision=tree.base["precision"])
+    return {"path": "", "distilled": False, **scored(tree, model)}
+
+
+def with_recoveries(tree, stage, count):
+    """Add the samples of some recoveries to a stage."""
+    recipe = tree.recipes[stage]
+    return recipe.model_copy(update={"samples": recipe.samples + count * tree.recipes["recovery"].samples})
 
 
 def exported(tree, path, condition):
@@ -192,6 +209,7 @@ def alternatives(tree, name, fusion):
     """List what is compared: alternative, layers left, and how it is made."""
     half = tree.depth // 2
     yield "original", tree.depth, partial(judged, tree, (), None)
+    yield "original, trained longer", tree.depth, partial(longer, tree)
     for layers in DEPTHS[name]:
         yield "compress", layers, partial(compressed, tree, DEFAULT_STRATEGY, layers, fusion)
     yield "student of every second layer", half, partial(student, tree, half)

@@ -373,7 +373,7 @@ def test_alternatives_are_made_once_and_judged_on_the_same_texts(profile, tmp_pa
     alternatives.main()
     file = tmp_path / "found" / "accuracy.csv"
     rows = pd.read_csv(file, dtype={"path": str}).set_index(["alternative", "layers"])
-    assert len(rows) == 1 + 2 + len(alternatives.RANKINGS) + 4 and rows.index.is_unique
+    assert len(rows) == 2 + 2 + len(alternatives.RANKINGS) + 4 and rows.index.is_unique
     assert rows["path"]["compress", 3].count("+") == rows["path"]["compress, random-forest", 3].count("-") == 2
     assert rows["path"]["student of every second layer", 3] == "0+2+4"
     monkeypatch.delattr(torch.Tensor, "backward")
