@@ -59,7 +59,7 @@ from sfusion.records.store import RecordStore
 from sfusion.study import machine, pooled
 
 PROFILE = "nine"  # its tasks, sizes and tokens
-DEPTHS = {"minilm-l6": (4, 3, 2), "mpnet-base": (6, 4, 3)}  # layers that are left
+DEPTHS = {"minilm-l6": (4, 3, 2), "mpnet-base": (6, 4, 3, 2)}  # layers that are left
 RANKINGS = ("random-forest", "one-shot-random-forest", "one-shot-angular-distance")  # at half of the depth
 KEYS = ["model", "task", "seed", "alternative", "layers", "format"]
 SPEED_TASK = "agnews"

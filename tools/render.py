@@ -19,7 +19,6 @@ from sfusion.pruning.fusion import READS, SHIPPED_ROWS
 from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY, lookup
 from sfusion.records.profiles import ROOT
 from sfusion.records.store import write_atomically
-from sfusion.signals import REDUNDANCY
 
 TEMPLATES = Path(__file__).with_name("templates")
 EXPLORER = ROOT / "docs" / "book" / "explorer.json"
@@ -123,6 +122,17 @@ def defaults():
     return texts | {"units": units(now)}
 
 
+def unlabelled():
+    """Compare a distillation on more texts, which have no labels, with one on the labelled ones, as long or not."""
+    rows = judged_rows("unlabelled")
+    taught = rows.groupby(["task", "seed"]).cumcount().map(dict(enumerate(("original", "usual", "longer", "texts"))))
+    scores = 100 * sf.tables.redrawn(rows.assign(taught=taught), ["taught"])
+    gains = {
+        name: interval(sf.statistics.bootstrap(scores["texts"] - scores[name]), 1) for name in ("usual", "longer")
+    }
+    return gains | {"units": units(scores)}
+
+
 def gain_of_distillation(results):
     """Tabulate what the teacher adds at each depth, over the pruned model and over the control."""
     frame, rows = sf.tables.distilled(results), {}
@@ -223,15 +233,6 @@ def answers(results, rows, board):
     }
 
 
-def candidates():
-    """Write which of the fusions that were tried validation prefers, and what it gains over the position alone."""
-    every = pd.read_csv(ROOT / "results" / "fusions.csv", index_col="candidate").query("removed == 'all'")
-    learned = every.drop(index=["greedy", "chance", *REDUNDANCY])
-    best = learned["validation_regret"].idxmin()
-    gain = learned.loc[best, [f"test_minus_position{end}" for end in ("", "_low", "_high")]]
-    return {"count": len(learned), "best": best, "test": interval(gain, 1)}
-
-
 def best_sets():
     """Compare the sets of layers that other datasets choose with an exhaustive search, as notebook 06 does."""
     table = pd.read_csv(ROOT / "results" / SHOWN / "tables" / "best_sets.csv").query("minus == 'this model'")
@@ -273,10 +274,14 @@ def alternatives():
     rows = judged_rows("accuracy").set_index(["task", "seed"])
     counts = {model: units(rows[rows["model"] == model]) for model in ("minilm-l6", "mpnet-base")}
     wide = table[(table["model"] == "mpnet-base") & (table["format"] == "torch")]
+    small = wide[wide["alternative"] == "minilm-l6"].iloc[0]
     wide = wide[wide["alternative"].isin(["original", "compress"])].set_index("layers")
     found = {"whole": markdown(whole), "short": markdown(short), "units": counts, "original": original}
     changes = {n: interval(row, 1) for n, row in wide[["change", "low", "high"]].iterrows()}
-    return {**found, "wide": changes, "ms": wide["ms_1"].map("{:.0f}".format).to_dict()}
+    found["small"] = {"change": interval(small[["change", "low", "high"]], 1), "ms": f"{small['ms_1']:.0f}"}
+    ms = wide["ms_1"].map("{:.0f}".format).to_dict()
+    cuts = "; ".join(f"{n} layers {changes[n]} pp, {ms[n]} ms" for n in changes if n < max(changes) // 2)
+    return {**found, "wide": changes, "ms": ms, "cuts": cuts}
 
 
 def verdict(row):
@@ -287,7 +292,6 @@ def verdict(row):
 def content(results):
     """Gather what the templates name."""
     report, manifest = sf.load_report(), sf.load_results(ROOT / "results" / DEFAULT).manifest
-    costs = sf.costs.compute_costs(results, sf.tables.curves(results))["times"]
     rows, profile = contrast_rows(results), results.manifest["profile"]
     board, twelve = sf.claims.scoreboard(results), sf.open_results(TWELVE)
     others = contrast_rows(twelve)
@@ -297,21 +301,19 @@ def content(results):
         "profile": profile,
         "found": {key: found(row) for key, row in rows.items()},
         "drawn": rows["random"]["drawn"].iloc[0],
-        "times": costs.map("{:.1f}".format).to_dict(),
         "scoreboard": scoreboard({"12 layers": sf.claims.scoreboard(twelve), "6 layers": board}),
         "fusion": fusion_table({"12 layers": others, "6 layers": rows}),
         "twelve": {key: found(row) for key, row in others.items()},
         "twelve_tasks": twelve.tasks["task"].nunique(),
-        "twelve_drawn": others["random"]["drawn"].iloc[0],
         "reasons": reasons(),
         "report": report,
         "reproduction": manifest,
         "default": DEFAULT_STRATEGY,
         "tables": choosing(results),
-        "candidates": candidates(),
         "alternatives": alternatives(),
         "best_sets": best_sets(),
         "defaults": defaults(),
+        "unlabelled": unlabelled(),
         **answers(results, rows, board),
     }
 
