@@ -416,7 +416,8 @@ def best_sets(results):
     DataFrame
         Rows of :func:`subsets`, one per task, seed, ``removed`` and ``chosen_on``: whose mean
         validation accuracy chose, that of ``this model`` (an exhaustive search), of all seeds of
-        ``this dataset``, or of the ``other datasets`` alone. Of equals the first in order of layers.
+        ``this dataset``, or of the ``other datasets`` alone. Accuracies are shares. Of equals the first
+        in order of layers. Declared here.
     """
     sets, rows, key = subsets(results), [], [*UNIT, "removed", "gone"]
     seen = sets.pivot_table(index=UNIT, columns=["removed", "gone"], values="validation_accuracy")
