@@ -68,7 +68,10 @@ LABELLED = 1500
 
 
 def open_experiment(name, task, seed, store, labelled=None):
-    """Open the tree of a compression of a named model on a task of the profile, or on its first texts."""
+    """Open the tree of a compression of a named model on a task of the profile, or on its first training texts.
+
+    The other training texts come with it, without their labels.
+    """
     profile = load_profile(PROFILE)
     sizes, length = profile.sizes, profile.max_length
     options = {"max_length": length, "tokenizer": name, "source": profile.source}
@@ -77,10 +80,12 @@ def open_experiment(name, task, seed, store, labelled=None):
     source = load_model(name, label_names=data.label_names, seed=head).to(training.default_device())
     more = {} if labelled is None else {"labelled": labelled}
     base = identity(data, fingerprint(name), seed, length, profile.threads, profile.precision, **more)
-    data = replace(data, train=data.train.take(range(len(data.train))[:labelled]))
+    first, rest = (data.train.take(range(len(data.train))[part]) for part in (slice(labelled), slice(labelled, None)))
+    rest = replace(rest, labels=torch.full_like(rest.labels, training.NO_LABEL))
+    data = replace(data, train=first)
     recipes = compress.recipes(len(data.train), source.config.hidden_size)
     options = {"base": base, "probe": probe_samples(data, PROBE, seed), "strategies": RANKINGS}
-    return PruningTree(lambda: source, data, store, recipes, **options)
+    return PruningTree(lambda: source, data, store, recipes, **options), rest
 
 
 def bits(right):
@@ -111,11 +116,15 @@ def student(tree, layers):
     """Distil a student of matched size whose layers are spread evenly; the recoveries' samples come on top."""
     kept = [round((k + 1) * tree.depth / layers) - 1 for k in range(layers)]
     gone = [layer for layer in range(tree.depth) if layer not in kept]
-    recipe = with_recoveries(tree, "distillation", len(gone))
-    seed, precision = training.derive_seed("distillation", tree.base["seed"]), tree.base["precision"]
-    start = remove_layers(tree.model(()), gone)
-    model = training.distill(start, tree.teacher, tree.task.train, recipe, seed=seed, precision=precision)
+    model = taught(tree, remove_layers(tree.model(()), gone), with_recoveries(tree, "distillation", len(gone)))
     return {"path": path_name((tuple(gone),)), "distilled": True, **scored(tree, model)}
+
+
+def taught(tree, start, recipe, more=()):
+    """Let the original teach a model on the training texts, and on more that have no labels."""
+    data, teacher = (tree.task.train + more, tree.model(())) if len(more) else (tree.task.train, tree.teacher)
+    seed, precision = training.derive_seed("distillation", tree.base["seed"]), tree.base["precision"]
+    return training.distill(start, teacher, data, recipe, seed=seed, precision=precision)
 
 
 def longer(tree):
@@ -222,7 +231,7 @@ def alternatives(tree, name, fusion):
 
 def measure(name, task, seed, store, listed=alternatives, only=None, export=True):
     """Return the rows of one model, task and seed, computed unless they are filed."""
-    tree, rows = open_experiment(name, task, seed, store), []
+    (tree, _), rows = open_experiment(name, task, seed, store), []
     table = shipped_rows()
     table = table[table["task"] != task]
     own = table["model"] == name
@@ -267,26 +276,9 @@ def row_of(tree, common, form, found, size, seconds):
     return {**common, "format": form, **made, **shares, "test_correct": found["test"]}
 
 
-def taught(tree, path, rest, samples):
-    """Distil a model of the tree on the training texts and on others without labels; judge it."""
-    precision, data = tree.base["precision"], tree.task.train + rest if len(rest) else tree.task.train
-    logits = training.predict_logits(training.cast(tree.model(()), precision), data)
-    recipe = tree.recipes["distillation"].model_copy(update={"samples": samples})
-    seed = training.derive_seed("distillation", tree.base["seed"])
-    model = training.distill(tree.model(path), logits, data, recipe, seed=seed, precision=precision)
-    return bits(training.classified(model, tree.task.test, precision))
-
-
 def unlabelled(name, task, seed, store):
     """Return the rows of one task and seed: half of the layers, taught by more texts or not."""
-    profile, tree = load_profile(PROFILE), open_experiment(name, task, seed, store, LABELLED)
-    sizes, length = profile.sizes, profile.max_length
-    whole = load_task(
-        task, seed=seed, sizes=(sizes.train, sizes.validation, sizes.test), max_length=length, tokenizer=name,
-        source=profile.source,
-    ).train  # fmt: skip
-    rest = whole.take(range(LABELLED, len(whole)))
-    rest, none = replace(rest, labels=torch.full_like(rest.labels, training.NO_LABEL)), rest.take(range(0))
+    tree, rest = open_experiment(name, task, seed, store, LABELLED)
     usual, most = (
         compress.recipes(LABELLED, tree.source().config.hidden_size, unlabelled=count)["distillation"].samples
         for count in (0, len(rest))
@@ -295,10 +287,16 @@ def unlabelled(name, task, seed, store):
     with training.fixed_threads(tree.base["threads"]):
         path = follow(tree, DEFAULT_STRATEGY, tree.depth // 2, None, every=False)[-1]
         original = tree.outcome((), "test", None)[1]
-        for texts, samples in ((none, usual), (none, most), (rest, most)):
-            make = partial(taught, tree, path, texts, samples)
-            found = tree.record("unlabelled", path, make, samples=samples, texts=len(texts))["value"]
-            rows.append({"texts": len(texts), "samples": samples, "test_correct": found})
+        for more, samples in (((), usual), ((), most), (rest, most)):
+            recipe = tree.recipes["distillation"].model_copy(update={"samples": samples})
+            found = tree.record(
+                "unlabelled",
+                path,
+                lambda recipe=recipe, more=more: scored(tree, taught(tree, tree.model(path), recipe, more))["test"],
+                samples=samples,
+                texts=len(more),
+            )
+            rows.append({"texts": len(more), "samples": samples, "test_correct": found["value"]})
     rows.insert(0, {"texts": 0, "samples": 0, "test_correct": original})
     tree.trim()
     shares = [{"test_accuracy": unpack(row["test_correct"], len(tree.task.test)).mean()} for row in rows]

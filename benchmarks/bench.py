@@ -3,7 +3,7 @@
 Prints a table and writes build/bench.json, section by section; sections that are not asked for stay
 as they were measured before. Exit code 1 when a budget is missed. With --quick a few samples show
 that everything runs; its ratios stand for nothing, for starting the workers takes longer than the
-work, so no budget is held against them.
+work, so they are compared with no budget.
 
 usage: python benchmarks/bench.py [--quick] [--readme] [SECTION ...]
 """
@@ -52,17 +52,17 @@ SECTIONS = {
 
 BUDGETS = [
     # what, section, key, and the least or the most that it may be
-    ("sweep, times faster than the plain script", "sweep", "times_faster", "least", 5.0),
+    ("sweep, times faster than the plain script", "sweep", "times_faster", "least", 8.0),
     ("sweep, accuracy lost beyond seed noise", "sweep", "accuracy_lost", "most", 0.0),
     ("signals / forward and backward", "step", "signals_over_forward_backward", "most", 1.5),
-    ("step / matrix rate", "step", "share_of_matrix_rate", "least", 0.333),
+    ("step / matrix rate", "step", "share_of_matrix_rate", "least", 0.5),
     ("replay of all notebooks, seconds", "replay", "seconds", "most", 60.0),
     ("study of 2 workers, GiB", "memory", "peak_gib", "most", 3.0),
 ]
 
 
 def verdicts(found):
-    """Hold what was measured against the budgets."""
+    """Compare what was measured with the budgets."""
     for what, section, key, side, bound in BUDGETS:
         if section in found:
             value = found[section][key]

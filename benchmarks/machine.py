@@ -128,7 +128,7 @@ def recovery(experiment):
 
 
 def step(quick=False):
-    """Hold a fine-tuning step against the machine; the budgets' two ratios among the results."""
+    """Compare a fine-tuning step with the machine; the budgets' two ratios among the results."""
     experiment = make_experiment(**QUICK if quick else {})
     tree, recipe, steps = open_unfiled(experiment), experiment.profile.recovery, recovery(experiment)
     model, precision, probe = tree.source(), tree.base["precision"], tree.task.train.take(tree.probe)

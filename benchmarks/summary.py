@@ -50,7 +50,7 @@ def sweep(found):
     yield table(["test accuracy (%) by removed layers", *curves["plain"]], rows)
     yield (
         f"Over all of these the plain script's mean minus the package's is "
-        f"{100 * found['accuracy_plain_less_package']:+.1f} points; one more seed of the package "
+        f"{100 * found['accuracy_plain_less_package']:+.1f} pp; one more seed of the package "
         f"would lie within ±{100 * found['accuracy_seed_noise']:.1f} of its mean (95%)."
     )
 

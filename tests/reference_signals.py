@@ -92,7 +92,7 @@ def reference_signals(model, data):
     Returns
     -------
     DataFrame of shape (L, 15)
-        A row a layer, a column a measure.
+        A row per layer, a column per measure.
     """
     model = copy.deepcopy(model).double().eval()
     model.set_attn_implementation("eager")

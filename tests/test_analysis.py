@@ -101,7 +101,7 @@ accuracies = st.lists(st.integers(0, 4).map(lambda n: n / 4), min_size=6, max_si
 
 
 @given(validation=accuracies, test=accuracies)
-def test_the_honest_depth_is_chosen_without_test_and_never_beats_the_papers(validation, test):
+def test_the_validation_selected_depth_is_chosen_without_test_and_never_beats_the_papers(validation, test):
     (row,) = protocols(_path(validation, test)[::-1]).itertuples()  # in whatever order the rows come
     best = max(validation[1:])
     removed = 5 - validation[:0:-1].index(best)

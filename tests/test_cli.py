@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from sfusion import SIGNALS, cli, load_model, load_profile, load_results
-from sfusion import notebooks as artefacts
+from sfusion import notebooks as registry
 from sfusion.models.loading import load_tokenizer
 from sfusion.records import results as results_module
 from sfusion.records.profiles import ROOT
@@ -49,7 +49,7 @@ def mine(model, tmp_path):
 def executed(monkeypatch):
     """Note the notebooks instead of running them."""
     calls = []
-    monkeypatch.setattr(artefacts, "execute", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(registry, "execute", lambda *arguments: calls.append(arguments))
     return calls
 
 
@@ -209,7 +209,7 @@ def test_compare_without_committed_results_says_so(mine, capsys, tmp_path):
 
 def test_reproduce_computes_keeps_draws_and_compares(mine, executed, capsys, tmp_path):
     assert _main("reproduce", "--profile", mine, "--accept") == 0
-    assert [call[0] for call in executed] == artefacts.NOTEBOOKS[::-1]
+    assert [call[0] for call in executed] == registry.NOTEBOOKS[::-1]
     built = load_results(tmp_path / "build" / "mine" / "results")
     accepted = load_results(tmp_path / "results" / "mine")
     pd.testing.assert_frame_equal(built.nodes, accepted.nodes)
@@ -230,12 +230,12 @@ def test_notebooks_of_ones_own_profile_find_it_from_their_folder(mine, executed,
 
 
 def test_replay_of_the_shown_profile_draws_what_is_committed(executed, tmp_path):
-    _committed(tmp_path / "results" / artefacts.SHOWN)
+    _committed(tmp_path / "results" / registry.SHOWN)
     assert cli.main(["replay"]) == 0
     for _, profile, mode, _, figures, tables in executed:
-        assert (profile, mode) == (artefacts.SHOWN, "replay")
+        assert (profile, mode) == (registry.SHOWN, "replay")
         assert figures == ROOT / "figures"
-        assert tables == tmp_path / "results" / artefacts.SHOWN / "tables"
+        assert tables == tmp_path / "results" / registry.SHOWN / "tables"
 
 
 def test_stopping_says_how_to_go_on(mine, monkeypatch, capsys):
@@ -263,14 +263,14 @@ def test_from_outside_an_error_is_one_line_and_comes_at_once_without_a_network(t
 
 @pytest.mark.slow
 def test_a_notebook_that_fails_is_named_in_one_line(tmp_path, monkeypatch):
-    monkeypatch.setattr(artefacts, "ROOT", tmp_path)
+    monkeypatch.setattr(registry, "ROOT", tmp_path)
     cell = nbformat.v4.new_code_cell("raise ValueError('first line\\nsecond line')")
     kernel = {"name": "python3", "language": "python", "display_name": "3"}
     notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel})
     (tmp_path / "notebooks").mkdir()
     nbformat.write(notebook, tmp_path / "notebooks" / "bad.ipynb")
     with tiny.refused("bad", "first line"):
-        artefacts.execute("bad", "smoke", "replay", tmp_path / "out", tmp_path, tmp_path)
+        registry.execute("bad", "smoke", "replay", tmp_path / "out", tmp_path, tmp_path)
 
 
 RUN = """
@@ -315,4 +315,4 @@ def test_a_notebook_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
     folders = [tmp_path / "file" / name for name in ("notebooks", "figures", "tables")]
     with tiny.refused(str(folders[0])):
-        artefacts.execute("00_start_here", "embedded", "replay", *folders)
+        registry.execute("00_start_here", "embedded", "replay", *folders)

@@ -153,7 +153,7 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
     layers = [LayerPass(parameters=[p.detach().to(wide) for p in m.parameters()], **known) for m in layer_stack(model)]
     ruled = not architecture.shared and all(map(_has_rule, _owners(stack)))
     measures = SIGNALS if measures is None else measures
-    if "removal-loss" in measures:  # a pass a layer: before the layers are watched
+    if "removal-loss" in measures:  # a pass per layer: before the layers are watched
         for module, layer in zip(stack, layers, strict=True):
             layer.loss_without = _loss_without(working, module, data, batch_size, wide)
     batch_mask = []
