@@ -2,10 +2,12 @@
 
 Layers are removed along one fixed path, the same for every task and seed: 2, 3, 1 and, for the cut
 below half of the depth, 4: from the middle, so that the first and the last layer stay. Then every
-condition trains for the same number of steps at the same rate; conditions differ in the model that
-they start from, the loss and the texts. Students of matched size start from layers of the original
-and have the recoveries' steps on top, so that all models of three layers have seen as many samples.
-Validation and test accuracy are written for every run; nothing is chosen on either.
+condition trains for the same number of steps; conditions differ in the model that they start from,
+the loss and the texts. The rate is the one that validation prefers for a teacher
+(results/recipe.csv); the controls stand at the rate of the recoveries too, so that they can be had
+at their best. Students of matched size start from layers of the original and have the recoveries'
+steps on top, so that all models of three layers have seen as many samples. Validation and test
+accuracy are written for every run; nothing is chosen on either.
 
 usage: python benchmarks/distillation.py [--profile nine] [--tasks agnews ...] [--seeds 0 1 2]
        [--epochs 10] [--out results/distillation.csv]
@@ -44,7 +46,7 @@ from sfusion.training import (
 )  # fmt: skip
 
 HALF, DEEP = (2, 3, 1), (2, 3, 1, 4)  # layers removed, in order
-EPOCHS, LEARNING_RATE = 10, 3e-5
+EPOCHS, LEARNING_RATE, LOW_RATE = 10, 3e-4, 3e-5
 HARD_WEIGHT = 0.5  # of the labels, beside a teacher
 UNIFORM, SKIP = (2, 4, 6), (2, 4)  # outputs of the original's layers that a student's first ones imitate
 KEYS = ["task", "seed", "condition", "layers_left", "samples"]
@@ -131,6 +133,7 @@ class Condition:
         Of the labels' cross-entropy; the rest is the teacher's.
     later : bool
         Whether it reads, besides the training samples, what follows in their texts.
+    learning_rate : float
     """
 
     removed: tuple[int, ...] = HALF
@@ -140,13 +143,16 @@ class Condition:
     recovery: str | None = "labels"
     hard_weight: float = HARD_WEIGHT
     later: bool = False
+    learning_rate: float = LEARNING_RATE
 
 
 EVERY_SECOND, FIRST_HALF = (1, 3, 5), (3, 4, 5)
 CONDITIONS = {
     # Controls: the same steps without a teacher.
     "original, labels only": Condition(()),
+    "original, labels only, low rate": Condition((), learning_rate=LOW_RATE),
     "pruned, labels only": Condition(),
+    "pruned, labels only, low rate": Condition(learning_rate=LOW_RATE),
     # Logits with the labels: Hinton et al. 2015; T from 1 (Minitron, Muralidharan et al. 2024) to 4.
     "KD T=1": Condition(temperature=1.0),
     "KD T=2": Condition(temperature=2.0),
@@ -162,12 +168,14 @@ CONDITIONS = {
     "KD T=2 + later text": Condition(temperature=2.0, later=True),
     # Below half of the depth, where Minitron finds that intermediate losses help.
     "deep, labels only": Condition(DEEP),
+    "deep, labels only, low rate": Condition(DEEP, learning_rate=LOW_RATE),
     "deep, KD T=2": Condition(DEEP, temperature=2.0),
     "deep, KD T=2 + hidden states": Condition(DEEP, temperature=2.0, term=last_hidden),
     "deep, KD T=2 + attention": Condition(DEEP, temperature=2.0, term=last_attention),
     # Students of three layers. All start from the fine-tuned original's layers and head (declared
     # here; PKD and TinyBERT start from pretrained ones), so that losses and maps differ, not data.
     "every second layer, labels only": Condition(EVERY_SECOND, recovery=None),
+    "every second layer, labels only, low rate": Condition(EVERY_SECOND, recovery=None, learning_rate=LOW_RATE),
     # Sanh et al. 2019, its three losses with equal weights.
     "DistilBERT-style": Condition(EVERY_SECOND, 2.0, last_cosine, recovery=None),
     # Sun et al. 2019: PKD-skip. Beta 1 on the sum over units is 384 on their mean (its grid: 10 to 1000).
@@ -254,7 +262,7 @@ def train(tree, condition, data, samples):
     parts = [(True, samples // 2), (False, samples - samples // 2)] if condition.first else [(False, samples)]
     for first, count in parts:
         objective = make_objective(condition, teacher, data, logits, first)
-        recipe = Distillation(samples=count, learning_rate=LEARNING_RATE)
+        recipe = Distillation(samples=count, learning_rate=condition.learning_rate)
         fine_tune(model, data, recipe, seed=seed, precision=precision, objective=objective)
     model.config.output_hidden_states = model.config.output_attentions = False
     return model
@@ -276,7 +284,7 @@ def filing(tree, name, epochs, recoveries):
     condition = CONDITIONS[name]
     fields = {key: getattr(value, "__name__", value) for key, value in vars(condition).items()}
     samples = epochs * len(tree.task.train) + (0 if condition.recovery else recoveries)
-    method = {**fields, "removed": path_name(condition.removed), "samples": samples, "learning_rate": LEARNING_RATE}
+    method = {**fields, "removed": path_name(condition.removed), "samples": samples}
     return ("published distillation", condition.removed if condition.recovery else ()), {"method": method}
 
 
