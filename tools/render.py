@@ -270,7 +270,8 @@ def alternatives():
     ]
     eight = (table["format"] == "onnx_int8").map({True: ", 8 bits", False: ""})
     short = pd.DataFrame({"layers": names + eight, "pp": whole.iloc[:, 3], "ms": whole.iloc[:, 4]}).loc[short.index]
-    original, short = short["ms"].iloc[0], short.iloc[1:]
+    first = (table["alternative"] == "original") & (table["format"] == "torch")  # of the small model first
+    original, short = whole.loc[first, "ms, one text"].iloc[0], short[~first.loc[short.index]]
     rows = judged_rows("accuracy").set_index(["task", "seed"])
     counts = {model: units(rows[rows["model"] == model]) for model in ("minilm-l6", "mpnet-base")}
     wide = table[(table["model"] == "mpnet-base") & (table["format"] == "torch")]
@@ -279,6 +280,9 @@ def alternatives():
     found = {"whole": markdown(whole), "short": markdown(short), "units": counts, "original": original}
     changes = {n: interval(row, 1) for n, row in wide[["change", "low", "high"]].iterrows()}
     found["small"] = {"change": interval(small[["change", "low", "high"]], 1), "ms": f"{small['ms_1']:.0f}"}
+    scores = 100 * sf.tables.redrawn(rows[rows["format"] == "torch"].reset_index(), ["model", "alternative", "layers"])
+    gap = scores["mpnet-base", "compress", 2] - scores["minilm-l6", "original", 6]
+    found["small"]["gap"] = interval(sf.statistics.bootstrap(gap, tasks=False), 1)
     ms = wide["ms_1"].map("{:.0f}".format).to_dict()
     cuts = "; ".join(f"{n} layers {changes[n]} pp, {ms[n]} ms" for n in changes if n < max(changes) // 2)
     return {**found, "wide": changes, "ms": ms, "cuts": cuts}
