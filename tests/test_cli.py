@@ -299,8 +299,7 @@ def _namespaces():
 @pytest.mark.slow
 @pytest.mark.skipif(not _namespaces(), reason="the system lets no user mount a file system")
 def test_a_full_disk_and_a_read_only_one_are_one_line_and_lose_nothing(mine, tmp_path):
-    folder = tmp_path / "disk"
-    folder.mkdir()
+    (folder := tmp_path / "disk").mkdir()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SFUSION_BUILD": str(folder)}
     command = ["unshare", "-rm", "sh", "-c", DISK, "sh", folder, sys.executable, RUN, mine]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -313,6 +312,5 @@ def test_a_full_disk_and_a_read_only_one_are_one_line_and_lose_nothing(mine, tmp
 
 def test_a_notebook_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    folders = [tmp_path / "file" / name for name in ("notebooks", "figures", "tables")]
-    with tiny.refused(str(folders[0])):
-        registry.execute("00_start_here", "embedded", "replay", *folders)
+    with tiny.refused(str(tmp_path / "file")):
+        registry.execute("00_start_here", "embedded", "replay", *[tmp_path / "file" / "folder"] * 3)

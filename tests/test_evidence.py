@@ -7,7 +7,7 @@ import pytest
 
 from sfusion import MEASURES, SIGNALS, load_profile, load_results
 from sfusion.analysis.tables import fusion_nodes, subsets
-from sfusion.notebooks import SHOWN
+from sfusion.notebooks import DEFAULT, NOTEBOOKS, SHOWN, execute
 from sfusion.pruning.strategies import STUDIED, expand, lookup, parse_path, remaining, step_layers
 from sfusion.pruning.tree import CONDITIONS
 from sfusion.records.profiles import Profile
@@ -131,3 +131,9 @@ def test_old_and_new_defaults_were_compared_on_every_real_dataset():
     rows = pd.read_csv(COMMITTED / "alternatives" / "defaults.csv")[["task", "seed", "alternative"]]
     kinds = {"original", "compress", "compress, random-forest"}
     assert _rows(rows) == set(itertools.product(load_profile(SHOWN).tasks, set(rows["seed"]), kinds))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_every_notebook_runs_on_the_study_that_a_newcomer_reproduces(name, tmp_path):
+    execute(name, DEFAULT, "replay", *[tmp_path] * 3)
