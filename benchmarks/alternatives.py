@@ -276,6 +276,13 @@ def row_of(tree, common, form, found, size, seconds):
     return {**common, "format": form, **made, **shares, "test_correct": found["test"]}
 
 
+def on_test(tree, path, samples, more):
+    """Let the original teach a model of the tree on so many samples, and find what it classifies rightly of test."""
+    recipe = tree.recipes["distillation"].model_copy(update={"samples": samples})
+    model = taught(tree, tree.model(path), recipe, more)
+    return bits(training.classified(model, tree.task.test, tree.base["precision"]))
+
+
 def unlabelled(name, task, seed, store):
     """Return the rows of one task and seed: half of the layers, taught by more texts or not."""
     tree, rest = open_experiment(name, task, seed, store, LABELLED)
@@ -288,15 +295,9 @@ def unlabelled(name, task, seed, store):
         path = follow(tree, DEFAULT_STRATEGY, tree.depth // 2, None, every=False)[-1]
         original = tree.outcome((), "test", None)[1]
         for more, samples in (((), usual), ((), most), (rest, most)):
-            recipe = tree.recipes["distillation"].model_copy(update={"samples": samples})
-            found = tree.record(
-                "unlabelled",
-                path,
-                lambda recipe=recipe, more=more: scored(tree, taught(tree, tree.model(path), recipe, more))["test"],
-                samples=samples,
-                texts=len(more),
-            )
-            rows.append({"texts": len(more), "samples": samples, "test_correct": found["value"]})
+            make = partial(on_test, tree, path, samples, more)
+            found = tree.record("unlabelled", path, make, samples=samples, texts=len(more))["value"]
+            rows.append({"texts": len(more), "samples": samples, "test_correct": found})
     rows.insert(0, {"texts": 0, "samples": 0, "test_correct": original})
     tree.trim()
     shares = [{"test_accuracy": unpack(row["test_correct"], len(tree.task.test)).mean()} for row in rows]
