@@ -16,12 +16,13 @@ children tried. A signal of a child that was fine-tuned is no candidate: its tra
 as trying it. Removal-loss, where the records hold it, is that signal before the fine-tuning.
 
 The candidate of the lowest validation regret then chooses every layer of a pruning path of its own,
-for every task and seed, as far as the records hold signals of the models that it comes to.
+for every task and seed, as far as the records hold signals of the models that it comes to. So do
+strategies that the study left out: every signal reversed.
 
 Four minutes on one core for 9 tasks and 3 seeds; nearly all of it fits forests.
 
 usage: python benchmarks/fusions.py [--profile nine] [--out results/fusions.csv]
-       [--paths results/fusion_paths.csv]
+       [--followed results/followed.csv]
 """
 
 import argparse
@@ -36,7 +37,7 @@ from sklearn.linear_model import LogisticRegression
 
 from sfusion.analysis.tables import fusion_nodes
 from sfusion.pruning.fusion import FUSION_MODELS, LABEL, POSITION, READS, features, training_table
-from sfusion.pruning.strategies import parse_path, path_name
+from sfusion.pruning.strategies import STRATEGIES, Strategy, View, choose, parse_path, path_name
 from sfusion.records.profiles import ROOT
 from sfusion.records.results import UNIT, open_results
 from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS
@@ -240,16 +241,44 @@ def _others(table, name, task, seed):
     return table[others if name.endswith("searches") else others & table["teaches"]]
 
 
-def follow(results, table, name):
-    """Let a candidate choose every layer from the original down.
+def candidate(table, name):
+    """Make a candidate a strategy.
 
     Parameters
     ----------
-    results : Results
     table : DataFrame
         From :func:`removals`.
     name : str
         In ``CANDIDATES``.
+
+    Returns
+    -------
+    callable
+        ``(task, seed) -> Strategy``, fitted on the other datasets.
+    """
+
+    def fitted(task, seed):
+        names, target, model = CANDIDATES[name]
+        predict = fit(_others(table, name, task, seed), names, target, model)
+
+        def score(view):
+            read = features(view.signals, view.layers, view.depth, "all")
+            beside = _neighbours(view.signals).filter(like=",")
+            return predict(pd.concat([view.signals[PARENT], read, beside], axis=1))
+
+        return Strategy(name, name, "fusion", score)
+
+    return fitted
+
+
+def follow(results, strategy):
+    """Let a strategy that was not studied choose every layer from the original down.
+
+    Parameters
+    ----------
+    results : Results
+    strategy : callable
+        ``(task, seed) -> Strategy``.
 
     Returns
     -------
@@ -258,24 +287,16 @@ def follow(results, table, name):
         no signals in the records, those of the first path that removes the same layers in another order
         are read; where there is none, the path ends.
     """
-    names, target, model = CANDIDATES[name]
     depth, rows = int(results.nodes["layers"].max()), []
-    signals = results.signals.merge(_neighbours(results.signals), on=[*PARENT, "layer"]).sort_values(
-        [*PARENT, "layer"]
-    )
-    nodes = dict(iter(signals.groupby(PARENT)))
-    for task, seed in results.tasks[UNIT].itertuples(index=False):
-        score, path = fit(_others(table, name, task, seed), names, target, model), ()
-        reached = [parse_path(key[-1]) for key in nodes if key[:-1] == (task, seed)]
+    for (task, seed), part in results.signals.sort_values([*PARENT, "layer"]).groupby(UNIT, sort=False):
+        nodes = {parse_path(path): frame.reset_index(drop=True) for path, frame in part.groupby("path")}
+        chosen, path = strategy(task, seed), ()
         while len(path) < depth - 1:
-            alike = [other for other in reached if set(other) == set(path)]
+            alike = [other for other in nodes if set(other) == set(path)]
             if not alike:
                 break
-            part = nodes[task, seed, path_name(path if path in alike else alike[0])].reset_index(drop=True)
-            read = features(part, part["layer"], depth, "all")
-            asked = pd.concat([part[PARENT], part.filter(like=","), read], axis=1)
-            best = part.assign(score=score(asked)).sort_values(["score", "layer"])["layer"].iloc[-1]
-            path += (int(best),)
+            signals = nodes[path if path in alike else alike[0]]
+            path += (choose(chosen, View(tuple(signals["layer"]), signals, None, None, depth)),)
             rows.append((task, seed, len(path), path_name(path)))
     return pd.DataFrame(rows, columns=[*UNIT, "removed", "path"])
 
@@ -324,15 +345,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="nine")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "fusions.csv")
-    parser.add_argument("--paths", type=Path, default=ROOT / "results" / "fusion_paths.csv")
+    parser.add_argument("--followed", type=Path, default=ROOT / "results" / "followed.csv")
     options = parser.parse_args()
     results = open_results(options.profile)
     tried = removals(results)
     table = summary(measure(tried))
     every = table[(table["removed"] == "all") & table["candidate"].isin(CANDIDATES)].set_index("candidate")
     best = every["validation_regret"].idxmin()
-    paths = follow(results, tried, best).assign(candidate=best)
-    for file, frame in {options.out: table, options.paths: paths}.items():
+    followed = {best: candidate(tried, best)}
+    for name in SIGNALS:
+        followed[f"reversed-{name}"] = lambda task, seed, name=name: STRATEGIES[f"reversed-{name}"]
+    paths = pd.concat(follow(results, one).assign(strategy=name) for name, one in followed.items())
+    for file, frame in {options.out: table, options.followed: paths}.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         frame.to_csv(file, index=False, float_format="%.4g", lineterminator="\n")
     shown = table[table["removed"].isin(["all", 0])].set_index(["candidate", "removed"])

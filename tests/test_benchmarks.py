@@ -215,7 +215,8 @@ def test_the_best_features_are_found_where_they_are_planted():
 
 def test_a_candidate_takes_the_path_of_the_strategy_that_it_is():
     results, keys = load_results(COMMITTED / "embedded"), ["task", "seed", "removed"]
-    found = fusions.follow(results, fusions.removals(results), "signals").set_index(keys)["path"]
+    own = fusions.candidate(fusions.removals(results), "signals")
+    found = fusions.follow(results, own).set_index(keys)["path"]
     taken = results.trajectories.query("strategy == 'random-forest-transfer' and removed > 0")
     assert found.to_dict() == taken.set_index(keys)["path"].to_dict()
 

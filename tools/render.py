@@ -239,6 +239,12 @@ def best_sets():
     return found(table.drop(columns="minus").set_index("measure"))
 
 
+def reversed_signals():
+    """Count the signals that do better reversed, with half of the layers removed, and all of them."""
+    table = pd.read_csv(ROOT / "figures" / "reversed_signals.csv").query("measure == 'half_removed'")
+    return f"{(table['verdict'] == 'better').sum()} of {len(table)}"
+
+
 FORMATS = {"torch": "torch, float32", "onnx": "ONNX", "onnx_int8": "ONNX, 8 bits", "sklearn": "scikit-learn"}
 
 
@@ -316,6 +322,7 @@ def content(results):
         "tables": choosing(results),
         "alternatives": alternatives(),
         "best_sets": best_sets(),
+        "reversed": reversed_signals(),
         "defaults": defaults(),
         "unlabelled": unlabelled(),
         **answers(results, rows, board),
