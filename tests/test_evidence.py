@@ -133,6 +133,14 @@ def test_old_and_new_defaults_were_compared_on_every_real_dataset():
     assert _rows(rows) == set(itertools.product(load_profile(SHOWN).tasks, set(rows["seed"]), kinds))
 
 
+def test_what_was_not_studied_was_followed_from_every_original():
+    rows = pd.read_csv(COMMITTED / "followed.csv", dtype={"path": str})
+    assert (rows["path"].str.count("-") + 1 == rows["removed"]).all()
+    starts = rows[rows["removed"] == 1].groupby("strategy").size()
+    assert {f"reversed-{name}" for name in SIGNALS} < set(starts.index)
+    assert starts.eq(len(_units(load_profile(SHOWN)))).all()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_every_notebook_runs_on_the_study_that_a_newcomer_reproduces(name, tmp_path):
