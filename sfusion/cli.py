@@ -48,7 +48,6 @@ def _replay(arguments):
     profile = load_profile(arguments.profile)
     load_results(COMMITTED / profile.name)  # all there, before any notebook starts
     _notebooks(arguments, profile, "replay")
-    return 0
 
 
 def _compare(arguments):
@@ -80,7 +79,6 @@ def _signals(asked):
     max_length = fit_tokens(tokenizer, model.config, texts, asked.max_length)
     data = encode(texts, frame["label"].map(numbers).tolist(), tokenizer, max_length)
     print(extract_signals(model, data).to_csv(float_format="%.6g"), end="")
-    return 0
 
 
 def _compress(arguments):
@@ -89,7 +87,6 @@ def _compress(arguments):
     own = ("command", "function")  # of the parser, not of the called function
     result = compress(**{key: value for key, value in vars(arguments).items() if key not in own})
     print(f"{result}\nwritten to {result.directory}")
-    return 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -163,7 +160,7 @@ def main(argv=None):
     warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
     try:
         arguments = _parser().parse_args(argv)
-        return arguments.function(arguments)
+        return arguments.function(arguments) or 0
     except SfusionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -430,12 +430,32 @@ def best_sets(results):
     return pd.DataFrame(rows, columns=[*key, "chosen_on"]).merge(sets, on=key)
 
 
+def reached(results, frame):
+    """Look up the set of layers that each path leaves.
+
+    Parameters
+    ----------
+    results : Results
+        Of tasks on which every set was trained.
+    frame : DataFrame
+        Columns ``task``, ``seed``, ``removed`` and ``path``.
+
+    Returns
+    -------
+    DataFrame
+        The rows whose set is in :func:`subsets`, with its columns in place of the frame's own: so sets
+        are compared, each trained from the top down, and not the orders in which they were reached.
+    """
+    sets, key = subsets(results), [*UNIT, "removed", "gone"]
+    asked = frame.drop(columns=sets.columns.difference(key), errors="ignore")
+    return asked.assign(gone=frame["path"].map(_gone)).merge(sets, on=key)
+
+
 def regret(results, frame):
     """Compare the set that each strategy leaves with the best set of that size.
 
     The best set of a task is the one of highest mean validation accuracy over the seeds; all
-    sets are read on test, each trained along its own path from the top down, so that sets are
-    compared and not the orders in which strategies reached them. A regret below 0 is chance.
+    sets are read on test, see :func:`reached`. A regret below 0 is chance.
 
     Parameters
     ----------
@@ -451,7 +471,6 @@ def regret(results, frame):
     """
     best, size = best_sets(results), [*UNIT, "removed"]
     best = best.loc[best["chosen_on"] == "this dataset", [*size, "test_accuracy"]]
-    reached = frame.assign(gone=frame["path"].map(_gone))[[*size, "strategy", "name", "gone"]]
-    reached = reached.merge(subsets(results), on=[*size, "gone"]).merge(best, on=size, suffixes=("", "_best"))
-    reached["regret"] = reached["test_accuracy_best"] - reached["test_accuracy"]
-    return reached[[*size, "strategy", "name", "test_accuracy", "test_accuracy_best", "regret"]]
+    found = reached(results, frame).merge(best, on=size, suffixes=("", "_best"))
+    found["regret"] = found["test_accuracy_best"] - found["test_accuracy"]
+    return found[[*size, "strategy", "name", "test_accuracy", "test_accuracy_best", "regret"]]
