@@ -239,6 +239,12 @@ def best_sets():
     return found(table.drop(columns="minus").set_index("measure"))
 
 
+def published():
+    """Compare distillation for ten epochs with as many on the labels, as notebook 04 does."""
+    table = pd.read_csv(ROOT / "results" / SHOWN / "tables" / "published_distillation.csv", index_col="condition")
+    return interval(table.loc["KD T=2", ["control", "control_low", "control_high"]], 1)
+
+
 def reversed_signals():
     """Count the signals that do better reversed, with half of the layers removed, and all of them."""
     table = pd.read_csv(ROOT / "figures" / "reversed_signals.csv").query("measure == 'half_removed'")
@@ -323,6 +329,7 @@ def content(results):
         "alternatives": alternatives(),
         "best_sets": best_sets(),
         "reversed": reversed_signals(),
+        "published": published(),
         "defaults": defaults(),
         "unlabelled": unlabelled(),
         **answers(results, rows, board),
