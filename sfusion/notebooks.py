@@ -41,11 +41,13 @@ def execute(name, profile, mode, folder, figures, tables):
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="sfusion-") as sockets:
-            # Over files of its own: over TCP every kernel warns that nothing is encrypted.
+            # Over files of its own: over TCP every kernel warns that nothing is encrypted. And it calls it an
+            # error to be interrupted, as all are before they are shut down; those of cells come by the notebook.
             kernel = {"transport": "ipc", "ip": f"{sockets}/kernel"}
+            config = Config(KernelManager=kernel, NotebookClient={"extra_arguments": ["--log-level=CRITICAL"]})
             papermill.execute_notebook(
                 source, target, dict(PROFILE=str(profile), MODE=mode, FIGURES=str(figures), TABLES=str(tables)),
-                cwd=source.parent, kernel_name="python3", config=Config(KernelManager=kernel),
+                cwd=source.parent, kernel_name="python3", config=config,
                 progress_bar=False,  # several run side by side; one bar counts them all
             )  # fmt: skip
     except papermill.PapermillExecutionError as error:
