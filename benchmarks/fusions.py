@@ -15,18 +15,20 @@ change minus its mean over the task's removals from as many layers, which needs 
 children tried. A signal of a child that was fine-tuned is no candidate: its training costs as much
 as trying it. Removal-loss, where the records hold it, is that signal before the fine-tuning.
 
-The candidate of the lowest validation regret then chooses every layer of a pruning path of its own,
-for every task and seed, as far as the records hold signals of the models that it comes to. So do
-strategies that the study left out: every signal reversed.
+With `--followed` the candidate of the lowest validation regret then chooses every layer of a pruning
+path of its own, for every task and seed, as far as the records hold signals of the models that it comes
+to. So do strategies that the study left out: every signal reversed, and rankings of the original
+whose layers go at once, among them forests that learned from the removals of another model.
 
 Four minutes on one core for 9 tasks and 3 seeds; nearly all of it fits forests.
 
 usage: python benchmarks/fusions.py [--profile nine] [--out results/fusions.csv]
-       [--followed results/followed.csv]
+       [--followed FILE]
 """
 
 import argparse
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +38,21 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from sfusion.analysis.tables import fusion_nodes
-from sfusion.pruning.fusion import FUSION_MODELS, LABEL, POSITION, READS, features, training_table
+from sfusion.pruning.fusion import (
+    FUSION_MODELS,
+    LABEL,
+    POSITION,
+    READS,
+    features,
+    fit_fusion,
+    shipped_rows,
+    training_table,
+)
 from sfusion.pruning.strategies import STRATEGIES, Strategy, View, choose, parse_path, path_name
 from sfusion.records.profiles import ROOT
 from sfusion.records.results import UNIT, open_results
 from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS
+from sfusion.training import fixed_threads
 
 PARENT = [*UNIT, "path"]
 BOTH, ALL = list(MEASURES), READS["all"]
@@ -74,6 +86,8 @@ CANDIDATES = {
     "all, pairs, logistic": (ALL, "pairs", "logistic-regression"),
     "all, pairs, boosting": (ALL, "pairs", "boosting"),
 }
+
+RANKED = "random-forest-other-model", "random-forest-position-other-model", "angular-distance", "middle-first"
 
 
 def removals(results):
@@ -271,6 +285,33 @@ def candidate(table, name):
     return fitted
 
 
+def ranked_once(name, model):
+    """Make a strategy rank the original's layers once; a forest has learned from other models' removals.
+
+    Parameters
+    ----------
+    name : str
+        Of a strategy.
+    model : str
+        Whose removals a forest has not seen; nor has it seen those of the dataset.
+
+    Returns
+    -------
+    callable
+        ``(task, seed) -> Strategy``.
+    """
+    one = replace(STRATEGIES[name], once=True)
+    rows = shipped_rows(one.reads, without=model) if one.learned_from else None
+
+    def fitted(task, seed):
+        if rows is None:
+            return one
+        fusion = fit_fusion(rows[(rows["task"] != task) & (rows["seed"] == seed)], one.model)
+        return replace(one, score=lambda view: one.score(replace(view, fusion=fusion)))
+
+    return fitted
+
+
 def follow(results, strategy):
     """Let a strategy that was not studied choose every layer from the original down.
 
@@ -285,18 +326,19 @@ def follow(results, strategy):
     DataFrame
         A row per task, seed and number of layers ``removed``, at least one: ``path``. Where a path has
         no signals in the records, those of the first path that removes the same layers in another order
-        are read; where there is none, the path ends.
+        are read; where there is none, the path ends. One that ranks once reads the original alone.
     """
     depth, rows = int(results.nodes["layers"].max()), []
     for (task, seed), part in results.signals.sort_values([*PARENT, "layer"]).groupby(UNIT, sort=False):
         nodes = {parse_path(path): frame.reset_index(drop=True) for path, frame in part.groupby("path")}
         chosen, path = strategy(task, seed), ()
         while len(path) < depth - 1:
-            alike = [other for other in nodes if set(other) == set(path)]
+            read, gone = ((), path) if chosen.once else (path, ())
+            alike = [other for other in nodes if set(other) == set(read)]
             if not alike:
                 break
-            signals = nodes[path if path in alike else alike[0]]
-            path += (choose(chosen, View(tuple(signals["layer"]), signals, None, None, depth)),)
+            signals = nodes[read if read in alike else alike[0]]
+            path += (choose(chosen, View(tuple(signals["layer"]), signals, None, None, depth, gone)),)
             rows.append((task, seed, len(path), path_name(path)))
     return pd.DataFrame(rows, columns=[*UNIT, "removed", "path"])
 
@@ -340,23 +382,32 @@ def _interval(values, resamples=2000):
     return values.mean(), *np.quantile(totals[:, 0] / totals[:, 1], [0.025, 0.975])
 
 
-def main():
-    """Measure all candidates on a profile's records and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--profile", default="nine")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "fusions.csv")
-    parser.add_argument("--followed", type=Path, default=ROOT / "results" / "followed.csv")
-    options = parser.parse_args()
-    results = open_results(options.profile)
-    tried = removals(results)
-    table = summary(measure(tried))
+def paths(results, tried, table):
+    """Follow the best candidate of a table, every signal reversed, and what ranks the original once."""
     every = table[(table["removed"] == "all") & table["candidate"].isin(CANDIDATES)].set_index("candidate")
     best = every["validation_regret"].idxmin()
     followed = {best: candidate(tried, best)}
     for name in SIGNALS:
         followed[f"reversed-{name}"] = lambda task, seed, name=name: STRATEGIES[f"reversed-{name}"]
-    paths = pd.concat(follow(results, one).assign(strategy=name) for name, one in followed.items())
-    for file, frame in {options.out: table, options.followed: paths}.items():
+    for name in RANKED:
+        followed[f"one-shot-{name}"] = ranked_once(name, results.manifest["profile"]["model"])
+    return pd.concat(follow(results, one).assign(strategy=name) for name, one in followed.items())
+
+
+def main():
+    """Measure all candidates on a profile's records and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--profile", default="nine")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "fusions.csv")
+    parser.add_argument("--followed", type=Path, help="where the paths go")
+    options = parser.parse_args()
+    results = open_results(options.profile)
+    tried = removals(results)
+    with fixed_threads(1):  # boosting's threads wait for each other beside other work
+        made = {options.out: (table := summary(measure(tried)))}
+        if options.followed:
+            made[options.followed] = paths(results, tried, table)
+    for file, frame in made.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         frame.to_csv(file, index=False, float_format="%.4g", lineterminator="\n")
     shown = table[table["removed"].isin(["all", 0])].set_index(["candidate", "removed"])
