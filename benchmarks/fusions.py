@@ -20,7 +20,7 @@ path of its own, for every task and seed, as far as the records hold signals of 
 to. So do strategies that the study left out: every signal reversed, and rankings of the original
 whose layers go at once, among them forests that learned from the removals of another model.
 
-Four minutes on one core for 9 tasks and 3 seeds; nearly all of it fits forests.
+Five minutes on one core for 9 tasks and 3 seeds; nearly all of it fits forests.
 
 usage: python benchmarks/fusions.py [--profile nine] [--out results/fusions.csv]
        [--followed FILE]
