@@ -36,7 +36,7 @@ from sfusion.pruning.strategies import (
 from sfusion.pruning.tree import CONDITIONS
 from sfusion.records.parallel import jobs, pool, progress
 from sfusion.records.profiles import ROOT, load_profile
-from sfusion.records.results import BUILD, Results
+from sfusion.records.results import BUILD, UNIT, Results
 from sfusion.records.store import RecordStore, content_key, versions
 from sfusion.signals import MEASURES
 from sfusion.training import default_device, fixed_threads, resolve_precision
@@ -176,8 +176,7 @@ def _frames(search):
             {**key, "layer": layer, **{slug: values[i] for slug, values in found.items()}}
             for i, layer in enumerate(left if found else ())
         ]
-    columns = ["task", "seed", "path", "layer", *MEASURES]
-    signals = pd.DataFrame(signals, columns=columns).astype(dict.fromkeys(MEASURES, float))
+    signals = pd.DataFrame(signals, columns=[*UNIT, "path", "layer", *MEASURES]).astype(dict.fromkeys(MEASURES, float))
     return pd.DataFrame(nodes), signals, pd.DataFrame(search.trajectories, columns=TRAJECTORIES)
 
 
@@ -324,7 +323,5 @@ def _known_strategies(names, profile):
     names = list(names or profile.strategies or STUDIED)
     if unknown := [name for name in names if name not in STRATEGIES]:
         raise SfusionError(f"strategy {unknown[0]!r} is not known: use one of {', '.join(STRATEGIES)}")
-    if len(profile.tasks) < 2:
-        # There is no other dataset to learn from.
-        names = [n for n in names if STRATEGIES[n].learned_from != TRANSFER]
-    return names
+    # A single task has no other dataset to learn from.
+    return [name for name in names if len(profile.tasks) > 1 or STRATEGIES[name].learned_from != TRANSFER]

@@ -87,10 +87,11 @@ def test_the_fusion_of_all_features_reads_measures_and_position(tree):
         place = left.index(layer) / (len(left) - 1), layer / 11, len(left) / 12
         assert row[["place_left", "place_original", "share_left"]].tolist() == pytest.approx(place)
         for name in MEASURES:
-            values = dict(signals.loc[signals["path"] == path, ["layer", name]].to_numpy())
-            mean = sum(values.values()) / len(values)
-            spread = (sum((v - mean) ** 2 for v in values.values()) / len(values)) ** 0.5
-            assert row[name] == pytest.approx((values[layer] - mean) / spread)
+            values = signals[signals["path"] == path].set_index("layer")[name]
+            assert row[name] == pytest.approx((values[layer] - values.mean()) / values.std(ddof=0))
+    # Siblings: -.1 and .05 minus their mean; the layer that was tried alone teaches nothing.
+    relative = training_table(nodes, signals, "siblings").set_index(["path", "layer"])[LABEL]
+    assert relative.to_dict() == pytest.approx({("", 0): -0.075, ("", 11): 0.075})
     assert list(fit_fusion(table.reset_index()).feature_names_in_) == READS["all"]
 
 

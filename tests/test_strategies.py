@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfusion import SIGNALS, STRATEGIES
-from sfusion.pruning.fusion import FUSION_MODELS, READS, standardise
+from sfusion.pruning.fusion import EVERYTHING, FUSION_MODELS, READS, standardise
 from sfusion.pruning.strategies import (
     COMPRESSION_STRATEGIES,
     IN_DATASET,
@@ -70,10 +70,10 @@ def test_the_registry_covers_what_the_paper_compares_and_the_controls():
     fusions = ["linear-regression", "ridge-regression", "random-forest"]
     assert list(FUSION_MODELS) == fusions
     transferred = [f"{name}-transfer" for name in fusions]
-    reads = ("all", "position", "shuffled")
+    reads = ("all", "siblings", "position", "shuffled")
     others = [f"{name}-other-model" for name in fusions]
     ends = ("", "-transfer", "-other-model")
-    controls = [f"random-forest-{read}{end}" for read in reads for end in ends if read + end != "all-other-model"]
+    controls = [f"random-forest-{read}{end}" for read in reads for end in ends[: 2 if read in EVERYTHING else 3]]
     orders = ["random", "random-keep-last", "top-first", "bottom-first", "symmetric", "middle-first", "alternate"]
     baselines, turned = [*orders, *REDUNDANCY], [f"reversed-{name}" for name in NAMES]
     learned = [*fusions, *transferred, *others, *controls]
@@ -115,14 +115,14 @@ def test_a_fusion_removes_the_layer_that_costs_least(name):
     # It sees the layers as the fit saw them.
     (features,) = fusion.predict.call_args.args
     scaled = standardise(view.signals[NAMES])
-    if STRATEGIES[name].reads == "all":
+    if STRATEGIES[name].reads in EVERYTHING:
         pd.testing.assert_frame_equal(features[list(MEASURES)], standardise(view.signals))
     elif STRATEGIES[name].reads == "signals":
         pd.testing.assert_frame_equal(features, scaled)
     elif STRATEGIES[name].reads == "shuffled":
         found, rows = features.to_numpy().tolist(), scaled.to_numpy().tolist()
         assert found != rows and sorted(found) == sorted(rows)
-    if STRATEGIES[name].reads in ("all", "position"):
+    if STRATEGIES[name].reads in (*EVERYTHING, "position"):
         assert features["place_left"].tolist() == [0, 1 / 3, 2 / 3, 1]
         assert features["place_original"].tolist() == [0, 3 / 6, 4 / 6, 1]
         assert features["share_left"].tolist() == [4 / 7] * 4

@@ -15,7 +15,7 @@ import pandas as pd
 
 import sfusion as sf
 from sfusion.notebooks import DEFAULT, SHOWN, TWELVE
-from sfusion.pruning.fusion import READS, SHIPPED_ROWS
+from sfusion.pruning.fusion import EVERYTHING, READS, SHIPPED_ROWS
 from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY, lookup
 from sfusion.records.profiles import ROOT
 from sfusion.records.store import write_atomically
@@ -378,7 +378,7 @@ def fusion_rows(studies):
         tables += [
             sf.training_table(nodes, results.signals, reads).assign(reads=reads, model=model)
             for reads in READS
-            if reads != "all"
+            if reads not in EVERYTHING
         ]
     return pd.concat(tables, ignore_index=True)
 

@@ -13,12 +13,13 @@ from sfusion.signals import MEASURES, SIGNALS
 
 LABEL = "accuracy_change"
 POSITION = ["place_left", "place_original", "share_left"]
+EVERYTHING = "all", "siblings"
 READS = {
     "signals": list(SIGNALS),
     "position": POSITION,
     "shuffled": list(SIGNALS),
     # What else a fusion could read, and other targets than the change: benchmarks/fusions.py.
-    "all": [*MEASURES, *POSITION],
+    **dict.fromkeys(EVERYTHING, [*MEASURES, *POSITION]),
 }
 # Tried removals that come with the package, so that a fusion needs no study of the user's own.
 SHIPPED_ROWS = Path(__file__).with_name("fusion_rows.parquet")
@@ -72,10 +73,10 @@ def features(signals, layers, depth, reads="signals", rng=None):
         Their numbers in the original model.
     depth : int
         Layers of the original model.
-    reads : {"signals", "all", "position", "shuffled"}
+    reads : {"signals", "all", "siblings", "position", "shuffled"}
         The twelve signals standardised over the layers; with the measures of redundancy and where
-        the layer is. The controls: where the layer is and nothing else; and the twelve signals
-        permuted across the layers.
+        the layer is; the same, for a fusion that learns to order siblings. The controls: where the
+        layer is and nothing else; and the twelve signals permuted across the layers.
     rng : numpy.random.Generator, optional
         Permutes the signals.
 
@@ -99,7 +100,7 @@ def _read(values, layers, depth, reads, rng):
     if reads == "position":
         return place
     scaled = _scaled(values)[rng.permutation(count) if reads == "shuffled" else slice(None)]
-    return np.hstack([scaled, place]) if reads == "all" else scaled
+    return np.hstack([scaled, place]) if reads in EVERYTHING else scaled
 
 
 def training_table(nodes, signals, reads="signals"):
@@ -120,7 +121,8 @@ def training_table(nodes, signals, reads="signals"):
     DataFrame
         A row per removal of one layer: columns ``task``, ``seed``, ``path`` (of the parent), ``layer``, those of
         ``READS[reads]``, and ``accuracy_change``: validation accuracy after the removal and the
-        fine-tuning that follows, minus the parent's, as a share.
+        fine-tuning that follows, minus the parent's, as a share; of ``"siblings"`` (declared here) minus
+        the mean over the parent's tried removals, and none of a parent with a single one.
     """
     names, node, depth = READS[reads], ["task", "seed", "path"], int(signals["layer"].max()) + 1
     ordered = signals.sort_values([*node, "layer"], ignore_index=True)
@@ -136,6 +138,9 @@ def training_table(nodes, signals, reads="signals"):
     children = children.dropna(subset="layer").astype({"layer": int})
     edges = children.merge(nodes[[*node, "validation_accuracy"]], on=node, suffixes=("", "_parent"))
     edges[LABEL] = edges["validation_accuracy"] - edges["validation_accuracy_parent"]
+    if reads == "siblings":  # what separates the parents orders no layers
+        siblings = edges.groupby(node)[LABEL]
+        edges = edges.assign(**{LABEL: edges[LABEL] - siblings.transform("mean")})[siblings.transform("size") > 1]
     table = edges.merge(scaled, on=[*node, "layer"], validate="one_to_one")
     return table[[*node, "layer", *names, LABEL]].sort_values([*node, "layer"], ignore_index=True)
 

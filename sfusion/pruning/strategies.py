@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from sfusion import SfusionError
-from sfusion.pruning.fusion import FUSION_MODELS, features
+from sfusion.pruning.fusion import EVERYTHING, FUSION_MODELS, features
 from sfusion.signals import REDUNDANCY, SIGNALS
 
 IN_DATASET, TRANSFER, OTHER_MODEL = LEARNED_FROM = "in-dataset", "leave-one-dataset-out", "leave-one-model-out"
@@ -90,7 +90,7 @@ class Strategy:
     @property
     def measures(self):
         """Names of the measures that it reads beside the twelve signals."""
-        return set(REDUNDANCY) & ({self.signal} if self.reads != "all" else set(REDUNDANCY))
+        return set(REDUNDANCY) & (set(REDUNDANCY) if self.reads in EVERYTHING else {self.signal})
 
 
 def _by_signal(signal, turned=False):
@@ -101,7 +101,7 @@ def _by_signal(signal, turned=False):
     return Strategy(*names, lambda view: sign * view.signals[signal.slug].to_numpy(), signal=signal.slug)
 
 
-_OTHER_READS = {"all": ", all features", "position": ", position alone", "shuffled": ", permuted signals"}
+_TITLES = {"all": "all features", "siblings": "siblings", "position": "position alone", "shuffled": "permuted signals"}
 
 
 def _by_fusion(model, learned_from, reads="signals"):
@@ -109,9 +109,9 @@ def _by_fusion(model, learned_from, reads="signals"):
         table = features(view.signals, view.layers, view.depth, reads, view.rng)
         return view.fusion.predict(table[view.fusion.feature_names_in_])
 
-    told, group = _TOLD_BY[learned_from], "fusion" if reads in ("signals", "all") else "control"
+    told, group = _TOLD_BY[learned_from], "control" if reads in ("position", "shuffled") else "fusion"
     name = "-".join(filter(None, (model, reads * (reads != "signals"), told)))
-    title = (model.capitalize() + _OTHER_READS.get(reads, "") + (told and f", {told}")).replace("-", " ")
+    title = ", ".join(filter(None, (model.capitalize(), _TITLES.get(reads), told))).replace("-", " ")
     return Strategy(name, title, group, score, learned_from, model, reads)
 
 
@@ -148,9 +148,9 @@ STRATEGIES = {
         # without any signal, and what it makes of noise.
         *(
             _by_fusion("random-forest", source, reads)
-            for reads in _OTHER_READS
+            for reads in _TITLES
             for source in LEARNED_FROM
-            if (reads, source) != ("all", OTHER_MODEL)  # no rows of it are shipped
+            if reads not in EVERYTHING or source != OTHER_MODEL  # no rows of them are shipped
         ),
         Strategy("random", "Random order", "random", _random),
         Strategy("random-keep-last", "Random, last layer stays", "random", lambda v: _random(v, v.depth - 1)),
