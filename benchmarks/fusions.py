@@ -15,10 +15,10 @@ change minus its mean over the task's removals from as many layers, which needs 
 children tried. A signal of a child that was fine-tuned is no candidate: its training costs as much
 as trying it. Removal-loss, where the records hold it, is that signal before the fine-tuning.
 
-With `--followed` the candidate of the lowest validation regret then chooses every layer of a pruning
-path of its own, for every task and seed, as far as the records hold signals of the models that it comes
-to. So do strategies that the study left out: every signal reversed, and rankings of the original
-whose layers go at once, among them forests that learned from the removals of another model.
+With `--followed` strategies that the study left out choose every layer of a pruning path, for every task
+and seed, as far as the records hold signals of the models that they come to: every signal reversed, and
+rankings of the original whose layers go at once, among them forests that learned from the removals of
+another model.
 
 Five minutes on one core for 9 tasks and 3 seeds; nearly all of it fits forests.
 
@@ -38,17 +38,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from sfusion.analysis.tables import fusion_nodes
-from sfusion.pruning.fusion import (
-    FUSION_MODELS,
-    LABEL,
-    POSITION,
-    READS,
-    features,
-    fit_fusion,
-    shipped_rows,
-    training_table,
-)
-from sfusion.pruning.strategies import STRATEGIES, Strategy, View, choose, parse_path, path_name
+from sfusion.pruning.fusion import FUSION_MODELS, LABEL, POSITION, READS, fit_fusion, shipped_rows, training_table
+from sfusion.pruning.strategies import STRATEGIES, View, choose, parse_path, path_name
 from sfusion.records.profiles import ROOT
 from sfusion.records.results import UNIT, open_results
 from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS
@@ -255,36 +246,6 @@ def _others(table, name, task, seed):
     return table[others if name.endswith("searches") else others & table["teaches"]]
 
 
-def candidate(table, name):
-    """Make a candidate a strategy.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From :func:`removals`.
-    name : str
-        In ``CANDIDATES``.
-
-    Returns
-    -------
-    callable
-        ``(task, seed) -> Strategy``, fitted on the other datasets.
-    """
-
-    def fitted(task, seed):
-        names, target, model = CANDIDATES[name]
-        predict = fit(_others(table, name, task, seed), names, target, model)
-
-        def score(view):
-            read = features(view.signals, view.layers, view.depth, "all")
-            beside = _neighbours(view.signals).filter(like=",")
-            return predict(pd.concat([view.signals[PARENT], read, beside], axis=1))
-
-        return Strategy(name, name, "fusion", score)
-
-    return fitted
-
-
 def ranked_once(name, model):
     """Make a strategy rank the original's layers once; a forest has learned from other models' removals.
 
@@ -298,7 +259,7 @@ def ranked_once(name, model):
     Returns
     -------
     callable
-        ``(task, seed) -> Strategy``.
+        ``(task, seed) -> Strategy``, or None where the other models have no removals of the seed.
     """
     one = replace(STRATEGIES[name], once=True)
     rows = shipped_rows(one.reads, without=model) if one.learned_from else None
@@ -306,6 +267,8 @@ def ranked_once(name, model):
     def fitted(task, seed):
         if rows is None:
             return one
+        if seed not in set(rows["seed"]):
+            return None
         fusion = fit_fusion(rows[(rows["task"] != task) & (rows["seed"] == seed)], one.model)
         return replace(one, score=lambda view: one.score(replace(view, fusion=fusion)))
 
@@ -319,7 +282,7 @@ def follow(results, strategy):
     ----------
     results : Results
     strategy : callable
-        ``(task, seed) -> Strategy``.
+        ``(task, seed) -> Strategy or None``, which goes nowhere.
 
     Returns
     -------
@@ -332,7 +295,7 @@ def follow(results, strategy):
     for (task, seed), part in results.signals.sort_values([*PARENT, "layer"]).groupby(UNIT, sort=False):
         nodes = {parse_path(path): frame.reset_index(drop=True) for path, frame in part.groupby("path")}
         chosen, path = strategy(task, seed), ()
-        while len(path) < depth - 1:
+        while chosen and len(path) < depth - 1:
             read, gone = ((), path) if chosen.once else (path, ())
             alike = [other for other in nodes if set(other) == set(read)]
             if not alike:
@@ -382,13 +345,10 @@ def _interval(values, resamples=2000):
     return values.mean(), *np.quantile(totals[:, 0] / totals[:, 1], [0.025, 0.975])
 
 
-def paths(results, tried, table):
-    """Follow the best candidate of a table, every signal reversed, and what ranks the original once."""
-    every = table[(table["removed"] == "all") & table["candidate"].isin(CANDIDATES)].set_index("candidate")
-    best = every["validation_regret"].idxmin()
-    followed = {best: candidate(tried, best)}
-    for name in SIGNALS:
-        followed[f"reversed-{name}"] = lambda task, seed, name=name: STRATEGIES[f"reversed-{name}"]
+def paths(results):
+    """Follow every signal reversed, and what ranks the original once."""
+    turned = (f"reversed-{name}" for name in SIGNALS)
+    followed = {name: lambda task, seed, name=name: STRATEGIES[name] for name in turned}
     for name in RANKED:
         followed[f"one-shot-{name}"] = ranked_once(name, results.manifest["profile"]["model"])
     return pd.concat(follow(results, one).assign(strategy=name) for name, one in followed.items())
@@ -402,11 +362,10 @@ def main():
     parser.add_argument("--followed", type=Path, help="where the paths go")
     options = parser.parse_args()
     results = open_results(options.profile)
-    tried = removals(results)
     with fixed_threads(1):  # boosting's threads wait for each other beside other work
-        made = {options.out: (table := summary(measure(tried)))}
+        made = {options.out: (table := summary(measure(removals(results))))}
         if options.followed:
-            made[options.followed] = paths(results, tried, table)
+            made[options.followed] = paths(results)
     for file, frame in made.items():
         file.parent.mkdir(parents=True, exist_ok=True)
         frame.to_csv(file, index=False, float_format="%.4g", lineterminator="\n")

@@ -273,8 +273,7 @@ def run_study(profile, folder, *, strategies=None, quiet=None):
     start = time.monotonic()
     store = RecordStore(Path(folder) / "store")
     resumed = (store.folder / "records").exists()
-    names = _known_strategies(strategies, profile)
-    search = _search(profile, store, names, quiet)
+    search = _search(profile, store, _known_strategies(strategies, profile), quiet)
     if searched := [e for e in search.experiments if e.task in profile.subsets]:
         search.exhaustive(searched)
     nodes, signals, trajectories = _frames(search)

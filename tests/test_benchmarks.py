@@ -12,7 +12,7 @@ import pytest
 import tiny
 import torch
 
-from sfusion import extract_signals, load_profile, load_results, load_task, training
+from sfusion import STRATEGIES, extract_signals, load_profile, load_results, load_task, training
 from sfusion.compression import compress
 from sfusion.pruning.searches import Experiment
 from sfusion.records.profiles import ROOT
@@ -213,12 +213,12 @@ def test_the_best_features_are_found_where_they_are_planted():
         assert found < 0.1 * chance
 
 
-def test_a_candidate_takes_the_path_of_the_strategy_that_it_is():
+def test_a_strategy_is_followed_as_the_study_took_it():
     results, keys = load_results(COMMITTED / "embedded"), ["task", "seed", "removed"]
-    own = fusions.candidate(fusions.removals(results), "signals")
-    found = fusions.follow(results, own).set_index(keys)["path"]
-    taken = results.trajectories.query("strategy == 'random-forest-transfer' and removed > 0")
+    found = fusions.follow(results, lambda *_: STRATEGIES["energy"]).set_index(keys)["path"]
+    taken = results.trajectories.query("strategy == 'energy' and removed > 0")
     assert found.to_dict() == taken.set_index(keys)["path"].to_dict()
+    assert fusions.follow(results, lambda *_: None).empty
 
 
 def test_intervals_draw_tasks_with_all_of_their_parents():

@@ -162,8 +162,10 @@ def test_the_same_frame_gives_the_same_files(name, tmp_path):
     draw, frame = _drawing("one", name)
     file = plots.save_figure("it", _figure("one", name), frame, tmp_path / "made")
     assert file == tmp_path / "made" / "it.png"
-    assert file.read_bytes() == draw(frame)._repr_png_()
-    assert file.read_bytes().startswith(b"\x89PNG")
+    figure = draw(frame)
+    assert file.read_bytes() == figure._repr_png_() and file.read_bytes().startswith(b"\x89PNG")
+    figure.text(0.5, 0.5, "changed after it was shown")
+    assert figure._repr_png_() != file.read_bytes()
     for form in ("png", "pdf"):
         content = file.with_suffix(f".{form}").read_bytes().lower()
         assert b"creationdate" not in content and b"matplotlib" not in content

@@ -70,9 +70,8 @@ def test_the_registry_covers_what_the_paper_compares_and_the_controls():
     fusions = ["linear-regression", "ridge-regression", "random-forest"]
     assert list(FUSION_MODELS) == fusions
     transferred = [f"{name}-transfer" for name in fusions]
-    reads = ("all", "siblings", "position", "shuffled")
+    reads, ends = ("all", "siblings", "position", "shuffled"), ("", "-transfer", "-other-model")
     others = [f"{name}-other-model" for name in fusions]
-    ends = ("", "-transfer", "-other-model")
     controls = [f"random-forest-{read}{end}" for read in reads for end in ends[: 2 if read in EVERYTHING else 3]]
     orders = ["random", "random-keep-last", "top-first", "bottom-first", "symmetric", "middle-first", "alternate"]
     baselines, turned = [*orders, *REDUNDANCY], [f"reversed-{name}" for name in NAMES]

@@ -30,7 +30,7 @@ DOCUMENTS = {
 FIRST = ROOT / "results" / "first-study"
 CONTRASTS = sf.statistics.CONTRASTS | sf.statistics.CONTROLS | sf.statistics.OPPONENTS | sf.statistics.MODELS
 # Those of the fusion in README, at half of the layers.
-ASKED = ["position", "middle", "removal-loss", "angle", "oracle", "random"]
+ASKED = ["position", "middle", "angle", "oracle", "random"]
 NULL = "", "x-x-x-x-x"  # no recovery, and five after which no layer is gone
 
 
@@ -316,11 +316,14 @@ def content(results):
         "seeds": results.tasks["seed"].nunique(),
         "profile": profile,
         "found": {key: found(row) for key, row in rows.items()},
+        "half": {key: judged(row.loc["half_removed"]) for key, row in rows.items()},
         "drawn": rows["random"]["drawn"].iloc[0],
         "scoreboard": scoreboard({"12 layers": sf.claims.scoreboard(twelve), "6 layers": board}),
         "fusion": fusion_table({"12 layers": others, "6 layers": rows}),
         "twelve": {key: found(row) for key, row in others.items()},
+        "twelve_half": {key: judged(row.loc["half_removed"]) for key, row in others.items()},
         "twelve_tasks": twelve.tasks["task"].nunique(),
+        "twelve_seeds": twelve.tasks["seed"].nunique(),
         "reasons": reasons(),
         "report": report,
         "reproduction": manifest,

@@ -59,8 +59,13 @@ BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", "#8CCBEF"])
 class PlainFigure(Figure):
     """A figure that notebooks show whatever the backend, and that no registry holds on to."""
 
+    _png = None
+
     def _repr_png_(self):
-        return _render(self, "png")
+        if self._png is None or self.stale:  # once for the file and for the notebook
+            self._png = _render(self, "png")
+            self.stale = False  # until something in it changes
+        return self._png
 
 
 def _render(figure, form):
@@ -117,8 +122,8 @@ def save_figure(name, figure, frame, folder):
     frame = frame.drop(columns="test_correct", errors="ignore")  # long, and not for reading
     table = frame.to_csv(index=index, float_format="%.6g", lineterminator="\n")
     write_atomically(folder / f"{name}.csv", table.encode())
-    for form in ("pdf", "png"):
-        write_atomically(folder / f"{name}.{form}", _render(figure, form))
+    write_atomically(folder / f"{name}.pdf", _render(figure, "pdf"))
+    write_atomically(folder / f"{name}.png", figure._repr_png_())
     return folder / f"{name}.png"
 
 

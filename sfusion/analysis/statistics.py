@@ -189,7 +189,7 @@ def compare_pair(first, second):
     }
 
 
-def contrasts(results, which=None, measures=None):
+def contrasts(results, which=CONTRASTS, measures=None):
     """Compute every contrast under every measure.
 
     Parameters
@@ -206,10 +206,11 @@ def contrasts(results, which=None, measures=None):
         A row per contrast and measure: ``contrast`` (its title), ``measure``, and the columns of
         :func:`compare_pair`. Contrasts whose strategies were not run are left out.
     """
-    scores = pd.concat([measured(with_best_single(curves(results))), measured(distilled(results))], axis=1)
+    every = pd.concat([with_best_single(curves(results)), distilled(results)])
+    scores = measured(every[every["name"].isin({name for one in which.values() for name in one[1:]})])
     rows = [
         {"contrast": one.title, "measure": measure} | compare_pair(*(scores[measure, name] for name in one[1:]))
-        for one in (CONTRASTS if which is None else which).values()
+        for one in which.values()
         for measure in measures or dict.fromkeys(scores.columns.get_level_values("measure"))
         if {(measure, name) for name in one[1:]} <= set(scores)
     ]
@@ -317,8 +318,7 @@ def importances(table, model, repeats=3):
         fitted = clone(FUSION_MODELS[model]).fit(features.iloc[train], label.iloc[train])
         test = features.iloc[held_out], label.iloc[held_out]
         options = {"scoring": "neg_mean_squared_error", "n_repeats": repeats, "random_state": 0}
-        result = permutation_importance(fitted, *test, **options)
-        losses.append(result.importances / label.var(ddof=0))
+        losses.append(permutation_importance(fitted, *test, **options).importances / label.var(ddof=0))
     losses = np.concatenate(losses, axis=1)
     return pd.DataFrame(
         {"importance": losses.mean(1), "spread": losses.std(1)}, index=pd.Index(list(SIGNALS), name="signal")

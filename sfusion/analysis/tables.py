@@ -80,11 +80,10 @@ def redrawn(frame, columns):
             right = np.unpackbits(packed, axis=1)
             # The last byte is filled up with zeros; no text right is the same share of any number.
             texts = round(right.sum(axis=1).max() / (part["test_accuracy"].max() or np.inf)) or 1
-            right = pd.DataFrame(right[:, :texts].astype(np.float32), part.index).groupby(keys).mean()
-            drawn = (right.to_numpy() @ _draws(task, texts)).astype(float) / texts
-            table = pd.concat([table, pd.DataFrame(drawn, table.index, range(1, POOL + 1))], axis=1)
-        parts[task] = table.T.rename_axis("draw").stack("seed", future_stack=True)
-    return pd.concat(parts, names=["task"]).reorder_levels([*UNIT, "draw"]).sort_index()
+            drawn = (right[:, :texts].astype(np.float32) @ _draws(task, texts)).astype(float) / texts
+            table = table.join(pd.DataFrame(drawn, part.index, range(1, POOL + 1)).groupby(keys).mean())
+        parts[task] = pd.concat({seed: table.loc[seed].T for seed in table.index.unique("seed")})
+    return pd.concat(parts, names=[*UNIT, "draw"]).sort_index()
 
 
 def fusion_nodes(results):

@@ -209,8 +209,7 @@ class Search:
         with pool(self.profile.threads) as run, progress(total, "greedy search", self.quiet) as bar:
             for _ in steps:
                 children = {e: [(*path, layer) for layer in self._removable(path)] for e, path in standing.items()}
-                nodes = {(e, path): False for e, tried in children.items() for path in tried}
-                self._wave(run, nodes, bar)
+                self._wave(run, {(e, path): False for e, tried in children.items() for path in tried}, bar)
                 for experiment, tried in children.items():
                     # Ties are broken towards the output.
                     ranks = {path: (self.records[experiment, path]["validation_accuracy"], path[-1]) for path in tried}

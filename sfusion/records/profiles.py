@@ -172,8 +172,7 @@ def load_profile(name):
                 raise SfusionError(f"profile {str(name)!r}: {key} = {values}: list each one once")
         profile = Profile(name=file.stem, **content)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise SfusionError(f"profile {str(name)!r} is not valid YAML: {reason}") from error
+        raise SfusionError(f"profile {str(name)!r} is not valid YAML: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

@@ -63,8 +63,7 @@ class Results:
         folder : Path
         """
         for name in FRAMES:
-            content = getattr(self, name).to_parquet(index=False)
-            write_atomically(Path(folder) / f"{name}.parquet", content)
+            write_atomically(Path(folder) / f"{name}.parquet", getattr(self, name).to_parquet(index=False))
         text = json.dumps(self.manifest, indent=1, sort_keys=True) + "\n"
         write_atomically(Path(folder) / "manifest.json", text.encode())
 
