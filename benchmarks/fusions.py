@@ -20,7 +20,7 @@ and seed, as far as the records hold signals of the models that they come to: ev
 rankings of the original whose layers go at once, among them forests that learned from the removals of
 another model.
 
-Five minutes on one core for 9 tasks and 3 seeds; nearly all of it fits forests.
+Minutes on one core; nearly all of it fits forests.
 
 usage: python benchmarks/fusions.py [--profile nine] [--out results/fusions.csv]
        [--followed FILE]
@@ -38,7 +38,16 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from sfusion.analysis.tables import fusion_nodes
-from sfusion.pruning.fusion import FUSION_MODELS, LABEL, POSITION, READS, fit_fusion, shipped_rows, training_table
+from sfusion.pruning.fusion import (
+    FUSION_MODELS,
+    LABEL,
+    POSITION,
+    READS,
+    centred,
+    fit_fusion,
+    shipped_rows,
+    training_table,
+)
 from sfusion.pruning.strategies import STRATEGIES, View, choose, parse_path, path_name
 from sfusion.records.profiles import ROOT
 from sfusion.records.results import UNIT, open_results
@@ -128,13 +137,10 @@ def _neighbours(signals):
 
 
 def _relative(train, target):
-    """Centre the changes within a parent or a depth; a single one teaches nothing then."""
-    groups = train.groupby([*UNIT, "removed"] if target == "depth" else PARENT)[LABEL]
-    label = train[LABEL] - groups.transform("mean")
-    label = label[groups.transform("size") > 1]
-    if target == "scaled":
-        label = label / label.groupby(train["task"]).transform("std").clip(lower=1e-6)
-    return train.loc[label.index], label
+    """Centre the changes within a parent or a depth."""
+    train = centred(train, [*UNIT, "removed"] if target == "depth" else PARENT)
+    spread = train.groupby("task")[LABEL].transform("std").clip(lower=1e-6) if target == "scaled" else 1
+    return train, train[LABEL] / spread
 
 
 def _pairs(train, names):

@@ -101,7 +101,7 @@ def save_figure(name, figure, frame, folder):
     ----------
     name : str
         File name without ending.
-    figure : Figure
+    figure : PlainFigure
     frame : DataFrame
         Written with six significant digits, and with its index where that is informative.
     folder : Path

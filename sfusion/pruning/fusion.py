@@ -138,11 +138,28 @@ def training_table(nodes, signals, reads="signals"):
     children = children.dropna(subset="layer").astype({"layer": int})
     edges = children.merge(nodes[[*node, "validation_accuracy"]], on=node, suffixes=("", "_parent"))
     edges[LABEL] = edges["validation_accuracy"] - edges["validation_accuracy_parent"]
-    if reads == "siblings":  # what separates the parents orders no layers
-        siblings = edges.groupby(node)[LABEL]
-        edges = edges.assign(**{LABEL: edges[LABEL] - siblings.transform("mean")})[siblings.transform("size") > 1]
+    edges = centred(edges, node) if reads == "siblings" else edges  # what separates the parents orders no layers
     table = edges.merge(scaled, on=[*node, "layer"], validate="one_to_one")
     return table[[*node, "layer", *names, LABEL]].sort_values([*node, "layer"], ignore_index=True)
+
+
+def centred(table, by):
+    """Subtract from each change of accuracy the mean of its group (declared here).
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row per tried removal, with ``accuracy_change``, a share.
+    by : list of str
+        Columns that rows of a group share.
+
+    Returns
+    -------
+    DataFrame
+        The rows of groups of more than one: a single one would teach nothing.
+    """
+    groups = table.groupby(by)[LABEL]
+    return table.assign(**{LABEL: table[LABEL] - groups.transform("mean")})[groups.transform("size") > 1]
 
 
 def fit_fusion(table, model="random-forest"):
