@@ -44,7 +44,7 @@ def _rows(frame):
 
 
 def test_the_evidence_is_committed_all_nine_sets_with_five_seeds():
-    assert {"embedded", "nine", "nine-long", "nine-short", "base"} <= set(PROFILES)
+    assert {"embedded", "nine", "nine-long", "nine-short", "nine-rate", "base"} <= set(PROFILES)
     shown = load_profile(SHOWN)
     assert len(shown.tasks) == 9 and len(shown.seeds) >= 5
     assert set(shown.subsets) == set(shown.tasks) and shown.distillation.removals == (1, 3, 5)
@@ -95,9 +95,8 @@ def test_every_set_was_trained_where_the_profile_says(results, profile, depth):
 def test_the_forests_path_was_distilled_with_its_controls(results, profile):
     forest = results.trajectories[results.trajectories["strategy"] == "random-forest"]
     forest = _rows(forest.loc[forest["removed"].isin(profile.distillation.removals), [*UNIT, "path"]])
-    pruned = [name for name, (start, _) in CONDITIONS.items() if start == "pruned"]
-    expected = {(*row, name) for row in forest for name in pruned}
-    expected |= {(*unit, "", "original-same-steps") for unit in _units(profile)}
+    expected = {(*row, name) for row in forest for name, (start, _) in CONDITIONS.items() if start == "pruned"}
+    expected |= {(*unit, "", "original-same-steps") for unit in _units(profile) if forest}
     assert _rows(results.distillation[[*UNIT, "path", "condition"]]) == expected
 
 
@@ -108,11 +107,12 @@ def test_the_original_beats_both_baselines_on_every_real_dataset():
     assert len(baselines) == 9 and baselines.lt(roots, axis=0).all(axis=None)
 
 
-def test_the_studies_of_long_and_short_texts_differ_in_that_alone():
-    scope = {"name", "description", "subsets", "distillation"}
-    short, long = (load_profile(name).model_dump() for name in ("nine-short", "nine-long"))
-    assert {key for key in short if short[key] != long[key]} - scope == {"max_length"}
-    assert short["distillation"] | {"removals": None} == long["distillation"] | {"removals": None}
+def test_studies_that_are_compared_differ_in_one_thing():
+    scope = {"name", "description", "subsets", "seeds", "strategies", "random_orders"}
+    for names, change in {("nine-short", "nine-long"): "max_length", ("nine", "nine-rate"): "recovery"}.items():
+        one, other = (load_profile(name).model_dump(exclude={"distillation": {"removals"}}) for name in names)
+        assert {key for key in one if one[key] != other[key]} - scope == {change}
+        assert set(other["strategies"]) <= set(one["strategies"]) and set(other["seeds"]) <= set(one["seeds"])
 
 
 def test_every_alternative_was_judged_on_every_task_and_timed():

@@ -8,7 +8,7 @@ from sfusion import load_profile
 from sfusion.data.tasks import TASKS
 from sfusion.records.profiles import PROFILES, Recipe
 
-SHIPPED = ["base", "embedded", "nine", "nine-long", "nine-short", "paper", "smoke"]
+SHIPPED = ["base", "embedded", "nine", "nine-long", "nine-rate", "nine-short", "paper", "smoke"]
 
 
 @pytest.fixture

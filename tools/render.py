@@ -27,6 +27,7 @@ DOCUMENTS = {
     "docs/choosing.md": "choosing.md.jinja",
     "docs/answers.md": "answers.md.jinja",
 }
+FAST = "nine-rate"  # the shown study's contrasts at the rate of recovery that brings back most
 FIRST = ROOT / "results" / "first-study"
 CONTRASTS = sf.statistics.CONTRASTS | sf.statistics.CONTROLS | sf.statistics.OPPONENTS | sf.statistics.MODELS
 # Those of the fusion in README, at half of the layers.
@@ -236,7 +237,8 @@ def answers(results, rows, board):
 def best_sets():
     """Compare the sets of layers that other datasets choose with an exhaustive search, as notebook 06 does."""
     table = pd.read_csv(ROOT / "results" / SHOWN / "tables" / "best_sets.csv").query("minus == 'this model'")
-    return found(table.drop(columns="minus").set_index("measure"))
+    table = table.drop(columns="minus").set_index("measure")
+    return {"found": found(table), "half": judged(table.loc["half_removed"])}
 
 
 def published():
@@ -320,6 +322,7 @@ def content(results):
         "drawn": rows["random"]["drawn"].iloc[0],
         "scoreboard": scoreboard({"12 layers": sf.claims.scoreboard(twelve), "6 layers": board}),
         "fusion": fusion_table({"12 layers": others, "6 layers": rows}),
+        "fast": {key: judged(row.loc["half_removed"]) for key, row in contrast_rows(sf.open_results(FAST)).items()},
         "twelve": {key: found(row) for key, row in others.items()},
         "twelve_half": {key: judged(row.loc["half_removed"]) for key, row in others.items()},
         "twelve_tasks": twelve.tasks["task"].nunique(),
