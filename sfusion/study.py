@@ -244,7 +244,8 @@ def _distil(search, trajectories):
             scores = found["validation_accuracy"], found["test_accuracy"], bytes.fromhex(found["test_correct"])
             rows.append((e.task, e.seed, path_name(path), len(path), condition, *scores))
             bar.update()
-    return pd.DataFrame(rows, columns=DISTILLATION)
+    # Typed also where nothing is distilled, or such a study could not be compared.
+    return pd.DataFrame(rows, columns=DISTILLATION).astype(dict.fromkeys(SCORES[:2], float) | {"removed": int})
 
 
 def run_study(profile, folder, *, strategies=None, quiet=None):

@@ -238,9 +238,9 @@ def _signals(new, old, exact):
     """Compare the signals of the new study, where equal numbers are promised."""
     if not exact:
         return pd.DataFrame()
-    # An earlier study may have extracted them where nothing reads them.
+    # An earlier study may have extracted them where nothing reads them, and lack those that were added since.
     both = old.signals.merge(new.signals, "right", on=[*UNIT, "path", "layer"], suffixes=("_old", "_new"))
-    left, right = (both[[f"{name}_{end}" for name in MEASURES]].to_numpy() for end in ("old", "new"))
+    left, right = (both[[f"{n}_{end}" for n in MEASURES if n in old.signals]].to_numpy() for end in ("old", "new"))
     same = ((left == right) | (np.isnan(left) & np.isnan(right))).all(axis=1)
     return _counted(both["task"], pd.Series(same, both.index), "signals")
 
