@@ -44,23 +44,40 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from transformers import AutoModel
 
-from sfusion import training
 from sfusion.compression import compress, report
+from sfusion.data.pretrained import fingerprint, locate_model
 from sfusion.data.tasks import load_task
+from sfusion.data.tokenizers import load_tokenizer
+from sfusion.experiments.baselines import pooled
+from sfusion.experiments.machine import machine
+from sfusion.experiments.parallel import pool, progress
+from sfusion.experiments.profiles import PROBE, ROOT, load_profile
+from sfusion.experiments.results import BUILD
+from sfusion.experiments.store import RecordStore
 from sfusion.models.layers import copy_model, remove_layers
-from sfusion.models.loading import fingerprint, load_model, load_tokenizer, locate_model
+from sfusion.models.source import load_model
 from sfusion.pruning.fusion import fit_fusion, shipped_rows
-from sfusion.pruning.strategies import DEFAULT_STRATEGY, STRATEGIES, parse_path, path_name
-from sfusion.pruning.tree import PruningTree, follow, identity, probe_samples, unpack
-from sfusion.records.parallel import pool, progress
-from sfusion.records.profiles import PROBE, ROOT, load_profile
-from sfusion.records.results import BUILD
-from sfusion.records.store import RecordStore
-from sfusion.study import machine, pooled
+from sfusion.pruning.identity import identity
+from sfusion.pruning.strategies import (
+    DEFAULT_STRATEGY,
+    STRATEGIES,
+    parse_path,
+    path_name,
+)
+from sfusion.pruning.tree import PruningTree, follow, probe_samples, unpack
+from sfusion.training.distillation import NO_LABEL, distill
+from sfusion.training.evaluation import classified
+from sfusion.training.loop import fine_tune
+from sfusion.training.precision import default_device, fixed_threads
+from sfusion.training.seeds import derive_seed
 
 PROFILE = "nine"  # its tasks, sizes and tokens
 DEPTHS = {"minilm-l6": (4, 3, 2), "mpnet-base": (6, 4, 3, 2)}  # layers that are left
-RANKINGS = ("random-forest", "one-shot-random-forest", "one-shot-angular-distance")  # at half of the depth
+RANKINGS = (
+    "random-forest",
+    "one-shot-random-forest",
+    "one-shot-angular-distance",
+)  # at half of the depth
 KEYS = ["model", "task", "seed", "alternative", "layers", "format"]
 SPEED_TASK = "agnews"
 BATCHES, ROUNDS, WARM_UP = (1, 32), 25, 3
@@ -75,16 +92,35 @@ def open_experiment(name, task, seed, store, labelled=None):
     profile = load_profile(PROFILE)
     sizes, length = profile.sizes, profile.max_length
     options = {"max_length": length, "tokenizer": name, "source": profile.source}
-    data = load_task(task, seed=seed, sizes=(sizes.train, sizes.validation, sizes.test), **options)
-    head = training.derive_seed("head", seed)
-    source = load_model(name, label_names=data.label_names, seed=head).to(training.default_device())
+    data = load_task(
+        task, seed=seed, sizes=(sizes.train, sizes.validation, sizes.test), **options
+    )
+    head = derive_seed("head", seed)
+    source = load_model(name, label_names=data.label_names, seed=head).to(
+        default_device()
+    )
     more = {} if labelled is None else {"labelled": labelled}
-    base = identity(data, fingerprint(name), seed, length, profile.threads, profile.precision, **more)
-    first, rest = (data.train.take(range(len(data.train))[part]) for part in (slice(labelled), slice(labelled, None)))
-    rest = replace(rest, labels=torch.full_like(rest.labels, training.NO_LABEL))
+    base = identity(
+        data,
+        fingerprint(name),
+        seed,
+        length,
+        profile.threads,
+        profile.precision,
+        **more,
+    )
+    first, rest = (
+        data.train.take(range(len(data.train))[part])
+        for part in (slice(labelled), slice(labelled, None))
+    )
+    rest = replace(rest, labels=torch.full_like(rest.labels, NO_LABEL))
     data = replace(data, train=first)
     recipes = compress.recipes(len(data.train), source.config.hidden_size)
-    options = {"base": base, "probe": probe_samples(data, PROBE, seed), "strategies": RANKINGS}
+    options = {
+        "base": base,
+        "probe": probe_samples(data, PROBE, seed),
+        "strategies": RANKINGS,
+    }
     return PruningTree(lambda: source, data, store, recipes, **options), rest
 
 
@@ -95,7 +131,8 @@ def bits(right):
 def judged(tree, path, condition):
     """Describe a model of the tree on validation and test."""
     return {"path": path_name(path), "distilled": bool(condition)} | {
-        split: tree.outcome(path, split, condition)[1] for split in ("validation", "test")
+        split: tree.outcome(path, split, condition)[1]
+        for split in ("validation", "test")
     }
 
 
@@ -109,50 +146,76 @@ def compressed(tree, strategy, layers, fusion):
 def scored(tree, model):
     """Find what a model classifies rightly."""
     splits = {split: getattr(tree.task, split) for split in ("validation", "test")}
-    return {split: bits(training.classified(model, data, tree.base["precision"])) for split, data in splits.items()}
+    return {
+        split: bits(classified(model, data, tree.base["precision"]))
+        for split, data in splits.items()
+    }
 
 
 def student(tree, layers):
     """Distil a student of matched size whose layers are spread evenly; the recoveries' samples come on top."""
     kept = [round((k + 1) * tree.depth / layers) - 1 for k in range(layers)]
     gone = [layer for layer in range(tree.depth) if layer not in kept]
-    model = taught(tree, remove_layers(tree.model(()), gone), with_recoveries(tree, "distillation", len(gone)))
+    model = taught(
+        tree,
+        remove_layers(tree.model(()), gone),
+        with_recoveries(tree, "distillation", len(gone)),
+    )
     return {"path": path_name((tuple(gone),)), "distilled": True, **scored(tree, model)}
 
 
 def taught(tree, start, recipe, more=()):
     """Let the original teach a model on the training texts, and on more that have no labels."""
-    data, teacher = (tree.task.train + more, tree.model(())) if len(more) else (tree.task.train, tree.teacher)
-    seed, precision = training.derive_seed("distillation", tree.base["seed"]), tree.base["precision"]
-    return training.distill(start, teacher, data, recipe, seed=seed, precision=precision)
+    data, teacher = (
+        (tree.task.train + more, tree.model(()))
+        if len(more)
+        else (tree.task.train, tree.teacher)
+    )
+    seed, precision = (
+        derive_seed("distillation", tree.base["seed"]),
+        tree.base["precision"],
+    )
+    return distill(start, teacher, data, recipe, seed=seed, precision=precision)
 
 
 def longer(tree):
     """Fine-tune the original for as many samples as a model of half of its layers has seen in all."""
     recipe = with_recoveries(tree, "original", tree.depth - tree.depth // 2)
-    recipe = recipe.model_copy(update={"samples": recipe.samples + tree.recipes["distillation"].samples})
+    recipe = recipe.model_copy(
+        update={"samples": recipe.samples + tree.recipes["distillation"].samples}
+    )
     model = remove_layers(tree.source(), ()).to(tree.base["device"])
-    seed = training.derive_seed("order", tree.base["seed"], ())
-    training.fine_tune(model, tree.task.train, recipe, seed=seed, precision=tree.base["precision"])
+    seed = derive_seed("order", tree.base["seed"], ())
+    fine_tune(
+        model, tree.task.train, recipe, seed=seed, precision=tree.base["precision"]
+    )
     return {"path": "", "distilled": False, **scored(tree, model)}
 
 
 def with_recoveries(tree, stage, count):
     """Add the samples of some recoveries to a stage."""
     recipe = tree.recipes[stage]
-    return recipe.model_copy(update={"samples": recipe.samples + count * tree.recipes["recovery"].samples})
+    return recipe.model_copy(
+        update={"samples": recipe.samples + count * tree.recipes["recovery"].samples}
+    )
 
 
 def exported(tree, path, condition):
     """Export a model of the tree and judge its files."""
     model, found = copy_model(tree.model(path, condition), torch.float32).cpu(), {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, entry, run in report.export(Path(folder), model, tree.task, True, math.inf):
+        for name, entry, run in report.export(
+            Path(folder), model, tree.task, True, math.inf
+        ):
             found[name] = {"megabytes": entry["bytes"] / 1e6}
             for split in ("validation", "test"):
                 data = getattr(tree.task, split)
-                batches = zip(data.input_ids.split(64), data.attention_mask.split(64), strict=True)
-                predicted = np.concatenate([run(ids, attention_mask=mask) for ids, mask in batches]).argmax(-1)
+                batches = zip(
+                    data.input_ids.split(64), data.attention_mask.split(64), strict=True
+                )
+                predicted = np.concatenate(
+                    [run(ids, attention_mask=mask) for ids, mask in batches]
+                ).argmax(-1)
                 found[name][split] = bits(predicted == data.labels.numpy())
     return found
 
@@ -163,7 +226,9 @@ def word_pipelines(name):
     return {
         "TF-IDF": lambda: make_pipeline(words, LogisticRegression(max_iter=1000)),
         "static embeddings": lambda: make_pipeline(
-            FunctionTransformer(static(name).encode), StandardScaler(), LogisticRegression(max_iter=1000)
+            FunctionTransformer(static(name).encode),
+            StandardScaler(),
+            LogisticRegression(max_iter=1000),
         ),
     }
 
@@ -176,7 +241,9 @@ def static(name):
     folder = BUILD / "alternatives" / f"static-{name}"
     if not folder.is_dir():
         place = locate_model(name)
-        made = distill_from_model(AutoModel.from_pretrained(place), load_tokenizer(place), device="cpu")
+        made = distill_from_model(
+            AutoModel.from_pretrained(place), load_tokenizer(place), device="cpu"
+        )
         made.save_pretrained(folder)
     return StaticModel.from_pretrained(folder)
 
@@ -184,33 +251,53 @@ def static(name):
 def read_texts(tree, name):
     """Decode what the model reads, so that nobody reads more."""
     tokenizer = load_tokenizer(name)
-    splits = {split: getattr(tree.task, split) for split in ("train", "validation", "test")}
-    return {s: tokenizer.batch_decode(data.input_ids, skip_special_tokens=True) for s, data in splits.items()}, {
-        split: data.labels.numpy() for split, data in splits.items()
+    splits = {
+        split: getattr(tree.task, split) for split in ("train", "validation", "test")
     }
+    return {
+        s: tokenizer.batch_decode(data.input_ids, skip_special_tokens=True)
+        for s, data in splits.items()
+    }, {split: data.labels.numpy() for split, data in splits.items()}
 
 
 def of_texts(tree, name, kind):
     """Fit a pipeline on texts, and judge it."""
     texts, labels = read_texts(tree, name)
     fitted = word_pipelines(name)[kind]().fit(texts["train"], labels["train"])
-    found = {split: bits(fitted.predict(texts[split]) == labels[split]) for split in ("validation", "test")}
-    return {"path": "", "distilled": False, "megabytes": len(pickle.dumps(fitted)) / 1e6, **found}
+    found = {
+        split: bits(fitted.predict(texts[split]) == labels[split])
+        for split in ("validation", "test")
+    }
+    return {
+        "path": "",
+        "distilled": False,
+        "megabytes": len(pickle.dumps(fitted)) / 1e6,
+        **found,
+    }
 
 
 def frozen(tree):
     """Fit logistic regression on the frozen encoder's mean states."""
-    splits = {split: getattr(tree.task, split) for split in ("train", "validation", "test")}
+    splits = {
+        split: getattr(tree.task, split) for split in ("train", "validation", "test")
+    }
     states = {split: pooled(tree.source(), data) for split, data in splits.items()}
     fitted = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
     fitted.fit(states["train"], splits["train"].labels.numpy())
-    found = {s: bits(fitted.predict(states[s]) == splits[s].labels.numpy()) for s in ("validation", "test")}
+    found = {
+        s: bits(fitted.predict(states[s]) == splits[s].labels.numpy())
+        for s in ("validation", "test")
+    }
     return {"path": "", "distilled": False, **found}
 
 
 def defaults(tree, name, fusion):
     """List the original, the present default and the former one, as :func:`alternatives` does."""
-    shown = {("original", tree.depth), ("compress", tree.depth // 2), (f"compress, {RANKINGS[0]}", tree.depth // 2)}
+    shown = {
+        ("original", tree.depth),
+        ("compress", tree.depth // 2),
+        (f"compress, {RANKINGS[0]}", tree.depth // 2),
+    }
     return [one for one in alternatives(tree, name, fusion) if one[:2] in shown]
 
 
@@ -220,10 +307,18 @@ def alternatives(tree, name, fusion):
     yield "original", tree.depth, partial(judged, tree, (), None)
     yield "original, trained longer", tree.depth, partial(longer, tree)
     for layers in DEPTHS[name]:
-        yield "compress", layers, partial(compressed, tree, DEFAULT_STRATEGY, layers, fusion)
+        yield (
+            "compress",
+            layers,
+            partial(compressed, tree, DEFAULT_STRATEGY, layers, fusion),
+        )
     yield "student of every second layer", half, partial(student, tree, half)
     for strategy in RANKINGS:
-        yield f"compress, {strategy}", half, partial(compressed, tree, strategy, half, fusion)
+        yield (
+            f"compress, {strategy}",
+            half,
+            partial(compressed, tree, strategy, half, fusion),
+        )
     yield "frozen encoder", tree.depth, partial(frozen, tree)
     for kind in word_pipelines(name):
         yield kind, 0, partial(of_texts, tree, name, kind)
@@ -235,26 +330,61 @@ def measure(name, task, seed, store, listed=alternatives, only=None, export=True
     table = shipped_rows()
     table = table[table["task"] != task]
     own = table["model"] == name
-    fusion = fit_fusion(table[own] if own.any() else table, STRATEGIES[RANKINGS[0]].model)
-    method = {stage: recipe.model_dump(mode="json") for stage, recipe in tree.recipes.items()}
-    with training.fixed_threads(tree.base["threads"]):
+    fusion = fit_fusion(
+        table[own] if own.any() else table, STRATEGIES[RANKINGS[0]].model
+    )
+    method = {
+        stage: recipe.model_dump(mode="json") for stage, recipe in tree.recipes.items()
+    }
+    with fixed_threads(tree.base["threads"]):
         for alternative, layers, make in listed(tree, name, fusion):
             if only and alternative not in only:
                 continue
             details = {"alternative": alternative, "layers": layers, "method": method}
-            details["strategy"] = DEFAULT_STRATEGY if alternative == "compress" else None
+            details["strategy"] = (
+                DEFAULT_STRATEGY if alternative == "compress" else None
+            )
             record = tree.record("alternative", (), make, **details)
             found = record["value"]
-            common = {"model": name, "task": task, "seed": seed, "alternative": alternative, "layers": layers}
+            common = {
+                "model": name,
+                "task": task,
+                "seed": seed,
+                "alternative": alternative,
+                "layers": layers,
+            }
             size = megabytes(tree, layers) if layers else found["megabytes"]
-            rows.append(row_of(tree, common, "torch" if layers else "sklearn", found, size, record["seconds"]))
-            if export and (alternative, layers) in (("original", tree.depth), ("compress", tree.depth // 2)):
+            rows.append(
+                row_of(
+                    tree,
+                    common,
+                    "torch" if layers else "sklearn",
+                    found,
+                    size,
+                    record["seconds"],
+                )
+            )
+            if export and (alternative, layers) in (
+                ("original", tree.depth),
+                ("compress", tree.depth // 2),
+            ):
                 path = () if alternative == "original" else parse_path(found["path"])
                 node = path, "distilled" if found["distilled"] else None
-                files = tree.record("exported", (), partial(exported, tree, *node), **details)
+                files = tree.record(
+                    "exported", (), partial(exported, tree, *node), **details
+                )
                 for form, part in files["value"].items():
                     whole = {**found, **part}
-                    rows.append(row_of(tree, common, form, whole, part["megabytes"], record["seconds"]))
+                    rows.append(
+                        row_of(
+                            tree,
+                            common,
+                            form,
+                            whole,
+                            part["megabytes"],
+                            record["seconds"],
+                        )
+                    )
             tree.release()
             tree.trim()
     return rows
@@ -272,7 +402,12 @@ def row_of(tree, common, form, found, size, seconds):
         f"{split}_accuracy": unpack(found[split], len(getattr(tree.task, split))).mean()
         for split in ("validation", "test")
     }
-    made = {"path": found["path"], "distilled": found["distilled"], "megabytes": size, "seconds": seconds}
+    made = {
+        "path": found["path"],
+        "distilled": found["distilled"],
+        "megabytes": size,
+        "seconds": seconds,
+    }
     return {**common, "format": form, **made, **shares, "test_correct": found["test"]}
 
 
@@ -280,40 +415,69 @@ def on_test(tree, path, samples, more):
     """Let the original teach a model of the tree on so many samples, and find what it classifies rightly of test."""
     recipe = tree.recipes["distillation"].model_copy(update={"samples": samples})
     model = taught(tree, tree.model(path), recipe, more)
-    return bits(training.classified(model, tree.task.test, tree.base["precision"]))
+    return bits(classified(model, tree.task.test, tree.base["precision"]))
 
 
 def unlabelled(name, task, seed, store):
     """Return the rows of one task and seed: half of the layers, taught by more texts or not."""
     tree, rest = open_experiment(name, task, seed, store, LABELLED)
     usual, most = (
-        compress.recipes(LABELLED, tree.source().config.hidden_size, unlabelled=count)["distillation"].samples
+        compress.recipes(LABELLED, tree.source().config.hidden_size, unlabelled=count)[
+            "distillation"
+        ].samples
         for count in (0, len(rest))
     )
     rows = []
-    with training.fixed_threads(tree.base["threads"]):
+    with fixed_threads(tree.base["threads"]):
         path = follow(tree, DEFAULT_STRATEGY, tree.depth // 2, None, every=False)[-1]
         original = tree.outcome((), "test", None)[1]
         for more, samples in (((), usual), ((), most), (rest, most)):
             make = partial(on_test, tree, path, samples, more)
-            found = tree.record("unlabelled", path, make, samples=samples, texts=len(more))["value"]
+            found = tree.record(
+                "unlabelled", path, make, samples=samples, texts=len(more)
+            )["value"]
             rows.append({"texts": len(more), "samples": samples, "test_correct": found})
     rows.insert(0, {"texts": 0, "samples": 0, "test_correct": original})
     tree.trim()
-    shares = [{"test_accuracy": unpack(row["test_correct"], len(tree.task.test)).mean()} for row in rows]
-    common = {"model": name, "task": task, "seed": seed, "labelled": len(tree.task.train)}
+    shares = [
+        {"test_accuracy": unpack(row["test_correct"], len(tree.task.test)).mean()}
+        for row in rows
+    ]
+    common = {
+        "model": name,
+        "task": task,
+        "seed": seed,
+        "labelled": len(tree.task.train),
+    }
     return [{**common, **share, **row} for share, row in zip(shares, rows, strict=True)]
 
 
 def speed_calls(name):
     """List what is timed for a model: functions from texts to class numbers."""
     profile = load_profile(PROFILE)
-    sizes, length = (profile.sizes.train, max(BATCHES), max(BATCHES)), profile.max_length
-    task = load_task(SPEED_TASK, sizes=sizes, max_length=length, tokenizer=name, source=profile.source)
-    source, tokenizer = load_model(name, label_names=task.label_names), load_tokenizer(name)
+    sizes, length = (
+        (profile.sizes.train, max(BATCHES), max(BATCHES)),
+        profile.max_length,
+    )
+    task = load_task(
+        SPEED_TASK,
+        sizes=sizes,
+        max_length=length,
+        tokenizer=name,
+        source=profile.source,
+    )
+    source, tokenizer = (
+        load_model(name, label_names=task.label_names),
+        load_tokenizer(name),
+    )
     if source._supports_sdpa:
         source.set_attn_implementation("sdpa")  # as plain transformers loads it
-    options = {"padding": True, "truncation": True, "max_length": length, "return_tensors": "pt"}
+    options = {
+        "padding": True,
+        "truncation": True,
+        "max_length": length,
+        "return_tensors": "pt",
+    }
 
     def classify(run, texts):
         tokens = tokenizer(texts, **options)
@@ -326,10 +490,14 @@ def speed_calls(name):
         calls["transformer", layers, "torch"] = partial(classify, model)
         if layers in (depth, depth // 2):
             with tempfile.TemporaryDirectory() as folder:
-                for form, _, run in report.export(Path(folder), model, task, True, math.inf):
+                for form, _, run in report.export(
+                    Path(folder), model, task, True, math.inf
+                ):
                     calls["transformer", layers, form] = partial(classify, run)
     for kind, make in word_pipelines(name).items():
-        calls[kind, 0, "sklearn"] = make().fit(task.texts["train"], task.train.labels.numpy()).predict
+        calls[kind, 0, "sklearn"] = (
+            make().fit(task.texts["train"], task.train.labels.numpy()).predict
+        )
     return calls, task.texts["test"]
 
 
@@ -340,35 +508,60 @@ def timed(names):
         own, texts = speed_calls(name)
         calls |= {(name, *key): call for key, call in own.items()}
     about, rows = machine(load_profile(PROFILE)), []
-    flags = " ".join(one for one in about["processor"]["instructions"] if one.startswith(("avx", "amx")))
+    flags = " ".join(
+        one
+        for one in about["processor"]["instructions"]
+        if one.startswith(("avx", "amx"))
+    )
     for count in BATCHES:
         rounds = []
         with torch.inference_mode():
             for _ in range(WARM_UP + ROUNDS):
                 rounds.append(
-                    {key: 1000 * timeit(partial(call, texts[:count]), number=1) for key, call in calls.items()}
+                    {
+                        key: 1000 * timeit(partial(call, texts[:count]), number=1)
+                        for key, call in calls.items()
+                    }
                 )
         for key in calls:
             times = [each[key] for each in rounds[WARM_UP:]]
             low, median, high = np.quantile(times, [0.25, 0.5, 0.75])
-            row = dict(zip(("model", "alternative", "layers", "format"), key, strict=True))
-            row |= {"batch": count, "low": low, "median": median, "high": high, "threads": torch.get_num_threads()}
-            rows.append(row | {"processor": about["processor"]["name"], "instructions": flags})
+            row = dict(
+                zip(("model", "alternative", "layers", "format"), key, strict=True)
+            )
+            row |= {
+                "batch": count,
+                "low": low,
+                "median": median,
+                "high": high,
+                "threads": torch.get_num_threads(),
+            }
+            rows.append(
+                row | {"processor": about["processor"]["name"], "instructions": flags}
+            )
     return pd.DataFrame(rows)
 
 
 def write(file, rows, keys=KEYS):
     """Add rows to a table, in place of earlier ones of the same run."""
-    found = [pd.read_csv(file, dtype={"test_correct": str, "path": str})] if file.is_file() else []
+    found = (
+        [pd.read_csv(file, dtype={"test_correct": str, "path": str})]
+        if file.is_file()
+        else []
+    )
     frame = pd.concat([*found, pd.DataFrame(rows)], ignore_index=True)
-    frame.drop_duplicates(keys, keep="last").to_csv(file, index=False, float_format="%.6g")
+    frame.drop_duplicates(keys, keep="last").to_csv(
+        file, index=False, float_format="%.6g"
+    )
 
 
 def main():
     """Measure what is asked for, and write its table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("accuracy", "defaults", "unlabelled", "speed"))
-    parser.add_argument("--models", nargs="+", default=list(DEPTHS), choices=list(DEPTHS))
+    parser.add_argument(
+        "--models", nargs="+", default=list(DEPTHS), choices=list(DEPTHS)
+    )
     parser.add_argument("--tasks", nargs="+", default=load_profile(PROFILE).tasks)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "alternatives")
@@ -376,7 +569,9 @@ def main():
     options = parser.parse_args()
     options.out.mkdir(exist_ok=True)
     if options.what == "speed":
-        timed(options.models).to_csv(options.out / "speed.csv", index=False, float_format="%.6g")
+        timed(options.models).to_csv(
+            options.out / "speed.csv", index=False, float_format="%.6g"
+        )
         return
     store = RecordStore(BUILD / "alternatives" / "store")
     units = itertools.product(options.models, options.seeds, options.tasks)
@@ -384,16 +579,28 @@ def main():
     function, keys = measure, KEYS
     if options.what == "accuracy":
         calls = [(*call, alternatives, options.only) for call in calls]
-        for name in options.models if "static embeddings" in (options.only or word_pipelines("")) else ():
+        for name in (
+            options.models
+            if "static embeddings" in (options.only or word_pipelines(""))
+            else ()
+        ):
             static(name)  # workers that begin side by side would each make it
     elif options.what == "defaults":
         calls = [(*call, defaults, None, False) for call in calls]
     else:
         function, keys = unlabelled, ["model", "task", "seed", "texts", "samples"]
-    with pool(load_profile(PROFILE).threads) as run, progress(len(calls), options.what) as bar:
+    with (
+        pool(load_profile(PROFILE).threads) as run,
+        progress(len(calls), options.what) as bar,
+    ):
         for rows in run(function, calls):
-            if options.what == "defaults":  # what a table before has filed took no time here
-                rows = [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
+            if (
+                options.what == "defaults"
+            ):  # what a table before has filed took no time here
+                rows = [
+                    {key: value for key, value in row.items() if key != "seconds"}
+                    for row in rows
+                ]
             write(options.out / f"{options.what}.csv", rows, keys)
             bar.update()
 

@@ -23,9 +23,9 @@ import sweep
 from summary import summary
 
 from sfusion import notebooks
-from sfusion.records.parallel import pool
-from sfusion.records.results import BUILD
-from sfusion.records.store import write_atomically
+from sfusion.disk import write_atomically
+from sfusion.experiments.parallel import pool
+from sfusion.experiments.results import BUILD
 
 
 def replay(quick=False):
@@ -35,8 +35,16 @@ def replay(quick=False):
         places = [Path(folder) / name for name in ("notebooks", "figures", "tables")]
         start = time.perf_counter()
         with pool(1) as run:
-            list(run(notebooks.execute, [(n, notebooks.SHOWN, "replay", *places) for n in names]))
-        return {"notebooks": len(names), "seconds": round(time.perf_counter() - start, 1)}
+            list(
+                run(
+                    notebooks.execute,
+                    [(n, notebooks.SHOWN, "replay", *places) for n in names],
+                )
+            )
+        return {
+            "notebooks": len(names),
+            "seconds": round(time.perf_counter() - start, 1),
+        }
 
 
 README = Path(__file__).with_name("README.md")
@@ -52,9 +60,21 @@ SECTIONS = {
 
 BUDGETS = [
     # what, section, key, and the least or the most that it may be
-    ("sweep, times faster than the plain script", "sweep", "times_faster", "least", 8.0),
+    (
+        "sweep, times faster than the plain script",
+        "sweep",
+        "times_faster",
+        "least",
+        8.0,
+    ),
     ("sweep, accuracy lost beyond seed noise", "sweep", "accuracy_lost", "most", 0.0),
-    ("signals / forward and backward", "step", "signals_over_forward_backward", "most", 1.5),
+    (
+        "signals / forward and backward",
+        "step",
+        "signals_over_forward_backward",
+        "most",
+        1.5,
+    ),
     ("step / matrix rate", "step", "share_of_matrix_rate", "least", 0.5),
     ("replay of all notebooks, seconds", "replay", "seconds", "most", 60.0),
     ("study of 2 workers, GiB", "memory", "peak_gib", "most", 3.0),
@@ -67,14 +87,23 @@ def verdicts(found):
         if section in found:
             value = found[section][key]
             met = value >= bound if side == "least" else value <= bound
-            yield {"what": what, "measured": value, "budget": f"at {side} {bound:g}", "met": met}
+            yield {
+                "what": what,
+                "measured": value,
+                "budget": f"at {side} {bound:g}",
+                "met": met,
+            }
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    parser.add_argument("--readme", action="store_true", help="put the numbers into README.md")
+    parser.add_argument(
+        "sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS)
+    )
+    parser.add_argument(
+        "--readme", action="store_true", help="put the numbers into README.md"
+    )
     options = parser.parse_args()
     if unknown := set(options.sections) - set(SECTIONS):
         parser.error(f"{unknown.pop()!r}: use {', '.join(SECTIONS)}")

@@ -14,11 +14,12 @@ import torch
 from torch import multiprocessing
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from sfusion.data.tasks import Encoded
-from sfusion.models.layers import size
-from sfusion.models.loading import locate_model
-from sfusion.records.profiles import Recipe
-from sfusion.training import default_device, fine_tune, resolve_precision
+from sfusion.data.encoding import Encoded
+from sfusion.data.pretrained import locate_model
+from sfusion.models.size import size
+from sfusion.training.loop import fine_tune
+from sfusion.training.precision import default_device, resolve_precision
+from sfusion.training.recipes import Recipe
 
 TEXTS, TOKENS, CLASSES = 2000, 32, 10
 
@@ -38,19 +39,29 @@ def work(name, steps, start, seconds):
     torch.set_num_threads(1)
     device = default_device()
     model, ones = make(name, device), torch.ones(TEXTS, TOKENS, dtype=torch.long)
-    data = Encoded(torch.randint(1000, 20000, ones.shape), ones, torch.randint(0, CLASSES, (TEXTS,)))
+    data = Encoded(
+        torch.randint(1000, 20000, ones.shape),
+        ones,
+        torch.randint(0, CLASSES, (TEXTS,)),
+    )
     precision = resolve_precision("auto", device)
     for count in (min(steps, 20), steps):
         start.wait()
         begin = time.perf_counter()
-        fine_tune(model, data, Recipe(samples=32 * count), seed=0, precision=precision)  # waits for the card
+        fine_tune(
+            model, data, Recipe(samples=32 * count), seed=0, precision=precision
+        )  # waits for the card
     seconds.put(time.perf_counter() - begin)
 
 
 def main():
     """Print a line per number of processes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="minilm-l6", help="by name or directory (default: %(default)s)")
+    parser.add_argument(
+        "--model",
+        default="minilm-l6",
+        help="by name or directory (default: %(default)s)",
+    )
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 16])
     parser.add_argument("--steps", type=int, default=100)
     options = parser.parse_args()
@@ -65,7 +76,9 @@ def main():
         slowest = max(seconds.get() for _ in workers)
         rate, each = count * options.steps / slowest, 1000 * slowest / options.steps
         speed = rate * each_step / 1e12
-        print(f"{count} processes: {rate:.0f} steps of 32 texts per second, {each:.1f} ms each, {speed:.1f} TFLOP/s")
+        print(
+            f"{count} processes: {rate:.0f} steps of 32 texts per second, {each:.1f} ms each, {speed:.1f} TFLOP/s"
+        )
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@ import math
 import pandas as pd
 from transformers import AutoModelForSequenceClassification, BertConfig
 
-from sfusion.models.layers import size
+from sfusion.experiments.profiles import load_profile
+from sfusion.models.size import size
 from sfusion.pruning.strategies import STRATEGIES, STUDIED, expand
-from sfusion.records.profiles import load_profile
 
 RATE = 989  # of an H200 SXM, dense bf16, 10^12 operations per second, from the maker's data sheet
 REACHED = 0.09  # 3.2e16 operations in 352 seconds, docs/scaling.md
@@ -26,9 +26,18 @@ def flops(profile):
     """Count the operations of a forward pass over one sequence, by the layers that are left."""
     few = []
     for left in (1, 2):
-        config = BertConfig(num_hidden_layers=left, vocab_size=8)  # words cost no operations
-        few.append(size(AutoModelForSequenceClassification.from_config(config), profile.max_length)["flops"])
-    return {left: few[0] + (left - 1) * (few[1] - few[0]) for left in range(1, DEPTH + 1)}
+        config = BertConfig(
+            num_hidden_layers=left, vocab_size=8
+        )  # words cost no operations
+        few.append(
+            size(
+                AutoModelForSequenceClassification.from_config(config),
+                profile.max_length,
+            )["flops"]
+        )
+    return {
+        left: few[0] + (left - 1) * (few[1] - few[0]) for left in range(1, DEPTH + 1)
+    }
 
 
 def waves(profile):
@@ -49,9 +58,15 @@ def waves(profile):
             passes = 3 * (samples + profile.sizes.probe) + looked_at
             nodes = experiments * min(labels, math.perm(DEPTH, removed))
             yield f"{removed} removed", nodes, passes * forward[DEPTH - removed]
-    for removed in range(1, DEPTH):  # the greedy search trains every child, and reads no signals
+    for removed in range(
+        1, DEPTH
+    ):  # the greedy search trains every child, and reads no signals
         passes = 3 * profile.recovery.samples + looked_at
-        yield "greedy", experiments * (DEPTH - removed + 1), passes * forward[DEPTH - removed]
+        yield (
+            "greedy",
+            experiments * (DEPTH - removed + 1),
+            passes * forward[DEPTH - removed],
+        )
     taught = profile.distillation
     for removed in taught.removals:  # two students, one of them with a teacher
         passes = 2 * (3 * taught.samples + looked_at) + taught.samples
@@ -65,12 +80,22 @@ def estimate(profile, rate, share, gpus):
     a row per number of GPUs: ``hours``, ``gpu_hours``, and ``busy``, the share of the GPUs' time
     with work in it.
     """
-    found = [(nodes, operations / (rate * 1e12 * share) / 3600) for _, nodes, operations in waves(profile)]
+    found = [
+        (nodes, operations / (rate * 1e12 * share) / 3600)
+        for _, nodes, operations in waves(profile)
+    ]
     work = sum(nodes * hours for nodes, hours in found)
     rows = []
     for count in gpus:
         hours = sum(math.ceil(nodes / count) * each for nodes, each in found)
-        rows.append({"gpus": count, "hours": hours, "gpu_hours": work, "busy": work / hours / count})
+        rows.append(
+            {
+                "gpus": count,
+                "hours": hours,
+                "gpu_hours": work,
+                "busy": work / hours / count,
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -86,7 +111,11 @@ def main():
     nodes, work = sum(n for _, n, _ in found), sum(n * o for _, n, o in found)
     print(f"profile {profile.name}: at most {nodes} trainings, {work:.2e} operations")
     print(f"at {options.rate:g}e12 operations per second, {options.share:.0%} of it:")
-    print(estimate(profile, options.rate, options.share, options.gpus).round(2).to_string(index=0))
+    print(
+        estimate(profile, options.rate, options.share, options.gpus)
+        .round(2)
+        .to_string(index=0)
+    )
 
 
 if __name__ == "__main__":

@@ -23,32 +23,30 @@ import pandas as pd
 import torch
 from torch.nn import functional
 
-from sfusion.data.tasks import Encoded
+from sfusion.data.encoding import Encoded
+from sfusion.data.tokenizers import load_tokenizer
+from sfusion.experiments.parallel import pool, progress
+from sfusion.experiments.profiles import ROOT, load_profile
+from sfusion.experiments.results import BUILD
+from sfusion.experiments.store import RecordStore
+from sfusion.experiments.trees import Experiment, open_tree
 from sfusion.models.layers import remove_layers
-from sfusion.models.loading import load_tokenizer
-from sfusion.pruning.searches import Experiment, open_tree
 from sfusion.pruning.strategies import path_name, remaining
 from sfusion.pruning.tree import unpack
-from sfusion.records.parallel import pool, progress
-from sfusion.records.profiles import ROOT, Distillation, load_profile
-from sfusion.records.results import BUILD
-from sfusion.records.store import RecordStore
-from sfusion.training import (
-    NO_LABEL,
-    cast,
-    classified,
-    default_device,
-    derive_seed,
-    distillation_loss,
-    fine_tune,
-    fixed_threads,
-    predict_logits,
-)  # fmt: skip
+from sfusion.training.distillation import NO_LABEL, distillation_loss
+from sfusion.training.evaluation import classified, predict_logits
+from sfusion.training.loop import fine_tune
+from sfusion.training.precision import cast, default_device, fixed_threads
+from sfusion.training.recipes import Distillation
+from sfusion.training.seeds import derive_seed
 
 HALF, DEEP = (2, 3, 1), (2, 3, 1, 4)  # layers removed, in order
 EPOCHS, LEARNING_RATE, LOW_RATE = 10, 3e-4, 3e-5
 HARD_WEIGHT = 0.5  # of the labels, beside a teacher
-UNIFORM, SKIP = (2, 4, 6), (2, 4)  # outputs of the original's layers that a student's first ones imitate
+UNIFORM, SKIP = (
+    (2, 4, 6),
+    (2, 4),
+)  # outputs of the original's layers that a student's first ones imitate
 KEYS = ["task", "seed", "condition", "layers_left", "samples"]
 
 
@@ -78,7 +76,9 @@ def score_error(student, teacher, mask):
     difference, keys = scores[0] - scores[1], mask[:, None, None]
     count = keys.sum(-1, keepdim=True)
     difference = difference - (difference * keys).sum(-1, keepdim=True) / count
-    return real_mean(((difference.square() * keys).sum(-1) / count[..., 0]).mean(1), mask)
+    return real_mean(
+        ((difference.square() * keys).sum(-1) / count[..., 0]).mean(1), mask
+    )
 
 
 def last_hidden(student, teacher, mask):
@@ -98,7 +98,10 @@ def patient(student, teacher, mask):
     """Squared distance of the first tokens' normalised states, mean over the layers of the map."""
     error = 0
     for own, other in enumerate(SKIP, 1):
-        states = [output.hidden_states[i][:, 0].float() for output, i in ((student, own), (teacher, other))]
+        states = [
+            output.hidden_states[i][:, 0].float()
+            for output, i in ((student, own), (teacher, other))
+        ]
         left, right = (functional.normalize(state, dim=-1) for state in states)
         error = error + (left - right).square().sum(-1).mean() / len(SKIP)
     return error
@@ -108,8 +111,12 @@ def layerwise(student, teacher, mask):
     """Hidden states and attention scores of mapped layers, summed over the layers."""
     error = 0
     for own, other in enumerate(UNIFORM, 1):
-        error = error + hidden_error(student.hidden_states[own], teacher.hidden_states[other], mask)
-        error = error + score_error(student.attentions[own - 1], teacher.attentions[other - 1], mask)
+        error = error + hidden_error(
+            student.hidden_states[own], teacher.hidden_states[other], mask
+        )
+        error = error + score_error(
+            student.attentions[own - 1], teacher.attentions[other - 1], mask
+        )
     return error
 
 
@@ -175,13 +182,17 @@ CONDITIONS = {
     # Students of three layers. All start from the fine-tuned original's layers and head (declared
     # here; PKD and TinyBERT start from pretrained ones), so that losses and maps differ, not data.
     "every second layer, labels only": Condition(EVERY_SECOND, recovery=None),
-    "every second layer, labels only, low rate": Condition(EVERY_SECOND, recovery=None, learning_rate=LOW_RATE),
+    "every second layer, labels only, low rate": Condition(
+        EVERY_SECOND, recovery=None, learning_rate=LOW_RATE
+    ),
     # Sanh et al. 2019, its three losses with equal weights.
     "DistilBERT-style": Condition(EVERY_SECOND, 2.0, last_cosine, recovery=None),
     # Sun et al. 2019: PKD-skip. Beta 1 on the sum over units is 384 on their mean (its grid: 10 to 1000).
     "PKD-style": Condition(FIRST_HALF, 2.0, patient, recovery=None),
     # Jiao et al. 2020, task distillation without augmentation; embeddings are frozen, so their loss is 0.
-    "TinyBERT-style": Condition(EVERY_SECOND, 1.0, first=layerwise, recovery=None, hard_weight=0.0),
+    "TinyBERT-style": Condition(
+        EVERY_SECOND, 1.0, first=layerwise, recovery=None, hard_weight=0.0
+    ),
 }
 
 
@@ -197,10 +208,14 @@ def make_objective(condition, teacher, data, logits, first=False):
         elif not first:
             soft = logits[indices]
             hard = condition.hard_weight
-            loss = distillation_loss(output.logits.float(), soft, labels, condition.temperature, hard)
+            loss = distillation_loss(
+                output.logits.float(), soft, labels, condition.temperature, hard
+            )
         if term:
             batch = data.take(indices)
-            batch = batch if labels.is_cuda else batch.trim()  # as the student has read it
+            batch = (
+                batch if labels.is_cuda else batch.trim()
+            )  # as the student has read it
             with torch.no_grad():
                 taught = teacher(
                     batch.input_ids, attention_mask=batch.attention_mask,
@@ -221,8 +236,15 @@ def later_texts(profile, task):
         Texts without labels, of at least half as many tokens.
     """
     length = profile.max_length
-    options = {"padding": "max_length", "truncation": True, "max_length": length, "return_tensors": "pt"}
-    windows = load_tokenizer(profile.model)(task.texts["train"], return_overflowing_tokens=True, **options)
+    options = {
+        "padding": "max_length",
+        "truncation": True,
+        "max_length": length,
+        "return_tensors": "pt",
+    }
+    windows = load_tokenizer(profile.model)(
+        task.texts["train"], return_overflowing_tokens=True, **options
+    )
     sample = windows["overflow_to_sample_mapping"]
     second = torch.zeros(len(sample), dtype=torch.bool)
     second[1:] = sample[1:] == sample[:-1]
@@ -239,31 +261,48 @@ def start(tree, condition, logits):
     if condition.recovery is None:
         return remove_layers(tree.model(()), condition.removed)
     model = tree.model(())
-    for count in range(1, len(condition.removed) + 1):  # as the tree does it, but for who teaches
+    for count in range(
+        1, len(condition.removed) + 1
+    ):  # as the tree does it, but for who teaches
         path = condition.removed[:count]
         model = remove_layers(model, [remaining(path[:-1], tree.depth).index(path[-1])])
         seed = derive_seed("order", tree.base["seed"], path)
         objective = make_objective(condition, None, tree.task.train, logits)
-        options = {"seed": seed, "precision": tree.base["precision"], "objective": objective}
+        options = {
+            "seed": seed,
+            "precision": tree.base["precision"],
+            "objective": objective,
+        }
         fine_tune(model, tree.task.train, tree.recipes["recovery"], **options)
     return model
 
 
 def train(tree, condition, data, samples):
     """Train the model of a condition on as many samples."""
-    precision, seed = tree.base["precision"], derive_seed("distillation", tree.base["seed"])
+    precision, seed = (
+        tree.base["precision"],
+        derive_seed("distillation", tree.base["seed"]),
+    )
     teacher = cast(tree.model(()), precision)
     logits = predict_logits(teacher, data) if condition.temperature else None
     model = start(tree, condition, logits)
     if condition.term or condition.first:
         for one in (model, teacher):
-            one.set_attn_implementation("eager")  # the other kernels return no attention
+            one.set_attn_implementation(
+                "eager"
+            )  # the other kernels return no attention
         model.config.output_hidden_states = model.config.output_attentions = True
-    parts = [(True, samples // 2), (False, samples - samples // 2)] if condition.first else [(False, samples)]
+    parts = (
+        [(True, samples // 2), (False, samples - samples // 2)]
+        if condition.first
+        else [(False, samples)]
+    )
     for first, count in parts:
         objective = make_objective(condition, teacher, data, logits, first)
         recipe = Distillation(samples=count, learning_rate=condition.learning_rate)
-        fine_tune(model, data, recipe, seed=seed, precision=precision, objective=objective)
+        fine_tune(
+            model, data, recipe, seed=seed, precision=precision, objective=objective
+        )
     model.config.output_hidden_states = model.config.output_attentions = False
     return model
 
@@ -271,10 +310,16 @@ def train(tree, condition, data, samples):
 def row_of(tree, name, removed, samples, texts, digits, seconds):
     """Lay out a row; ``digits`` tell the rightly classified texts of validation and test."""
     scores = {
-        f"{split}_accuracy": unpack(found, len(getattr(tree.task, split))).mean() for split, found in digits.items()
+        f"{split}_accuracy": unpack(found, len(getattr(tree.task, split))).mean()
+        for split, found in digits.items()
     }
     kept = remaining(removed, tree.depth)
-    row = {"task": tree.task.name, "seed": tree.base["seed"], "condition": name, "layers_left": len(kept)}
+    row = {
+        "task": tree.task.name,
+        "seed": tree.base["seed"],
+        "condition": name,
+        "layers_left": len(kept),
+    }
     row |= {"kept": path_name(kept), "samples": samples, "texts": texts, **scores}
     return {**row, "test_correct": digits["test"], "seconds": seconds}
 
@@ -282,24 +327,43 @@ def row_of(tree, name, removed, samples, texts, digits, seconds):
 def filing(tree, name, epochs, recoveries):
     """Return what the record of a condition is filed under, as arguments of ``tree.spec``."""
     condition = CONDITIONS[name]
-    fields = {key: getattr(value, "__name__", value) for key, value in vars(condition).items()}
+    fields = {
+        key: getattr(value, "__name__", value) for key, value in vars(condition).items()
+    }
     samples = epochs * len(tree.task.train) + (0 if condition.recovery else recoveries)
     method = {**fields, "removed": path_name(condition.removed), "samples": samples}
-    return ("published distillation", condition.removed if condition.recovery else ()), {"method": method}
+    return (
+        "published distillation",
+        condition.removed if condition.recovery else (),
+    ), {"method": method}
 
 
 def prepare(experiment, epochs, store):
     """Train the original and the pruned models, whose weights are then cached, and return their rows."""
-    tree, rows, each = open_tree(experiment, store), [], experiment.profile.recovery.samples
-    filed = (filing(tree, name, epochs, len(condition.removed) * each) for name, condition in CONDITIONS.items())
-    needed = any(store.get(tree.spec(*place, **details)) is None for place, details in filed)
+    tree, rows, each = (
+        open_tree(experiment, store),
+        [],
+        experiment.profile.recovery.samples,
+    )
+    filed = (
+        filing(tree, name, epochs, len(condition.removed) * each)
+        for name, condition in CONDITIONS.items()
+    )
+    needed = any(
+        store.get(tree.spec(*place, **details)) is None for place, details in filed
+    )
     with fixed_threads(experiment.profile.threads):
         for count in range(len(DEEP) + 1):
             path = DEEP[:count]
-            trained = tree.record("training", path, lambda path=path: tree.model(path) and None)
+            trained = tree.record(
+                "training", path, lambda path=path: tree.model(path) and None
+            )
             if needed:
                 tree.model(path)  # the cache may have lost what is recorded
-            digits = {split: tree.outcome(path, split, None)[1] for split in ("validation", "test")}
+            digits = {
+                split: tree.outcome(path, split, None)[1]
+                for split in ("validation", "test")
+            }
             if name := {(): "original", HALF: "pruned", DEEP: "deep"}.get(path):
                 seen = count * each, len(tree.task.train)
                 rows.append(row_of(tree, name, path, *seen, digits, trained["seconds"]))
@@ -312,7 +376,11 @@ def measure(experiment, name, epochs, store):
 
     ``samples`` counts all that was seen since the original was trained, recoveries among it.
     """
-    tree, condition, profile = open_tree(experiment, store), CONDITIONS[name], experiment.profile
+    tree, condition, profile = (
+        open_tree(experiment, store),
+        CONDITIONS[name],
+        experiment.profile,
+    )
     recoveries = len(condition.removed) * profile.recovery.samples
     place, details = filing(tree, name, epochs, recoveries)
     samples, data = details["method"]["samples"], tree.task.train
@@ -335,10 +403,16 @@ def measure(experiment, name, epochs, store):
 
 def write(file, rows):
     """Add rows to a table, in place of earlier ones of the same run."""
-    found = [pd.read_csv(file, dtype={"test_correct": str, "kept": str})] if file.is_file() else []
+    found = (
+        [pd.read_csv(file, dtype={"test_correct": str, "kept": str})]
+        if file.is_file()
+        else []
+    )
     frame = pd.concat([*found, pd.DataFrame(rows)], ignore_index=True)
     file.parent.mkdir(parents=True, exist_ok=True)
-    frame.drop_duplicates(KEYS, keep="last").to_csv(file, index=False, float_format="%.6g")
+    frame.drop_duplicates(KEYS, keep="last").to_csv(
+        file, index=False, float_format="%.6g"
+    )
 
 
 def main():
@@ -347,16 +421,38 @@ def main():
     parser.add_argument("--profile", default="nine")
     parser.add_argument("--tasks", nargs="+", help="by default the profile's")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--epochs", type=int, default=EPOCHS, help="over the training samples (default: %(default)s)")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "distillation.csv")
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        default=EPOCHS,
+        help="over the training samples (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--out", type=Path, default=ROOT / "results" / "distillation.csv"
+    )
     options = parser.parse_args()
-    profile, store = load_profile(options.profile), RecordStore(BUILD / "distillation" / "store")
+    profile, store = (
+        load_profile(options.profile),
+        RecordStore(BUILD / "distillation" / "store"),
+    )
     tasks = options.tasks or profile.tasks
-    experiments = [Experiment(profile, task, seed) for seed in options.seeds for task in tasks]
+    experiments = [
+        Experiment(profile, task, seed) for seed in options.seeds for task in tasks
+    ]
     # Models first: workers that begin a task side by side would each train its original.
     waves = {
-        "models": (prepare, [(experiment, options.epochs, store) for experiment in experiments]),
-        "conditions": (measure, [(e, name, options.epochs, store) for e in experiments for name in CONDITIONS]),
+        "models": (
+            prepare,
+            [(experiment, options.epochs, store) for experiment in experiments],
+        ),
+        "conditions": (
+            measure,
+            [
+                (e, name, options.epochs, store)
+                for e in experiments
+                for name in CONDITIONS
+            ],
+        ),
     }
     with pool(profile.threads) as run:
         for title, (function, calls) in waves.items():

@@ -38,6 +38,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from sfusion.analysis.tables import fusion_nodes
+from sfusion.experiments.profiles import ROOT
+from sfusion.experiments.results import UNIT, open_results
 from sfusion.pruning.fusion import (
     FUSION_MODELS,
     LABEL,
@@ -49,17 +51,19 @@ from sfusion.pruning.fusion import (
     training_table,
 )
 from sfusion.pruning.strategies import STRATEGIES, View, choose, parse_path, path_name
-from sfusion.records.profiles import ROOT
-from sfusion.records.results import UNIT, open_results
 from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS
-from sfusion.training import fixed_threads
+from sfusion.training.precision import fixed_threads
 
 PARENT = [*UNIT, "path"]
 BOTH, ALL = list(MEASURES), READS["all"]
 NEIGHBOURS = [f"{name}, {side}" for side in ("below", "above") for name in BOTH]
 CLASSIFIERS = {  # of pairs; declared, not tuned
-    "logistic-regression": LogisticRegression(C=0.1, fit_intercept=False, max_iter=1000),
-    "boosting": HistGradientBoostingClassifier(max_iter=100, min_samples_leaf=10, random_state=0),
+    "logistic-regression": LogisticRegression(
+        C=0.1, fit_intercept=False, max_iter=1000
+    ),
+    "boosting": HistGradientBoostingClassifier(
+        max_iter=100, min_samples_leaf=10, random_state=0
+    ),
 }
 CANDIDATES = {
     # name: features, target, model
@@ -74,9 +78,17 @@ CANDIDATES = {
     "position, siblings": (POSITION, "siblings", "random-forest"),
     "signals, siblings": ([*SIGNALS], "siblings", "random-forest"),
     "signals+redundancy, siblings": (BOTH, "siblings", "random-forest"),
-    "redundancy+position, siblings": ([*REDUNDANCY, *POSITION], "siblings", "random-forest"),
+    "redundancy+position, siblings": (
+        [*REDUNDANCY, *POSITION],
+        "siblings",
+        "random-forest",
+    ),
     "all, siblings": (ALL, "siblings", "random-forest"),
-    "all+neighbours, siblings": ([*BOTH, *NEIGHBOURS, *POSITION], "siblings", "random-forest"),
+    "all+neighbours, siblings": (
+        [*BOTH, *NEIGHBOURS, *POSITION],
+        "siblings",
+        "random-forest",
+    ),
     "all, scaled": (ALL, "scaled", "random-forest"),
     "all, depth": (ALL, "depth", "random-forest"),
     "position, searches": (POSITION, "change", "random-forest"),
@@ -87,7 +99,12 @@ CANDIDATES = {
     "all, pairs, boosting": (ALL, "pairs", "boosting"),
 }
 
-RANKED = "random-forest-other-model", "random-forest-position-other-model", "angular-distance", "middle-first"
+RANKED = (
+    "random-forest-other-model",
+    "random-forest-position-other-model",
+    "angular-distance",
+    "middle-first",
+)
 
 
 def removals(results):
@@ -107,20 +124,38 @@ def removals(results):
     """
     signals = results.signals.reindex(columns=[*PARENT, "layer", *MEASURES])
     keys = [*PARENT, "layer"]
-    table = training_table(results.nodes, signals, "all").merge(_neighbours(signals), on=keys)
+    table = training_table(results.nodes, signals, "all").merge(
+        _neighbours(signals), on=keys
+    )
     missing = [name for name in MEASURES if signals[name].isna().all()]
-    table = table.drop(columns=[name for name in table if name.split(",")[0] in missing])
-    table["child"] = [f"{path}-{layer}".lstrip("-") for path, layer in zip(table["path"], table["layer"], strict=True)]
+    table = table.drop(
+        columns=[name for name in table if name.split(",")[0] in missing]
+    )
+    table["child"] = [
+        f"{path}-{layer}".lstrip("-")
+        for path, layer in zip(table["path"], table["layer"], strict=True)
+    ]
     child = results.nodes[[*PARENT, "removed", "validation_accuracy", "test_accuracy"]]
     child = child.rename(columns={"path": "child"})
     table = table.merge(child, on=[*UNIT, "child"], validate="one_to_one")
-    learned = fusion_nodes(results)[PARENT].rename(columns={"path": "child"}).assign(teaches=True)
+    learned = (
+        fusion_nodes(results)[PARENT]
+        .rename(columns={"path": "child"})
+        .assign(teaches=True)
+    )
     table = table.merge(learned, on=[*UNIT, "child"], how="left")
     table["teaches"] = table["teaches"].eq(True)
     tried = table.groupby(PARENT)["layer"].transform("size")
-    left = signals.groupby(PARENT).size().reindex(pd.MultiIndex.from_frame(table[PARENT])).to_numpy()
+    left = (
+        signals.groupby(PARENT)
+        .size()
+        .reindex(pd.MultiIndex.from_frame(table[PARENT]))
+        .to_numpy()
+    )
     table["complete"] = (tried == left) & (tried > 1)
-    return table.assign(removed=table["removed"] - 1).sort_values(keys, ignore_index=True)
+    return table.assign(removed=table["removed"] - 1).sort_values(
+        keys, ignore_index=True
+    )
 
 
 def _neighbours(signals):
@@ -131,15 +166,25 @@ def _neighbours(signals):
     scaled = ((ordered[BOTH] - groups.transform("mean")) / spread).fillna(0)
     shifted = scaled.groupby([ordered[key] for key in PARENT])
     # The lowest layer has none below and the highest none above: no difference.
-    steps = {side: (scaled - shifted.shift(by)).fillna(0) for side, by in (("below", 1), ("above", -1))}
-    named = [frame.set_axis([f"{name}, {side}" for name in BOTH], axis=1) for side, frame in steps.items()]
+    steps = {
+        side: (scaled - shifted.shift(by)).fillna(0)
+        for side, by in (("below", 1), ("above", -1))
+    }
+    named = [
+        frame.set_axis([f"{name}, {side}" for name in BOTH], axis=1)
+        for side, frame in steps.items()
+    ]
     return pd.concat([ordered[[*PARENT, "layer"]], *named], axis=1)
 
 
 def _relative(train, target):
     """Centre the changes within a parent or a depth."""
     train = centred(train, [*UNIT, "removed"] if target == "depth" else PARENT)
-    spread = train.groupby("task")[LABEL].transform("std").clip(lower=1e-6) if target == "scaled" else 1
+    spread = (
+        train.groupby("task")[LABEL].transform("std").clip(lower=1e-6)
+        if target == "scaled"
+        else 1
+    )
     return train, train[LABEL] / spread
 
 
@@ -211,13 +256,19 @@ def regrets(asked, scores):
     DataFrame
         Index ``task``, ``seed``, ``path``, ``removed``; columns ``validation`` and ``test``.
     """
-    frame = asked[[*PARENT, "removed", "layer", "validation_accuracy", "test_accuracy"]].assign(score=scores)
-    groups = frame.groupby([*PARENT, "removed"])[["validation_accuracy", "test_accuracy"]]
+    frame = asked[
+        [*PARENT, "removed", "layer", "validation_accuracy", "test_accuracy"]
+    ].assign(score=scores)
+    groups = frame.groupby([*PARENT, "removed"])[
+        ["validation_accuracy", "test_accuracy"]
+    ]
     if scores is None:
         chosen = groups.mean()
     else:
         frame = frame.sort_values(["score", "layer"])
-        chosen = frame.groupby([*PARENT, "removed"])[["validation_accuracy", "test_accuracy"]].last()
+        chosen = frame.groupby([*PARENT, "removed"])[
+            ["validation_accuracy", "test_accuracy"]
+        ].last()
     found = 100 * (groups.max() - chosen)
     return found.rename(columns=lambda name: name.removesuffix("_accuracy"))
 
@@ -243,7 +294,9 @@ def measure(table):
         for (task, seed), part in asked.groupby(UNIT):
             score = fit(_others(table, name, task, seed), names, target, model)
             scores[name].loc[part.index] = score(part)
-    return {name: regrets(asked, score) for name, score in scores.items()} | {"chance": regrets(asked, None)}
+    return {name: regrets(asked, score) for name, score in scores.items()} | {
+        "chance": regrets(asked, None)
+    }
 
 
 def _others(table, name, task, seed):
@@ -275,7 +328,9 @@ def ranked_once(name, model):
             return one
         if seed not in set(rows["seed"]):
             return None
-        fusion = fit_fusion(rows[(rows["task"] != task) & (rows["seed"] == seed)], one.model)
+        fusion = fit_fusion(
+            rows[(rows["task"] != task) & (rows["seed"] == seed)], one.model
+        )
         return replace(one, score=lambda view: one.score(replace(view, fusion=fusion)))
 
     return fitted
@@ -298,8 +353,13 @@ def follow(results, strategy):
         are read; where there is none, the path ends. One that ranks once reads the original alone.
     """
     depth, rows = int(results.nodes["layers"].max()), []
-    for (task, seed), part in results.signals.sort_values([*PARENT, "layer"]).groupby(UNIT, sort=False):
-        nodes = {parse_path(path): frame.reset_index(drop=True) for path, frame in part.groupby("path")}
+    for (task, seed), part in results.signals.sort_values([*PARENT, "layer"]).groupby(
+        UNIT, sort=False
+    ):
+        nodes = {
+            parse_path(path): frame.reset_index(drop=True)
+            for path, frame in part.groupby("path")
+        }
         chosen, path = strategy(task, seed), ()
         while chosen and len(path) < depth - 1:
             read, gone = ((), path) if chosen.once else (path, ())
@@ -307,7 +367,12 @@ def follow(results, strategy):
             if not alike:
                 break
             signals = nodes[read if read in alike else alike[0]]
-            path += (choose(chosen, View(tuple(signals["layer"]), signals, None, None, depth, gone)),)
+            path += (
+                choose(
+                    chosen,
+                    View(tuple(signals["layer"]), signals, None, None, depth, gone),
+                ),
+            )
             rows.append((task, seed, len(path), path_name(path)))
     return pd.DataFrame(rows, columns=[*UNIT, "removed", "path"])
 
@@ -331,14 +396,23 @@ def summary(found):
     rows = []
     for name, frame in found.items():
         for removed in ["all", *sorted(set(frame.index.get_level_values("removed")))]:
-            asked = slice(None) if removed == "all" else frame.index.get_level_values("removed") == removed
+            asked = (
+                slice(None)
+                if removed == "all"
+                else frame.index.get_level_values("removed") == removed
+            )
             part, base = frame[asked], found["position"][asked]
             row = {"candidate": name, "removed": removed, "parents": len(part)}
             for split, (what, values) in itertools.product(
-                ("validation", "test"), (("regret", part), ("minus_position", part - base))
+                ("validation", "test"),
+                (("regret", part), ("minus_position", part - base)),
             ):
                 mean, low, high = _interval(values[split])
-                row |= {f"{split}_{what}": mean, f"{split}_{what}_low": low, f"{split}_{what}_high": high}
+                row |= {
+                    f"{split}_{what}": mean,
+                    f"{split}_{what}_low": low,
+                    f"{split}_{what}_high": high,
+                }
             rows.append(row)
     return pd.DataFrame(rows)
 
@@ -356,8 +430,12 @@ def paths(results):
     turned = (f"reversed-{name}" for name in SIGNALS)
     followed = {name: lambda task, seed, name=name: STRATEGIES[name] for name in turned}
     for name in RANKED:
-        followed[f"one-shot-{name}"] = ranked_once(name, results.manifest["profile"]["model"])
-    return pd.concat(follow(results, one).assign(strategy=name) for name, one in followed.items())
+        followed[f"one-shot-{name}"] = ranked_once(
+            name, results.manifest["profile"]["model"]
+        )
+    return pd.concat(
+        follow(results, one).assign(strategy=name) for name, one in followed.items()
+    )
 
 
 def main():
@@ -376,7 +454,9 @@ def main():
         file.parent.mkdir(parents=True, exist_ok=True)
         frame.to_csv(file, index=False, float_format="%.4g", lineterminator="\n")
     shown = table[table["removed"].isin(["all", 0])].set_index(["candidate", "removed"])
-    print(shown.filter(regex="parents|(regret|position)$").unstack().round(2).to_string())
+    print(
+        shown.filter(regex="parents|(regret|position)$").unstack().round(2).to_string()
+    )
 
 
 if __name__ == "__main__":

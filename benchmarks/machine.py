@@ -22,26 +22,45 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from sfusion import training
-from sfusion.models.layers import embedding_parameters
+from sfusion.experiments.profiles import load_profile
+from sfusion.experiments.store import RecordStore, content_key
+from sfusion.experiments.trees import Experiment, compute_node, open_tree
+from sfusion.models.architectures import embedding_parameters
 from sfusion.pruning import tree as engine
-from sfusion.pruning.searches import Experiment, compute_node, open_tree
-from sfusion.records.profiles import load_profile
-from sfusion.records.store import RecordStore, content_key
 from sfusion.signals.extraction import extract_signals
-from sfusion.training import cast, fine_tune, fixed_threads
+from sfusion.training.loop import fine_tune
+from sfusion.training.precision import cast, fixed_threads
 
 REPEATS = 5
 QUICK = {"sizes": {"train": 160, "probe": 32}, "samples": {"recovery": 64}}
-MATRIX = (1024, 384, 1536)  # 32 sequences of 32 tokens through the model's feed-forward map
+MATRIX = (
+    1024,
+    384,
+    1536,
+)  # 32 sequences of 32 tokens through the model's feed-forward map
 STREAM = 2**28  # bytes, far beyond any cache
 
 KINDS = {
     # what a step spends time on: the beginnings of the operators' names; the first that fits counts
     "matrix products": ("aten::addmm", "aten::mm", "aten::bmm", "aten::baddbmm"),
-    "optimiser and clipping": ("aten::_fused_adamw_", "aten::_foreach", "aten::linalg_vector"),
+    "optimiser and clipping": (
+        "aten::_fused_adamw_",
+        "aten::_foreach",
+        "aten::linalg_vector",
+    ),
     "casts and copies": ("aten::copy_", "aten::cat", "aten::index", "aten::embedding"),
-    "softmax, GELU, layer norm": ("aten::_softmax", "aten::_log_softmax", "aten::gelu", "aten::native_layer_norm"),
-    "additions and other element-wise": ("aten::add", "aten::mul", "aten::div", "aten::sum"),
+    "softmax, GELU, layer norm": (
+        "aten::_softmax",
+        "aten::_log_softmax",
+        "aten::gelu",
+        "aten::native_layer_norm",
+    ),
+    "additions and other element-wise": (
+        "aten::add",
+        "aten::mul",
+        "aten::div",
+        "aten::sum",
+    ),
 }
 REST = "Python, dispatch and the rest"
 
@@ -90,7 +109,10 @@ class Operators(TorchDispatchMode):
 def best_product_rate(kind):
     """Measure operations per second of the step's best product, again and again on one pair."""
     rows, inner, columns = MATRIX
-    left, right = torch.randn(rows, inner, dtype=kind), torch.randn(inner, columns, dtype=kind)
+    left, right = (
+        torch.randn(rows, inner, dtype=kind),
+        torch.randn(inner, columns, dtype=kind),
+    )
     count = 20
 
     def products():
@@ -110,9 +132,16 @@ def memory_rate():
 def make_experiment(sizes=(), samples=(), seed=0, **changes):
     """Return an experiment of the embedded profile, with other numbers of samples where they are given."""
     own = load_profile("embedded")
-    recipes = {stage: getattr(own, stage).model_copy(update={"samples": n}) for stage, n in dict(samples).items()}
+    recipes = {
+        stage: getattr(own, stage).model_copy(update={"samples": n})
+        for stage, n in dict(samples).items()
+    }
     changes = {"sizes": own.sizes.model_copy(update=dict(sizes)), **recipes, **changes}
-    return Experiment(own.model_copy(update={**changes, "tasks": ("subject",), "seeds": (seed,)}), "subject", seed)
+    return Experiment(
+        own.model_copy(update={**changes, "tasks": ("subject",), "seeds": (seed,)}),
+        "subject",
+        seed,
+    )
 
 
 def open_unfiled(experiment):
@@ -124,14 +153,24 @@ def recovery(experiment):
     """Return a function that fine-tunes a copy of the model as after a removal."""
     tree, recipe = open_unfiled(experiment), experiment.profile.recovery
     options = {"seed": 0, "precision": tree.base["precision"]}
-    return lambda: fine_tune(copy.deepcopy(tree.source()), tree.task.train, recipe, **options)
+    return lambda: fine_tune(
+        copy.deepcopy(tree.source()), tree.task.train, recipe, **options
+    )
 
 
 def step(quick=False):
     """Compare a fine-tuning step with the machine; the budgets' two ratios among the results."""
     experiment = make_experiment(**QUICK if quick else {})
-    tree, recipe, steps = open_unfiled(experiment), experiment.profile.recovery, recovery(experiment)
-    model, precision, probe = tree.source(), tree.base["precision"], tree.task.train.take(tree.probe)
+    tree, recipe, steps = (
+        open_unfiled(experiment),
+        experiment.profile.recovery,
+        recovery(experiment),
+    )
+    model, precision, probe = (
+        tree.source(),
+        tree.base["precision"],
+        tree.task.train.take(tree.probe),
+    )
     passes = cast(copy.deepcopy(model), precision)
     for parameter in embedding_parameters(passes):
         parameter.requires_grad_(False)
@@ -144,18 +183,26 @@ def step(quick=False):
 
     with fixed_threads(experiment.profile.threads):
         base = median_seconds(forward_backward)
-        signals = median_seconds(lambda: extract_signals(model, probe, precision=precision))
+        signals = median_seconds(
+            lambda: extract_signals(model, probe, precision=precision)
+        )
         median = median_seconds(steps, 3)
         with Operators() as noted:
             steps()
         with FlopCounterMode(display=False) as operations:
             steps()
-        products, best, stream = median_seconds(noted.run), best_product_rate(passes.dtype), memory_rate()
+        products, best, stream = (
+            median_seconds(noted.run),
+            best_product_rate(passes.dtype),
+            memory_rate(),
+        )
         with profile(activities=[ProfilerActivity.CPU]) as profiler:
             steps()
     spent = dict.fromkeys([*KINDS, REST], 0.0)
     for event in profiler.key_averages():
-        kind = next((kind for kind, names in KINDS.items() if event.key.startswith(names)), REST)
+        kind = next(
+            (kind for kind, names in KINDS.items() if event.key.startswith(names)), REST
+        )
         spent[kind] += event.self_cpu_time_total
     total = sum(spent.values())
     flops = operations.get_total_flops()
@@ -170,7 +217,9 @@ def step(quick=False):
         "share_of_best_product_rate": round(flops / median / best, 3),
         "share_of_memory_rate": round(noted.bytes / median / stream, 3),
         "signals_over_forward_backward": round(signals / base, 2),
-        "shares_of_time": {kind: round(time / total, 3) for kind, time in spent.items()},
+        "shares_of_time": {
+            kind: round(time / total, 3) for kind, time in spent.items()
+        },
     }
 
 
@@ -198,7 +247,9 @@ def node(quick=False):
             try:
                 return function(*arguments, **kwargs)
             finally:
-                spent[part] += time.perf_counter() - start - (sum(spent.values()) - before)
+                spent[part] += (
+                    time.perf_counter() - start - (sum(spent.values()) - before)
+                )
 
         return call
 
@@ -207,7 +258,9 @@ def node(quick=False):
         key = content_key(open_tree(experiment, store).base)
         compute_node(experiment, (), True, store, key)
         for part, (owner, name) in PARTS.items():
-            stack.enter_context(mock.patch.object(owner, name, timed(part, getattr(owner, name))))
+            stack.enter_context(
+                mock.patch.object(owner, name, timed(part, getattr(owner, name)))
+            )
         total = seconds(lambda: compute_node(experiment, (2,), True, store, key))
     shares = {part: round(value / total, 3) for part, value in spent.items()}
     shares["the rest"] = round(1 - sum(shares.values()), 3)
@@ -217,7 +270,9 @@ def node(quick=False):
 def _samples_per_second(quick, threads):
     experiment = make_experiment(**QUICK if quick else {})
     with fixed_threads(threads):
-        return experiment.profile.recovery.samples / median_seconds(recovery(experiment), 3)
+        return experiment.profile.recovery.samples / median_seconds(
+            recovery(experiment), 3
+        )
 
 
 def threads(quick=False):

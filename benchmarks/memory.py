@@ -20,8 +20,8 @@ GIB = 2**30
 STUDY = """
 import sys
 from pathlib import Path
-from sfusion.records.profiles import load_profile
-from sfusion.study import run_study
+from sfusion.experiments.profiles import load_profile
+from sfusion.experiments.pruning_study import run_study
 profile, folder, whole, texts = load_profile(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "True", int(sys.argv[4])
 strategies = None
 if texts:
@@ -76,9 +76,14 @@ def measure(profile, whole=False, texts=0, interval=0.5):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--profile", default="embedded")
-    parser.add_argument("--all", action="store_true", help="the whole study, not its extent alone")
     parser.add_argument(
-        "--texts", type=int, default=0, help="so many of each split, of two tasks, one random order; by default all"
+        "--all", action="store_true", help="the whole study, not its extent alone"
+    )
+    parser.add_argument(
+        "--texts",
+        type=int,
+        default=0,
+        help="so many of each split, of two tasks, one random order; by default all",
     )
     options = parser.parse_args()
     print(json.dumps(measure(options.profile, options.all, options.texts), indent=1))

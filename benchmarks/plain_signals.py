@@ -21,13 +21,19 @@ def hidden_states(model, data):
     """Yield each batch's outputs of all layers, (layers, B, T, H), and the mask of real tokens."""
     with torch.no_grad():
         for batch in batches(data):
-            output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, output_hidden_states=True)
+            output = model(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                output_hidden_states=True,
+            )
             yield torch.stack(output.hidden_states[1:]), batch.attention_mask.bool()
 
 
 def real_tokens(model, data):
     """Return the outputs of all layers at all real tokens, (layers, tokens, H)."""
-    return torch.cat([hidden[:, mask] for hidden, mask in hidden_states(model, data)], 1)
+    return torch.cat(
+        [hidden[:, mask] for hidden, mask in hidden_states(model, data)], 1
+    )
 
 
 def inhibition(model, data):
@@ -44,7 +50,8 @@ def energy(model, data):
 
 def pooled(model, data):
     means = [
-        (hidden * mask.unsqueeze(-1)).sum(2) / mask.sum(1, keepdim=True) for hidden, mask in hidden_states(model, data)
+        (hidden * mask.unsqueeze(-1)).sum(2) / mask.sum(1, keepdim=True)
+        for hidden, mask in hidden_states(model, data)
     ]
     return torch.cat(means, 1).numpy()
 
@@ -65,7 +72,8 @@ def task_relevance_mi(model, data):
 def information_flow_mi(model, data):
     with torch.no_grad():
         logits = [
-            model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits for batch in batches(data)
+            model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
+            for batch in batches(data)
         ]
     return information(model, data, torch.cat(logits).argmax(-1).numpy())
 
@@ -74,13 +82,20 @@ def mean_gradients(model, data):
     """Leave the gradient of the mean loss over the probe set in the parameters."""
     model.zero_grad()
     for batch in batches(data):
-        loss = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, labels=batch.labels).loss
+        loss = model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            labels=batch.labels,
+        ).loss
         (loss * len(batch) / len(data)).backward()
 
 
 def squared_gradients(model):
     return np.array(
-        [float(sum(p.grad.square().sum() for p in layer.parameters())) for layer in model.bert.encoder.layer]
+        [
+            float(sum(p.grad.square().sum() for p in layer.parameters()))
+            for layer in model.bert.encoder.layer
+        ]
     )
 
 
@@ -101,7 +116,8 @@ def gradient_fisher(model, data):
 def gradient_taylor(model, data):
     mean_gradients(model, data)
     return [
-        abs(float(sum((p.grad * p.detach()).sum() for p in layer.parameters()))) for layer in model.bert.encoder.layer
+        abs(float(sum((p.grad * p.detach()).sum() for p in layer.parameters())))
+        for layer in model.bert.encoder.layer
     ]
 
 
@@ -110,7 +126,10 @@ def matrices(layer):
 
 
 def weight_norm(model, data):
-    flat = [torch.cat([w.flatten() for w in matrices(layer)]) for layer in model.bert.encoder.layer]
+    flat = [
+        torch.cat([w.flatten() for w in matrices(layer)])
+        for layer in model.bert.encoder.layer
+    ]
     return [float(weights.norm() / len(weights) ** 0.5) for weights in flat]
 
 
@@ -130,24 +149,37 @@ def attentions(model, data):
     model.set_attn_implementation("eager")  # the default kernels return no weights
     with torch.no_grad():
         for batch in batches(data):
-            output = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, output_attentions=True)
+            output = model(
+                input_ids=batch.input_ids,
+                attention_mask=batch.attention_mask,
+                output_attentions=True,
+            )
             yield torch.stack(output.attentions), batch.attention_mask
     model.set_attn_implementation(before)
 
 
 def mean_over_queries(pairs):
     """Average (layers, B, heads, T) over real queries, from pairs of a batch's values and mask."""
-    sums = [((values * mask[:, None]).sum((1, 2, 3)), int(mask.sum()) * values.shape[2]) for values, mask in pairs]
+    sums = [
+        ((values * mask[:, None]).sum((1, 2, 3)), int(mask.sum()) * values.shape[2])
+        for values, mask in pairs
+    ]
     return (sum(total for total, _ in sums) / sum(count for _, count in sums)).tolist()
 
 
 def attention_weight(model, data):
-    return mean_over_queries((attention.amax(-1), mask) for attention, mask in attentions(model, data))
+    return mean_over_queries(
+        (attention.amax(-1), mask) for attention, mask in attentions(model, data)
+    )
 
 
 def attention_entropy(model, data):
     return mean_over_queries(
-        (torch.special.entr(attention).sum(-1) / mask.sum(1).clamp(min=2).log()[:, None, None], mask)
+        (
+            torch.special.entr(attention).sum(-1)
+            / mask.sum(1).clamp(min=2).log()[:, None, None],
+            mask,
+        )
         for attention, mask in attentions(model, data)
     )
 

@@ -27,12 +27,16 @@ def rows(data):
     lengths = data.attention_mask.sum(1).tolist()
     return [
         {"input_ids": ids[:length], "attention_mask": [1] * length, "label": label}
-        for ids, length, label in zip(data.input_ids.tolist(), lengths, data.labels.tolist(), strict=True)
+        for ids, length, label in zip(
+            data.input_ids.tolist(), lengths, data.labels.tolist(), strict=True
+        )
     ]
 
 
 def load(directory, task):
-    return AutoModelForSequenceClassification.from_pretrained(directory, num_labels=len(task.label_names))
+    return AutoModelForSequenceClassification.from_pretrained(
+        directory, num_labels=len(task.label_names)
+    )
 
 
 def make_trainer(model, tokenizer, train, recipe, seed, **changes):
@@ -54,7 +58,9 @@ def make_trainer(model, tokenizer, train, recipe, seed, **changes):
         **changes,
     )
     collator = DataCollatorWithPadding(tokenizer)
-    trainer = Trainer(model=model, args=options, train_dataset=train, data_collator=collator)
+    trainer = Trainer(
+        model=model, args=options, train_dataset=train, data_collator=collator
+    )
     trainer.remove_callback(PrinterCallback)
     return trainer
 
@@ -112,7 +118,9 @@ def sweep(directory, task, strategies, original, recovery, probe, seed=0):
             table = take_signals(model)
             if strategy in table:
                 values = np.array(table[strategy])
-                position = int((values if strategy in HIGHEST_FIRST else -values).argmax())
+                position = int(
+                    (values if strategy in HIGHEST_FIRST else -values).argmax()
+                )
             else:
                 position = left.index(order[len(path)])
             path += (left.pop(position),)

@@ -15,27 +15,37 @@ from pathlib import Path
 
 import pandas as pd
 
-from sfusion.models.loading import MPNET
-from sfusion.pruning.searches import Experiment, open_tree
+from sfusion.data.pretrained import MPNET
+from sfusion.experiments.parallel import pool, progress
+from sfusion.experiments.profiles import ROOT, load_profile
+from sfusion.experiments.results import BUILD
+from sfusion.experiments.store import RecordStore
+from sfusion.experiments.trees import Experiment, open_tree
 from sfusion.pruning.strategies import path_name
-from sfusion.records.parallel import pool, progress
-from sfusion.records.profiles import ROOT, load_profile
-from sfusion.records.results import BUILD
-from sfusion.records.store import RecordStore
-from sfusion.training import fixed_threads
+from sfusion.training.precision import fixed_threads
 
 TASKS = ("newsgroup", "agnews", "imdb")
 RATES = (3e-5, 1e-4, 3e-4)
 CHANGES = {
     # stage: the changes that are tried, each a dict of stage of training to fields
     "original": [
-        *({"original": {"samples": 8000, "learning_rate": r, "head_rate": h}} for r in RATES for h in (1.0, 10.0)),
+        *(
+            {"original": {"samples": 8000, "learning_rate": r, "head_rate": h}}
+            for r in RATES
+            for h in (1.0, 10.0)
+        ),
         {"original": {"samples": 24000}},
         {"original": {"dropout": True}},
         {"original": {"freeze_embeddings": False}},
     ],
-    "recovery": [{"recovery": {"samples": n, "learning_rate": r}} for n in (640, 2000) for r in RATES],
-    "distillation": [{"distillation": {"samples": 10000, "learning_rate": r}} for r in (*RATES, 1e-3)],
+    "recovery": [
+        {"recovery": {"samples": n, "learning_rate": r}}
+        for n in (640, 2000)
+        for r in RATES
+    ],
+    "distillation": [
+        {"distillation": {"samples": 10000, "learning_rate": r}} for r in (*RATES, 1e-3)
+    ],
 }
 # Of wider models, the rates alone.
 WIDE_RATES = {
@@ -48,32 +58,47 @@ NULL = ((),) * 5
 
 def changes(model):
     """Return what is tried of a model, see ``CHANGES``."""
-    wide = {stage: [{stage: {"learning_rate": rate}} for rate in rates] for stage, rates in WIDE_RATES.items()}
+    wide = {
+        stage: [{stage: {"learning_rate": rate}} for rate in rates]
+        for stage, rates in WIDE_RATES.items()
+    }
     return wide if model == MPNET else CHANGES
 
 
 def paths(stage, depth):
     """List a stage's paths, each with the condition of its distillation or None."""
     # The middle first, the last layer stays.
-    order = sorted(range(depth - 1), key=lambda layer: (abs(layer - (depth / 2 - 1)), -layer))
+    order = sorted(
+        range(depth - 1), key=lambda layer: (abs(layer - (depth / 2 - 1)), -layer)
+    )
     pruned, half = tuple(order[: len(NULL)]), (tuple(sorted(order[: depth // 2])),)
     return {
         "original": [((), None)],
-        "recovery": [(path[:n], None) for path in (NULL, pruned) for n in range(len(NULL) + 1)],
+        "recovery": [
+            (path[:n], None) for path in (NULL, pruned) for n in range(len(NULL) + 1)
+        ],
         "distillation": [((), None), (half, None), (half, "distilled")],
     }[stage]
 
 
 def variant(profile, change):
     """Change recipes of a profile."""
-    recipes = {stage: getattr(profile, stage).model_copy(update=fields) for stage, fields in change.items()}
+    recipes = {
+        stage: getattr(profile, stage).model_copy(update=fields)
+        for stage, fields in change.items()
+    }
     return profile.model_copy(update=recipes)
 
 
 def measure(experiment, stage, store):
     """Return a row per node, computed unless it is filed."""
     tree, profile = open_tree(experiment, store), experiment.profile
-    key = {"model": profile.model, "stage": stage, "task": experiment.task, "seed": experiment.seed}
+    key = {
+        "model": profile.model,
+        "stage": stage,
+        "task": experiment.task,
+        "seed": experiment.seed,
+    }
     key |= getattr(profile, stage).model_dump(exclude={"removals"})
     with fixed_threads(profile.threads):
         rows = [
@@ -98,16 +123,30 @@ def main():
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "recipe.csv")
     options = parser.parse_args()
-    profile, store = load_profile(options.profile), RecordStore(BUILD / "recipe" / "store")
-    units = itertools.product(changes(profile.model)[options.stage], options.tasks, options.seeds)
-    calls = [(Experiment(variant(profile, change), *unit), options.stage, store) for change, *unit in units]
+    profile, store = (
+        load_profile(options.profile),
+        RecordStore(BUILD / "recipe" / "store"),
+    )
+    units = itertools.product(
+        changes(profile.model)[options.stage], options.tasks, options.seeds
+    )
+    calls = [
+        (Experiment(variant(profile, change), *unit), options.stage, store)
+        for change, *unit in units
+    ]
     with pool(profile.threads) as run, progress(len(calls), options.stage) as bar:
         for rows in run(measure, calls):
-            found = [pd.read_csv(options.out, keep_default_na=False)] if options.out.is_file() else []
+            found = (
+                [pd.read_csv(options.out, keep_default_na=False)]
+                if options.out.is_file()
+                else []
+            )
             frame = pd.concat([*found, pd.DataFrame(rows)], ignore_index=True)
             keys = [column for column in frame if column != "validation_accuracy"]
             options.out.parent.mkdir(parents=True, exist_ok=True)
-            frame.drop_duplicates(keys, keep="last").to_csv(options.out, index=False, float_format="%.6g")
+            frame.drop_duplicates(keys, keep="last").to_csv(
+                options.out, index=False, float_format="%.6g"
+            )
             bar.update()
 
 

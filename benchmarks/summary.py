@@ -7,7 +7,10 @@ def table(columns, rows):
 
 
 def budgets(rows):
-    lines = [(row["what"], row["measured"], row["budget"], "met" if row["met"] else "MISSED") for row in rows]
+    lines = [
+        (row["what"], row["measured"], row["budget"], "met" if row["met"] else "MISSED")
+        for row in rows
+    ]
     yield table(["what", "measured", "budget", ""], lines)
 
 
@@ -46,7 +49,10 @@ def sweep(found):
         f"plain script trains {bf16:.2f} times as fast as without."
     )
     curves = found["test_accuracy_by_removed_layers"]
-    rows = [(name, *(f"{100 * value:.1f}" for value in c.values())) for name, c in curves.items()]
+    rows = [
+        (name, *(f"{100 * value:.1f}" for value in c.values()))
+        for name, c in curves.items()
+    ]
     yield table(["test accuracy (%) by removed layers", *curves["plain"]], rows)
     yield (
         f"Over all of these the plain script's mean minus the package's is "
@@ -60,7 +66,10 @@ def growth(found):
         ("layers", "times_faster", "times faster"),
         ("strategies", "core_seconds", "core-seconds"),
     ):
-        rows = [(count, r["nodes"], r["distinct_nodes"], r[key]) for count, r in found[what].items()]
+        rows = [
+            (count, r["nodes"], r["distinct_nodes"], r[key])
+            for count, r in found[what].items()
+        ]
         yield table([what, "nodes on all paths", "distinct nodes", title], rows)
 
 
@@ -74,5 +83,7 @@ def memory(found):
 def summary(found):
     """Write what was measured as Markdown, section by section."""
     sections = (budgets, step, node, threads, sweep, growth, memory)
-    parts = (part for s in sections if s.__name__ in found for part in s(found[s.__name__]))
+    parts = (
+        part for s in sections if s.__name__ in found for part in s(found[s.__name__])
+    )
     return "\n\n".join(parts)

@@ -18,16 +18,20 @@ from plain_signals import PASSES
 from scipy.stats import t as student
 from transformers import AutoTokenizer, BertConfig, BertModel
 
+from sfusion.data.pretrained import locate_model
+from sfusion.experiments.parallel import jobs
+from sfusion.experiments.pruning_study import run_study
+from sfusion.experiments.searches import Search
+from sfusion.experiments.store import RecordStore
+from sfusion.experiments.trees import open_tree
 from sfusion.models.layers import remove_layers
-from sfusion.models.loading import load_model, locate_model
-from sfusion.pruning.searches import Search, open_tree
+from sfusion.models.source import load_model
 from sfusion.pruning.strategies import path_name
-from sfusion.records.parallel import jobs
-from sfusion.records.store import RecordStore
 from sfusion.signals import SIGNALS
 from sfusion.signals.extraction import extract_signals
-from sfusion.study import run_study
-from sfusion.training import classified, fine_tune, fixed_threads
+from sfusion.training.evaluation import classified
+from sfusion.training.loop import fine_tune
+from sfusion.training.precision import fixed_threads
 
 LABELS = [*SIGNALS, "random-0"]
 # Samples: a third of the embedded profile's, so that the plain script ends in minutes.
@@ -46,13 +50,21 @@ STAGES = ("training", "evaluation", "signals")
 
 def experiment_of(quick, seed=0, model="minilm-l6"):
     """Return the experiment that both sides work on."""
-    return make_experiment(**QUICK if quick else FULL, seed=seed, model=str(model), random_orders=1)
+    return make_experiment(
+        **QUICK if quick else FULL, seed=seed, model=str(model), random_orders=1
+    )
 
 
 def run_plain(experiment, labels):
     """Run the plain script; return its wall-clock and its nodes."""
     profile, tree = experiment.profile, open_unfiled(experiment)
-    options = tree.task, labels, profile.original, profile.recovery, tree.task.train.take(tree.probe)
+    options = (
+        tree.task,
+        labels,
+        profile.original,
+        profile.recovery,
+        tree.task.train.take(tree.probe),
+    )
     start = time.perf_counter()
     nodes = plain_trainer.sweep(locate_model(profile.model), *options, experiment.seed)
     return time.perf_counter() - start, nodes
@@ -65,10 +77,22 @@ def run_package(experiment, labels):
         open_tree(experiment, store)  # the plain script gets its samples ready, too
         start = time.perf_counter()
         search = Search([experiment], store, quiet=True)
-        search.iterate(labels, teach=True)  # all signals at every node, as in the plain script
+        search.iterate(
+            labels, teach=True
+        )  # all signals at every node, as in the plain script
         spent = time.perf_counter() - start
-    scores = {path_name(path): record["test_accuracy"] for (_, path), record in search.records.items()}
-    return spent, {(label, removed): scores[path] for *_, label, removed, path in search.trajectories}, len(scores)
+    scores = {
+        path_name(path): record["test_accuracy"]
+        for (_, path), record in search.records.items()
+    }
+    return (
+        spent,
+        {
+            (label, removed): scores[path]
+            for *_, label, removed, path in search.trajectories
+        },
+        len(scores),
+    )
 
 
 def seconds_of(node):
@@ -87,15 +111,24 @@ def _plain_trainer(experiment, **changes):
     """Set a Trainer up for one recovery of the full model."""
     profile, task = experiment.profile, open_unfiled(experiment).task
     directory, train = locate_model(profile.model), plain_trainer.rows(task.train)
-    model, tokenizer = plain_trainer.load(directory, task), AutoTokenizer.from_pretrained(directory)
-    return plain_trainer.make_trainer(model, tokenizer, train, profile.recovery, 0, **changes)
+    model, tokenizer = (
+        plain_trainer.load(directory, task),
+        AutoTokenizer.from_pretrained(directory),
+    )
+    return plain_trainer.make_trainer(
+        model, tokenizer, train, profile.recovery, 0, **changes
+    )
 
 
 def _stage_seconds(quick, threads):
     """Time one recovery, one evaluation and one set of signals of the full model, both ways."""
     experiment = experiment_of(quick)
     tree, trainer = open_unfiled(experiment), _plain_trainer(experiment)
-    task, precision, probe = tree.task, tree.base["precision"], tree.task.train.take(tree.probe)
+    task, precision, probe = (
+        tree.task,
+        tree.base["precision"],
+        tree.task.train.take(tree.probe),
+    )
     ours, looked_at = remove_layers(tree.source(), ()), (task.validation, task.test)
     splits = [plain_trainer.rows(data) for data in looked_at]
     calls = {
@@ -105,28 +138,43 @@ def _stage_seconds(quick, threads):
             lambda: [function(trainer.model, probe) for function in PASSES.values()],
         ],
         "package": [
-            lambda: fine_tune(ours, task.train, experiment.profile.recovery, seed=0, precision=precision),
+            lambda: fine_tune(
+                ours,
+                task.train,
+                experiment.profile.recovery,
+                seed=0,
+                precision=precision,
+            ),
             lambda: [classified(ours, data, precision) for data in looked_at],
             lambda: extract_signals(ours, probe, precision=precision),
         ],
     }
     with fixed_threads(threads):
-        return {side: [seconds(function) for function in functions] for side, functions in calls.items()}
+        return {
+            side: [seconds(function) for function in functions]
+            for side, functions in calls.items()
+        }
 
 
 def stage_costs(quick):
     """Time the stages of both sides in one process of all cores, and in one process per core."""
     cores = jobs(1)
     wide = _stage_seconds(quick, cores)
-    narrow = Parallel(n_jobs=cores)(delayed(_stage_seconds)(quick, 1) for _ in range(cores))
+    narrow = Parallel(n_jobs=cores)(
+        delayed(_stage_seconds)(quick, 1) for _ in range(cores)
+    )
     means = {side: np.mean([n[side] for n in narrow], 0) / cores for side in wide}
     with fixed_threads(cores):
         bf16 = seconds(_plain_trainer(experiment_of(quick), bf16=True).train)
     return {
         "cores": cores,
         "stages": ("recovery", *STAGES[1:]),
-        "one_process": {side: [round(s, 3) for s in values] for side, values in wide.items()},
-        "one_process_per_core": {side: [round(s, 3) for s in v] for side, v in means.items()},
+        "one_process": {
+            side: [round(s, 3) for s in values] for side, values in wide.items()
+        },
+        "one_process_per_core": {
+            side: [round(s, 3) for s in v] for side, v in means.items()
+        },
         "plain_recovery_with_bf16": round(bf16, 3),
     }
 
@@ -141,7 +189,9 @@ def savings(nodes, costs):
     for node in nodes:  # the original's signals stand in the first strategy's row of it
         seen = first.setdefault(node["path"], np.zeros(3))
         np.maximum(seen, seconds_of(node), out=seen)
-    plain, package = (np.array(costs["one_process"][side]) for side in ("plain", "package"))
+    plain, package = (
+        np.array(costs["one_process"][side]) for side in ("plain", "package")
+    )
     per_core = np.array(costs["one_process_per_core"]["plain"])
     faster = total * package / plain
     alone = {
@@ -154,14 +204,18 @@ def savings(nodes, costs):
         "nodes": len(nodes),
         "distinct_nodes": len(first),
         "seconds": dict(zip(STAGES, total.round(1), strict=True)),
-        "times_faster_alone": {name: round(total.sum() / s, 2) for name, s in alone.items()},
+        "times_faster_alone": {
+            name: round(total.sum() / s, 2) for name, s in alone.items()
+        },
     }
 
 
 def seed_noise(values):
     """Return half the width of the 95% prediction interval of one more run like these."""
     count = len(values)
-    return float(student.ppf(0.975, count - 1) * np.std(values, ddof=1) * np.sqrt(1 + 1 / count))
+    return float(
+        student.ppf(0.975, count - 1) * np.std(values, ddof=1) * np.sqrt(1 + 1 / count)
+    )
 
 
 def compare(quick=False):
@@ -172,10 +226,19 @@ def compare(quick=False):
     plain_seconds, plain = run_plain(experiment, LABELS)
     runs = [run_package(experiment_of(quick, seed), LABELS) for seed in seeds]
     # A user who wants no fusion would leave out the signals that a strategy has no use for.
-    unused = sum(node["seconds"].get(name, 0.0) for node in plain for name in PASSES if name != node["strategy"])
-    by_plain = {(node["strategy"], len(node["path"])): node["test_accuracy"] for node in plain[1:]}
+    unused = sum(
+        node["seconds"].get(name, 0.0)
+        for node in plain
+        for name in PASSES
+        if name != node["strategy"]
+    )
+    by_plain = {
+        (node["strategy"], len(node["path"])): node["test_accuracy"]
+        for node in plain[1:]
+    }
     curves = {"plain": mean_accuracy(by_plain)} | {
-        f"package, seed {seed}": mean_accuracy(scores) for seed, (_, scores, _) in zip(seeds, runs, strict=True)
+        f"package, seed {seed}": mean_accuracy(scores)
+        for seed, (_, scores, _) in zip(seeds, runs, strict=True)
     }
     means = [float(np.mean(list(curve.values()))) for curve in curves.values()]
     less, noise = means[0] - float(np.mean(means[1:])), seed_noise(means[1:])
@@ -186,7 +249,9 @@ def compare(quick=False):
         "plain_seconds": round(plain_seconds, 1),
         "package_seconds": [round(spent, 1) for spent, *_ in runs],
         "times_faster": round(plain_seconds / runs[0][0], 2),
-        "times_faster_than_with_own_signals_alone": round((plain_seconds - unused) / runs[0][0], 2),
+        "times_faster_than_with_own_signals_alone": round(
+            (plain_seconds - unused) / runs[0][0], 2
+        ),
         "test_accuracy_by_removed_layers": curves,
         "accuracy_plain_less_package": round(less, 4),
         "accuracy_seed_noise": round(noise, 4),
@@ -237,10 +302,14 @@ def growth_with_strategies(folder):
     profile = profile.model_copy(update={"distillation": untaught})
     fused = [*SIGNALS, "random", "linear-regression", "random-forest"]
     results = run_study(profile, folder, strategies=fused, quiet=True)
-    spent = results.nodes.set_index("path")[["training", "evaluation", "extraction"]].sum(axis=1)
+    spent = results.nodes.set_index("path")[
+        ["training", "evaluation", "extraction"]
+    ].sum(axis=1)
     names, found = results.trajectories["strategy"].unique(), {}
     for count in (1, 5, 13, 15):
-        paths = results.trajectories.loc[results.trajectories["strategy"].isin(names[:count]), "path"]
+        paths = results.trajectories.loc[
+            results.trajectories["strategy"].isin(names[:count]), "path"
+        ]
         found[count] = {
             "nodes": len(paths),
             "distinct_nodes": paths.nunique(),
@@ -253,5 +322,8 @@ def growth(quick=False):
     """Measure how cost grows with layers and with strategies."""
     torch.set_num_threads(jobs(1))
     with tempfile.TemporaryDirectory() as folder:
-        layers = {depth: growth_with_layers(depth, folder) for depth in ((3, 6) if quick else (3, 6, 12))}
+        layers = {
+            depth: growth_with_layers(depth, folder)
+            for depth in ((3, 6) if quick else (3, 6, 12))
+        }
         return {"layers": layers, "strategies": growth_with_strategies(folder)}

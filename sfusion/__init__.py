@@ -2,37 +2,40 @@
 
 import importlib
 
-
-class SfusionError(Exception):
-    """A problem that the user can mend: one line with what, which value and what to do.
-
-    The command line prints the line on stderr and ends with exit code 2.
-    """
-
-
-def first_line(error):
-    """Shorten an error's message to its first line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
+from sfusion.errors import SfusionError as SfusionError
 
 _EXPORTS = {
     # module that holds them: names; modules of a room are exported too. Loaded on first use: a
     # replay of the records needs neither torch nor transformers.
-    "analysis": ("claims", "costs", "figures", "statistics", "tables"),
-    "analysis.figures": ("save_figure",),
+    "analysis": (
+        "compressing",
+        "contrasts",
+        "costs",
+        "forecasts",
+        "layer_sets",
+        "rankings",
+        "scoreboard",
+        "scores",
+        "sizes",
+        "statistics",
+        "sweeps",
+        "teaching",
+    ),
+    "analysis.exhibits": ("save_to", "show"),
     "compression.compress": ("CompressionResult", "compress"),
     "data.tasks": ("load_task",),
     "models.layers": ("remove_layers",),
-    "models.loading": ("load_model",),
+    "models.source": ("load_model",),
     "notebooks": ("save_table",),
     "pruning.fusion": ("fit_fusion", "training_table"),
     "pruning.strategies": ("STRATEGIES", "TRANSFER"),
-    "records.profiles": ("load_profile",),
-    "records.results": ("load_report", "load_results", "open_results"),
+    "experiments.profiles": ("load_profile",),
+    "experiments.results": ("load_report", "load_results", "open_results"),
     "signals": ("MEASURES", "SIGNALS"),
     "signals.extraction": ("extract_signals",),
-    "study": ("sweep",),
-    "training": ("distill", "fine_tune"),
+    "experiments.pruning_study": ("sweep",),
+    "training.distillation": ("distill",),
+    "training.loop": ("fine_tune",),
 }
 _HOME = {name: module for module, names in _EXPORTS.items() for name in names}
 

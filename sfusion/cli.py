@@ -5,11 +5,13 @@ import sys
 import warnings
 from pathlib import Path
 
-from sfusion import SfusionError, notebooks
+from sfusion import notebooks
+from sfusion.errors import SfusionError
+from sfusion.experiments.comparison import compare
+from sfusion.experiments.parallel import pool, progress
+from sfusion.experiments.profiles import PROBE, ROOT, load_profile
+from sfusion.experiments.results import BUILD, COMMITTED, load_results
 from sfusion.pruning.strategies import DEFAULT_STRATEGY
-from sfusion.records.parallel import pool, progress
-from sfusion.records.profiles import PROBE, ROOT, load_profile
-from sfusion.records.results import BUILD, COMMITTED, compare, load_results
 
 
 def _folders(profile, mode):
@@ -23,9 +25,16 @@ def _folders(profile, mode):
 def _notebooks(arguments, profile, mode):
     if not notebooks.NOTEBOOKS:
         raise SfusionError(f"no notebooks in {ROOT / 'notebooks'}: run from a checkout")
-    given = str(Path(arguments.profile).resolve()) if arguments.profile.endswith(".yaml") else arguments.profile
+    given = (
+        str(Path(arguments.profile).resolve())
+        if arguments.profile.endswith(".yaml")
+        else arguments.profile
+    )
     # The largest first, which draw most: so that the workers end together.
-    books = sorted(notebooks.NOTEBOOKS, key=lambda name: -(ROOT / "notebooks" / f"{name}.ipynb").stat().st_size)
+    books = sorted(
+        notebooks.NOTEBOOKS,
+        key=lambda name: -(ROOT / "notebooks" / f"{name}.ipynb").stat().st_size,
+    )
     calls = [(name, given, mode, *_folders(profile, mode)) for name in books]
     with pool(1) as run, progress(len(calls), "notebooks") as bar:
         for _ in run(notebooks.execute, calls):
@@ -33,7 +42,7 @@ def _notebooks(arguments, profile, mode):
 
 
 def _reproduce(arguments):
-    from sfusion.study import run_study
+    from sfusion.experiments.pruning_study import run_study
 
     profile = load_profile(arguments.profile)
     results = run_study(profile, BUILD / profile.name)
@@ -55,26 +64,40 @@ def _compare(arguments):
     profile = load_profile(arguments.profile)
     new = load_results(BUILD / profile.name / "results")
     if not (COMMITTED / profile.name).is_dir():
-        print(f"profile {profile.name!r} has no committed results: nothing to compare with")
+        print(
+            f"profile {profile.name!r} has no committed results: nothing to compare with"
+        )
         return 0
     table = compare(new, load_results(COMMITTED / profile.name))
     notebooks.save_table("comparison", table, BUILD / profile.name)
     print(table.to_string(index=False))
     passed = bool(table["passed"].all())
-    print("the reproduction agrees" if passed else "the reproduction DIFFERS: see the rows above")
+    print(
+        "the reproduction agrees"
+        if passed
+        else "the reproduction DIFFERS: see the rows above"
+    )
     return 0 if passed else 1
 
 
 def _signals(asked):
     from sfusion.compression.compress import fit_tokens, load_source
-    from sfusion.data.readers import draw, read_rows
-    from sfusion.data.tasks import encode
-    from sfusion.models.loading import load_tokenizer
+    from sfusion.data.encoding import encode
+    from sfusion.data.files import read_rows
+    from sfusion.data.splits import draw
+    from sfusion.data.tokenizers import load_tokenizer
     from sfusion.signals.extraction import extract_signals
 
     rows = read_rows(asked.data, asked.text_column, asked.label_column)
-    model, _, numbers = load_source(asked.model, rows, asked.labels, asked.new_head, asked.seed)
-    drawn = draw(rows.frame["label"].tolist(), rows.frame["text"].tolist(), PROBE, f"probe {asked.seed}")
+    model, _, numbers = load_source(
+        asked.model, rows, asked.labels, asked.new_head, asked.seed
+    )
+    drawn = draw(
+        rows.frame["label"].tolist(),
+        rows.frame["text"].tolist(),
+        PROBE,
+        f"probe {asked.seed}",
+    )
     frame = rows.frame.iloc[sorted(drawn)]
     tokenizer, texts = load_tokenizer(asked.model), frame["text"].tolist()
     max_length = fit_tokens(tokenizer, model.config, texts, asked.max_length)
@@ -86,7 +109,9 @@ def _compress(arguments):
     from sfusion.compression.compress import compress
 
     own = ("command", "function")  # of the parser, not of the called function
-    result = compress(**{key: value for key, value in vars(arguments).items() if key not in own})
+    result = compress(
+        **{key: value for key, value in vars(arguments).items() if key not in own}
+    )
     print(f"{result}\nwritten to {result.directory}")
 
 
@@ -99,13 +124,26 @@ class _Parser(argparse.ArgumentParser):
 
 def _add_model(command, data, text):
     add = command.add_argument
-    add("--model", required=True, help="directory, Hub name, minilm-l6 or mpnet-base (fetched once)")
+    add(
+        "--model",
+        required=True,
+        help="directory, Hub name, minilm-l6 or mpnet-base (fetched once)",
+    )
     add(f"--{data}", required=True, help=text)
     add("--text-column", default="text")
     add("--label-column", default="label")
-    add("--labels", type=lambda text: text.split(","), help="the data's labels in the model's order, with commas")
+    add(
+        "--labels",
+        type=lambda text: text.split(","),
+        help="the data's labels in the model's order, with commas",
+    )
     add("--new-head", action="store_true", help="in place of the model's own")
-    add("--max-length", type=int, metavar="TOKENS", help="by default what the texts need")
+    add(
+        "--max-length",
+        type=int,
+        metavar="TOKENS",
+        help="by default what the texts need",
+    )
     add("--seed", type=int, default=0, help="of a new head, and of what is drawn")
 
 
@@ -114,7 +152,11 @@ def _parser():
     commands = parser.add_subparsers(dest="command", required=True)
     for name, function, text in (
         ("reproduce", _reproduce, "compute a profile, run its notebooks, compare"),
-        ("replay", _replay, "redraw everything from the committed records; trains nothing"),
+        (
+            "replay",
+            _replay,
+            "redraw everything from the committed records; trains nothing",
+        ),
         ("compare", _compare, "compare build/<profile> with results/<profile>"),
         ("signals", _signals, "print the twelve signals of a model as CSV"),
         ("compress", _compress, "make your own classifier smaller"),
@@ -124,7 +166,9 @@ def _parser():
         shown = notebooks.SHOWN if name == "replay" else notebooks.DEFAULT
         commands.choices[name].add_argument("--profile", default=shown)
     text = "commit to the new numbers (maintainers)"
-    commands.choices["reproduce"].add_argument("--accept", action="store_true", help=text)
+    commands.choices["reproduce"].add_argument(
+        "--accept", action="store_true", help=text
+    )
     text = f"CSV, JSONL or Parquet; of more than {PROBE} texts so many are drawn, classes in proportion"
     _add_model(commands.choices["signals"], "data", text)
     _add_model(commands.choices["compress"], "train", "CSV, JSONL or Parquet")
@@ -136,9 +180,17 @@ def _parser():
     target.add_argument("--max-drop", type=float, metavar="SHARE", help=text)
     add("--strategy", default=DEFAULT_STRATEGY, help="default: %(default)s")
     add("--distill", action=argparse.BooleanOptionalAction, default=True)
-    add("--unlabelled", metavar="FILE", help="more texts, for the distillation; labels in it are not read")
+    add(
+        "--unlabelled",
+        metavar="FILE",
+        help="more texts, for the distillation; labels in it are not read",
+    )
     add("--onnx", action="store_true", help="also write model.onnx")
-    add("--int8", action="store_true", help="also write model.int8.onnx, if its accuracy holds")
+    add(
+        "--int8",
+        action="store_true",
+        help="also write model.int8.onnx, if its accuracy holds",
+    )
     add("--learning-rate", type=float)
     add("--threads", type=int, help="by default all cores")
     add("--out", required=True, type=Path, help="directory to create")
@@ -158,7 +210,9 @@ def main(argv=None):
     int
         Exit code: 0 done, 1 a comparison failed, 2 bad input.
     """
-    warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+    warnings.showwarning = lambda message, *_, **__: print(
+        f"warning: {message}", file=sys.stderr
+    )
     try:
         arguments = _parser().parse_args(argv)
         return arguments.function(arguments) or 0

@@ -6,9 +6,9 @@ Their names give the order; ``save_figure`` and ``save_table`` in them name what
 import tempfile
 from pathlib import Path
 
-from sfusion import SfusionError
-from sfusion.records.profiles import ROOT
-from sfusion.records.store import write_atomically
+from sfusion.disk import write_atomically
+from sfusion.errors import SfusionError
+from sfusion.experiments.profiles import ROOT
 
 SHOWN = "nine"  # the profile whose results the notebooks, figures/ and README show
 TWELVE = "base"  # the one of twelve layers, which stands beside it
@@ -24,7 +24,7 @@ def execute(name, profile, mode, folder, figures, tables):
     name : str
         Of ``NOTEBOOKS``.
     profile, mode : str
-        See :func:`sfusion.records.results.open_results`.
+        See :func:`sfusion.experiments.results.open_results`.
     folder, figures, tables : Path
         Where the executed notebook, its figures and its tables go.
 
@@ -44,7 +44,10 @@ def execute(name, profile, mode, folder, figures, tables):
             # Over files of its own: over TCP every kernel warns that nothing is encrypted. And it calls it an
             # error to be interrupted, as all are before they are shut down; those of cells come by the notebook.
             kernel = {"transport": "ipc", "ip": f"{sockets}/kernel"}
-            config = Config(KernelManager=kernel, NotebookClient={"extra_arguments": ["--log-level=CRITICAL"]})
+            config = Config(
+                KernelManager=kernel,
+                NotebookClient={"extra_arguments": ["--log-level=CRITICAL"]},
+            )
             papermill.execute_notebook(
                 source, target, dict(PROFILE=str(profile), MODE=mode, FIGURES=str(figures), TABLES=str(tables)),
                 cwd=source.parent, kernel_name="python3", config=config,

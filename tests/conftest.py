@@ -7,11 +7,15 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from sfusion import cli
 from sfusion.compression import compress
-from sfusion.data.tasks import Encoded
+from sfusion.data.encoding import Encoded
 
 
 def _tiny_bert(num_layers=4, num_labels=3, seed=24, attention="eager"):
-    sizes = {"num_hidden_layers": num_layers, "intermediate_size": 32, "max_position_embeddings": 64}
+    sizes = {
+        "num_hidden_layers": num_layers,
+        "intermediate_size": 32,
+        "max_position_embeddings": 64,
+    }
     labels = {"num_labels": num_labels, "attn_implementation": attention}
     config = BertConfig(**tiny.COMMON | sizes, vocab_size=50, **labels)
     model = BertForSequenceClassification(config).eval()
@@ -24,7 +28,9 @@ def _tiny_bert(num_layers=4, num_labels=3, seed=24, attention="eager"):
             if parameter.dim() == 1:
                 parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
             else:
-                parameter.copy_(0.35 * torch.randn(parameter.shape, generator=generator))
+                parameter.copy_(
+                    0.35 * torch.randn(parameter.shape, generator=generator)
+                )
     return model
 
 
@@ -34,11 +40,15 @@ def _tiny_probe(n=45, width=12, classes=3, seed=0, lengths=(3, 10)):
     input_ids = torch.zeros(n, width, dtype=torch.long)
     mask = torch.zeros(n, width, dtype=torch.long)
     for row in range(n):
-        length = int(torch.randint(lengths[0], lengths[1] + 1, (1,), generator=generator))
+        length = int(
+            torch.randint(lengths[0], lengths[1] + 1, (1,), generator=generator)
+        )
         # Each class has its own range of words, so that labels and activations are related.
         start = 5 + 10 * (int(labels[row]) % 3)
         words = torch.randint(start, start + 25, (length - 2,), generator=generator)
-        input_ids[row, :length] = torch.cat([torch.tensor([2]), words, torch.tensor([3])])
+        input_ids[row, :length] = torch.cat(
+            [torch.tensor([2]), words, torch.tensor([3])]
+        )
         mask[row, :length] = 1
     return Encoded(input_ids=input_ids, attention_mask=mask, labels=labels)
 
@@ -72,7 +82,12 @@ def refused(capsys):
     def refused(*arguments):
         assert cli.main([str(argument) for argument in arguments]) == 2
         line = capsys.readouterr().err
-        assert line.startswith("error: ") and line.endswith("\n") and line.count("\n") == 1 and "\r" not in line, line
+        assert (
+            line.startswith("error: ")
+            and line.endswith("\n")
+            and line.count("\n") == 1
+            and "\r" not in line
+        ), line
         return line
 
     return refused

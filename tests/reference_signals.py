@@ -66,15 +66,28 @@ def _one_pass(model, layers, data, row):
     """Forward and backward of one sample on its own, without the padding at its end."""
     mask = data.attention_mask[row]
     tokens = mask.nonzero().flatten().tolist()
-    ids, mask = data.input_ids[row][None, : tokens[-1] + 1], mask[None, : tokens[-1] + 1]
-    out = model(input_ids=ids, attention_mask=mask, output_hidden_states=True, output_attentions=True)
+    ids, mask = (
+        data.input_ids[row][None, : tokens[-1] + 1],
+        mask[None, : tokens[-1] + 1],
+    )
+    out = model(
+        input_ids=ids,
+        attention_mask=mask,
+        output_hidden_states=True,
+        output_attentions=True,
+    )
     loss = torch.nn.functional.cross_entropy(out.logits, data.labels[row : row + 1])
-    gradients = [torch.autograd.grad(loss, list(layer.parameters()), retain_graph=True) for layer in layers]
+    gradients = [
+        torch.autograd.grad(loss, list(layer.parameters()), retain_graph=True)
+        for layer in layers
+    ]
     return {
         "tokens": tokens,
         "hidden": [state[0].detach().numpy() for state in out.hidden_states],
         "attention": [weights[0].detach().numpy() for weights in out.attentions],
-        "gradient": [np.concatenate([g.numpy().ravel() for g in each]) for each in gradients],
+        "gradient": [
+            np.concatenate([g.numpy().ravel() for g in each]) for each in gradients
+        ],
         "predicted": int(out.logits[0].argmax()),
     }
 
@@ -112,10 +125,16 @@ def _loss_without(model, index, data):
     del model.bert.encoder.layer[index]
     model.config.num_hidden_layers -= 1
     total = 0.0
-    for ids, mask, label in zip(data.input_ids, data.attention_mask, data.labels.tolist(), strict=True):
+    for ids, mask, label in zip(
+        data.input_ids, data.attention_mask, data.labels.tolist(), strict=True
+    ):
         last = int(mask.nonzero().max()) + 1
         with torch.no_grad():
-            logits = model(input_ids=ids[None, :last], attention_mask=mask[None, :last]).logits[0].numpy()
+            logits = (
+                model(input_ids=ids[None, :last], attention_mask=mask[None, :last])
+                .logits[0]
+                .numpy()
+            )
         total -= logits[label] - math.log(np.exp(logits).sum())
     return total / len(data)
 
@@ -123,22 +142,32 @@ def _loss_without(model, index, data):
 def _layer_row(layer, index, passes, data):
     vectors, pooled, cosines, angles, largest, spread = [], [], [], [], [], []
     for one in passes:
-        before, after = (one["hidden"][depth][one["tokens"]] for depth in (index, index + 1))
+        before, after = (
+            one["hidden"][depth][one["tokens"]] for depth in (index, index + 1)
+        )
         vectors += list(after)
         pooled.append(after.mean(axis=0))
-        cosines += [a @ b / math.sqrt((a @ a) * (b @ b)) for a, b in zip(before, after, strict=True)]
+        cosines += [
+            a @ b / math.sqrt((a @ a) * (b @ b))
+            for a, b in zip(before, after, strict=True)
+        ]
         angles.append(math.acos(cosines[-len(after)]) / math.pi)
         for head in one["attention"][index]:
             for query in one["tokens"]:
                 weights = head[query, one["tokens"]]
                 largest.append(weights.max())
-                spread.append(-sum(a * math.log(a) for a in weights if a > 0) / math.log(len(weights)))
+                spread.append(
+                    -sum(a * math.log(a) for a in weights if a > 0)
+                    / math.log(len(weights))
+                )
 
     norms = np.array([math.sqrt(vector @ vector) for vector in vectors])
     gradients = [one["gradient"][index] for one in passes]
     mean_gradient = sum(gradients) / len(passes)
     theta = np.concatenate([p.detach().numpy().ravel() for p in layer.parameters()])
-    matrices = np.concatenate([p.detach().numpy().ravel() for p in layer.parameters() if p.dim() == 2])
+    matrices = np.concatenate(
+        [p.detach().numpy().ravel() for p in layer.parameters() if p.dim() == 2]
+    )
     counts, _ = np.histogram(np.clip(matrices, -1, 1), bins=512, range=(-1, 1))
     shares = counts[counts > 0] / matrices.size
     return [
@@ -146,7 +175,9 @@ def _layer_row(layer, index, passes, data):
         np.mean(norms),
         (norms**2).sum() / len(passes),
         mean_component_mi(np.array(pooled), data.labels.numpy()),
-        mean_component_mi(np.array(pooled), np.array([one["predicted"] for one in passes])),
+        mean_component_mi(
+            np.array(pooled), np.array([one["predicted"] for one in passes])
+        ),
         math.sqrt(mean_gradient @ mean_gradient),
         np.mean([g @ g for g in gradients]),
         abs(mean_gradient @ theta),

@@ -14,8 +14,15 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 import sfusion as sf
 from sfusion import SfusionError
 from sfusion.compression import report
-from sfusion.models.layers import ARCHITECTURES, architecture_of, embedding_parameters, layer_stack, size, token_limit
-from sfusion.models.loading import load_tokenizer
+from sfusion.data.tokenizers import load_tokenizer
+from sfusion.models.architectures import (
+    ARCHITECTURES,
+    architecture_of,
+    embedding_parameters,
+    layer_stack,
+    token_limit,
+)
+from sfusion.models.size import size
 from sfusion.signals import MEASURES
 
 SMALL = {
@@ -40,9 +47,13 @@ SMALL = {
 @functools.cache
 def _classifier(kind):
     """Draw a model whose layers differ in every parameter, norms and biases too."""
-    config = AutoConfig.for_model(kind, **tiny.COMMON | {"vocab_size": 60, "num_labels": 3} | SMALL[kind])
+    config = AutoConfig.for_model(
+        kind, **tiny.COMMON | {"vocab_size": 60, "num_labels": 3} | SMALL[kind]
+    )
     torch.manual_seed(0)
-    model = AutoModelForSequenceClassification.from_config(config, attn_implementation="eager")
+    model = AutoModelForSequenceClassification.from_config(
+        config, attn_implementation="eager"
+    )
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -69,7 +80,10 @@ def test_the_table_finds_layers_and_embeddings(model):
     assert not inside & below
     for number in names.keys() - inside:
         # The relative positions of some lie beside the layers, which all read them.
-        embeds = any(word in names[number] for word in ("embed", "wte", "wpe", "relative_attention_bias"))
+        embeds = any(
+            word in names[number]
+            for word in ("embed", "wte", "wpe", "relative_attention_bias")
+        )
         assert embeds == (number in below), names[number]
 
 
@@ -79,11 +93,16 @@ def test_a_removed_layer_is_one_that_lets_everything_through(model, probe, gone)
         hidden = args[0] if args else kwargs["hidden_states"]
         return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
 
-    hooks = [layer_stack(model)[place].register_forward_hook(through, with_kwargs=True) for place in gone]
+    hooks = [
+        layer_stack(model)[place].register_forward_hook(through, with_kwargs=True)
+        for place in gone
+    ]
     expected = _logits(model, probe)
     for hook in hooks:
         hook.remove()
-    torch.testing.assert_close(_logits(sf.remove_layers(model, gone), probe), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        _logits(sf.remove_layers(model, gone), probe), expected, rtol=0, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("gone", [(), (0,), (1,), (1, 2)])
@@ -97,11 +116,15 @@ def test_plain_transformers_reloads_it(model, probe, gone, tmp_path):
     again, info = AutoModelForSequenceClassification.from_pretrained(
         tmp_path, attn_implementation="eager", output_loading_info=True
     )
-    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert not any(
+        info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")
+    )
     assert again.config.num_hidden_layers == 4 - len(gone)
     assert torch.equal(_logits(pruned, probe), _logits(again, probe))
     kinds = getattr(model.config, "layer_types", None)
-    assert getattr(again.config, "layer_types", None) == (kinds and [k for i, k in enumerate(kinds) if i not in gone])
+    assert getattr(again.config, "layer_types", None) == (
+        kinds and [k for i, k in enumerate(kinds) if i not in gone]
+    )
 
 
 def _fisher_by_hand(model, data):
@@ -111,8 +134,13 @@ def _fisher_by_hand(model, data):
         model.zero_grad()
         logits = model(one.input_ids, attention_mask=one.attention_mask).logits
         functional.cross_entropy(logits, one.labels).backward()
-        grads = [[p.grad.double() for p in layer.parameters() if p.grad is not None] for layer in layer_stack(model)]
-        total += np.array([sum(float(grad.square().sum()) for grad in layer) for layer in grads])
+        grads = [
+            [p.grad.double() for p in layer.parameters() if p.grad is not None]
+            for layer in layer_stack(model)
+        ]
+        total += np.array(
+            [sum(float(grad.square().sum()) for grad in layer) for layer in grads]
+        )
     model.zero_grad()
     return total / len(data)
 
@@ -122,10 +150,16 @@ def test_every_signal_is_there(model, make_probe):
     table = sf.extract_signals(model, data, measures=MEASURES, batch_size=7)
     assert table.shape == (4, len(MEASURES))
     assert np.isfinite(table).all(axis=None)
-    measured = table.drop(columns=["task-relevance-mi", "information-flow-mi"])  # may be 0
+    measured = table.drop(
+        columns=["task-relevance-mi", "information-flow-mi"]
+    )  # may be 0
     assert (measured.nunique() == 4).all(), "a signal that tells no layers apart"
-    np.testing.assert_allclose(table["gradient-fisher"], _fisher_by_hand(model, data), rtol=1e-4)
-    loss = functional.cross_entropy(_logits(sf.remove_layers(model, [2]), data), data.labels)
+    np.testing.assert_allclose(
+        table["gradient-fisher"], _fisher_by_hand(model, data), rtol=1e-4
+    )
+    loss = functional.cross_entropy(
+        _logits(sf.remove_layers(model, [2]), data), data.labels
+    )
     assert table["removal-loss"][2] == pytest.approx(float(loss), rel=1e-4)
     one_by_one = sf.extract_signals(model, data, measures=MEASURES, batch_size=1)
     pd.testing.assert_frame_equal(table, one_by_one, rtol=1e-3)
@@ -137,7 +171,9 @@ def test_the_angle_is_taken_where_the_head_reads(model, make_probe):
     # Tokens that the head does not read cannot turn it: only padding, of the decoders, differs.
     data, wide = (make_probe(n=12, width=width) for width in (12, 15))
     one, other = (sf.extract_signals(model, d, measures=MEASURES) for d in (data, wide))
-    np.testing.assert_allclose(one["angular-distance"], other["angular-distance"], rtol=1e-3)
+    np.testing.assert_allclose(
+        one["angular-distance"], other["angular-distance"], rtol=1e-3
+    )
 
 
 @pytest.mark.parametrize("gone", [(), (1,), (1, 2, 3)])
@@ -146,7 +182,9 @@ def test_sizes_are_counted(model, gone, tokens):
     pruned, ids = sf.remove_layers(model, gone), torch.ones(1, tokens, dtype=torch.long)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         pruned(ids, attention_mask=torch.ones_like(ids))
-    layers = [sum(p.numel() for p in layer.parameters()) for layer in layer_stack(model)]
+    layers = [
+        sum(p.numel() for p in layer.parameters()) for layer in layer_stack(model)
+    ]
     assert size(pruned, tokens) == {
         "layers": 4 - len(gone),
         "parameters": model.num_parameters() - sum(layers[place] for place in gone),
@@ -188,5 +226,7 @@ def test_a_decoder_that_would_read_padding_is_one_line(tmp_path):
 
 
 def test_an_unknown_architecture_says_where_to_add_it():
-    with tiny.refused(match="'albert' is not known .*: add .* in sfusion/models/layers.py"):
+    with tiny.refused(
+        match="'albert' is not known .*: add .* in sfusion/models/layers.py"
+    ):
         architecture_of(AutoConfig.for_model("albert"))

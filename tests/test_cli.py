@@ -18,9 +18,9 @@ import yaml
 
 from sfusion import SIGNALS, cli, load_model, load_profile, load_results
 from sfusion import notebooks as registry
-from sfusion.models.loading import load_tokenizer
-from sfusion.records import results as results_module
-from sfusion.records.profiles import ROOT
+from sfusion.data.tokenizers import load_tokenizer
+from sfusion.experiments import results as results_module
+from sfusion.experiments.profiles import ROOT
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +41,9 @@ def model(tmp_path_factory):
 def mine(model, tmp_path):
     """The YAML file of a tiny profile."""
     profile = tiny.make_profile(model, tasks=("agnews",), random_orders=1)
-    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(profile.model_dump(mode="json", exclude={"name"})))
+    (tmp_path / "mine.yaml").write_text(
+        yaml.safe_dump(profile.model_dump(mode="json", exclude={"name"}))
+    )
     return tmp_path / "mine.yaml"
 
 
@@ -66,7 +68,10 @@ def _main(*arguments):
         ("replay --accept", "--accept"),
         ("signals --model minilm-l6", "--data"),
         ("signals --model m --data d --max-length many", "'many'"),
-        *((f"{command} --profile embeded", "'embeded'") for command in ("reproduce", "replay", "compare")),
+        *(
+            (f"{command} --profile embeded", "'embeded'")
+            for command in ("reproduce", "replay", "compare")
+        ),
     ],
 )
 def test_bad_arguments_are_one_line(arguments, words, refused):
@@ -81,14 +86,18 @@ def test_bad_arguments_are_one_line(arguments, words, refused):
         ("SFUSION_DATA", "nothing", "nothing/agnews/train.parquet"),
     ],
 )
-def test_a_bad_environment_is_one_line(name, value, words, refused, mine, monkeypatch, tmp_path):
+def test_a_bad_environment_is_one_line(
+    name, value, words, refused, mine, monkeypatch, tmp_path
+):
     monkeypatch.setenv(name, value)
     assert words in refused("reproduce", "--profile", mine)
     assert not (tmp_path / "build").exists()
 
 
 @pytest.mark.parametrize("command", ["replay", "compare"])
-def test_missing_results_and_a_build_folder_that_cannot_be_written_are_one_line(command, refused, mine, tmp_path):
+def test_missing_results_and_a_build_folder_that_cannot_be_written_are_one_line(
+    command, refused, mine, tmp_path
+):
     assert "`sfusion reproduce --accept`" in refused(command, "--profile", mine)
     (tmp_path / "build").write_text("in the way")
     assert "cannot" in refused("reproduce", "--profile", mine)
@@ -98,7 +107,9 @@ def test_missing_results_and_a_build_folder_that_cannot_be_written_are_one_line(
 def data(tmp_path):
     """A labelled CSV file."""
     texts, labels = tiny.sentences(24, 3, seed=5)
-    pd.DataFrame({"text": texts, "label": [f"class {label}" for label in labels]}).to_csv(tmp_path / "data.csv")
+    pd.DataFrame(
+        {"text": texts, "label": [f"class {label}" for label in labels]}
+    ).to_csv(tmp_path / "data.csv")
     return tmp_path / "data.csv"
 
 
@@ -136,25 +147,36 @@ def test_signals_takes_columns_by_name(signals, data):
     renamed = data.with_name("renamed.csv")
     pd.read_csv(data).rename(columns={"text": "words", "label": "kind"}).to_csv(renamed)
     expected = signals()
-    assert signals("--text-column", "words", "--label-column", "kind", data=renamed) == expected
+    assert (
+        signals("--text-column", "words", "--label-column", "kind", data=renamed)
+        == expected
+    )
     assert signals("--seed", 1) != expected
 
 
-def test_signals_keep_the_order_of_labels_of_a_model_that_has_them(model, signals, tmp_path):
+def test_signals_keep_the_order_of_labels_of_a_model_that_has_them(
+    model, signals, tmp_path
+):
     # Somebody's fine-tuned model numbers its classes as it likes; the file only names them.
     tables = []
     for order in ([0, 1, 2], [2, 0, 1]):
-        own = _own_model(model, [f"class {number}" for number in order], tmp_path / str(order), order)
+        own = _own_model(
+            model, [f"class {number}" for number in order], tmp_path / str(order), order
+        )
         tables.append(pd.read_csv(io.StringIO(signals(model=own))))
     # The same model but for the numbers of its classes: their sums round otherwise.
     pd.testing.assert_frame_equal(*tables, rtol=1e-3)
 
 
-def test_signals_settle_labels_as_compress_does(model, data, refused, signals, tmp_path):
+def test_signals_settle_labels_as_compress_does(
+    model, data, refused, signals, tmp_path
+):
     own = _own_model(model, ["bad", "fair", "good"], tmp_path / "own")
     arguments = ["signals", "--model", own, "--data", data]
     assert "the model's classes are 'bad', 'fair', 'good'" in refused(*arguments)
-    assert "class 0, class 0: name each once" in refused(*arguments, "--labels", "class 0,class 0")
+    assert "class 0, class 0: name each once" in refused(
+        *arguments, "--labels", "class 0,class 0"
+    )
     frame = pd.read_csv(data)
     frame[frame["label"] != "class 1"].to_csv(data)  # not all of the model's classes
     printed = signals("--labels", "class 0,class 1,class 2", model=own)
@@ -171,9 +193,13 @@ def test_signals_of_a_tokenizer_that_pads_with_nothing(model, signals, tmp_path)
 
 
 def test_signals_of_a_large_file_are_those_of_a_probe(signals, data, monkeypatch):
-    pd.DataFrame({"text": [f"text {i}" for i in range(1200)], "label": [0, 1, 2] * 400}).to_csv(data)
+    pd.DataFrame(
+        {"text": [f"text {i}" for i in range(1200)], "label": [0, 1, 2] * 400}
+    ).to_csv(data)
     counted = "sfusion.signals.extraction.extract_signals"
-    monkeypatch.setattr(counted, lambda _, probe: pd.DataFrame({"count": probe.labels.bincount()}))
+    monkeypatch.setattr(
+        counted, lambda _, probe: pd.DataFrame({"count": probe.labels.bincount()})
+    )
     assert sorted(pd.read_csv(io.StringIO(signals()))["count"]) == [42, 43, 43]
 
 
@@ -182,7 +208,9 @@ def test_signals_of_bad_input_are_one_line(refused, model, data):
     assert "no column 'words'" in refused(*signals, "--text-column", "words")
     # The tiny model has 32 positions; its tokenizer, as many do, does not say so.
     for tokens in (1, 33):
-        assert f"max_length {tokens}: the model takes 3 to 32 tokens" in refused(*signals, "--max-length", tokens)
+        assert f"max_length {tokens}: the model takes 3 to 32 tokens" in refused(
+            *signals, "--max-length", tokens
+        )
     pd.read_csv(data).assign(label="all alike").to_csv(data)
     assert "data.csv has 1 class" in refused(*signals)
 
@@ -191,14 +219,20 @@ def _committed(folder, change=0.0):
     tiny.make_results(lambda *_: (0.5, 0.5 + change)).save(folder)
 
 
-@pytest.mark.parametrize(("change", "code", "words"), [(0.0, 0, "agrees"), (0.1, 1, "DIFFERS")])
-def test_compare_tells_whether_results_agree(change, code, words, mine, capsys, tmp_path):
+@pytest.mark.parametrize(
+    ("change", "code", "words"), [(0.0, 0, "agrees"), (0.1, 1, "DIFFERS")]
+)
+def test_compare_tells_whether_results_agree(
+    change, code, words, mine, capsys, tmp_path
+):
     _committed(tmp_path / "results" / "mine")
     _committed(tmp_path / "build" / "mine" / "results", change)
     assert _main("compare", "--profile", mine) == code
     printed = capsys.readouterr().out
     assert words in printed and "same numbers" in printed
-    assert pd.read_csv(tmp_path / "build" / "mine" / "comparison.csv")["passed"].all() == (code == 0)
+    assert pd.read_csv(tmp_path / "build" / "mine" / "comparison.csv")[
+        "passed"
+    ].all() == (code == 0)
 
 
 def test_compare_without_committed_results_says_so(mine, capsys, tmp_path):
@@ -209,7 +243,9 @@ def test_compare_without_committed_results_says_so(mine, capsys, tmp_path):
 
 def test_reproduce_computes_keeps_draws_and_compares(mine, executed, capsys, tmp_path):
     assert _main("reproduce", "--profile", mine, "--accept") == 0
-    assert sorted(call[0] for call in executed) == registry.NOTEBOOKS and executed[-1][0].startswith("00")
+    assert sorted(call[0] for call in executed) == registry.NOTEBOOKS and executed[-1][
+        0
+    ].startswith("00")
     built = load_results(tmp_path / "build" / "mine" / "results")
     accepted = load_results(tmp_path / "results" / "mine")
     pd.testing.assert_frame_equal(built.nodes, accepted.nodes)
@@ -219,14 +255,19 @@ def test_reproduce_computes_keeps_draws_and_compares(mine, executed, capsys, tmp
     assert (tmp_path / "build" / "mine" / "comparison.csv").is_file()
 
 
-def test_notebooks_of_ones_own_profile_find_it_from_their_folder(mine, executed, monkeypatch, tmp_path):
+def test_notebooks_of_ones_own_profile_find_it_from_their_folder(
+    mine, executed, monkeypatch, tmp_path
+):
     _committed(tmp_path / "results" / "mine")
     monkeypatch.chdir(mine.parent)
     assert cli.main(["replay", "--profile", "mine.yaml"]) == 0
     monkeypatch.chdir(ROOT / "notebooks")
     for _, profile, _, folder, figures, tables in executed:
         assert load_profile(profile).name == "mine"
-        assert all(path.is_relative_to(tmp_path / "build") for path in (folder, figures, tables))
+        assert all(
+            path.is_relative_to(tmp_path / "build")
+            for path in (folder, figures, tables)
+        )
 
 
 def test_replay_of_the_shown_profile_draws_what_is_committed(executed, tmp_path):
@@ -244,13 +285,18 @@ def test_stopping_says_how_to_go_on(mine, monkeypatch, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-def test_from_outside_an_error_is_one_line_and_comes_at_once_without_a_network(tmp_path, monkeypatch):
+def test_from_outside_an_error_is_one_line_and_comes_at_once_without_a_network(
+    tmp_path, monkeypatch
+):
     monkeypatch.delenv("SFUSION_DATA")
     monkeypatch.setenv("SFUSION_BUILD", str(tmp_path))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     seconds = []
     for profile, words in (("embeded", "profile 'embeded'"), ("nine", "SFUSION_DATA")):
-        command, start = [sys.executable, "-m", "sfusion", "reproduce", "--profile", profile], time.monotonic()
+        command, start = (
+            [sys.executable, "-m", "sfusion", "reproduce", "--profile", profile],
+            time.monotonic(),
+        )
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
         seconds.append(time.monotonic() - start)
         assert done.returncode == 2 and done.stdout == ""
@@ -293,24 +339,49 @@ mount -o remount,ro "$1"
 def _namespaces():
     """Tell whether a user may mount a file system that only the own children see."""
     command = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
-    return shutil.which("unshare") and subprocess.run(command, capture_output=True).returncode == 0
+    return (
+        shutil.which("unshare")
+        and subprocess.run(command, capture_output=True).returncode == 0
+    )
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not _namespaces(), reason="the system lets no user mount a file system")
+@pytest.mark.skipif(
+    not _namespaces(), reason="the system lets no user mount a file system"
+)
 def test_a_full_disk_and_a_read_only_one_are_one_line_and_lose_nothing(mine, tmp_path):
     (folder := tmp_path / "disk").mkdir()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SFUSION_BUILD": str(folder)}
-    command = ["unshare", "-rm", "sh", "-c", DISK, "sh", folder, sys.executable, RUN, mine]
+    command = [
+        "unshare",
+        "-rm",
+        "sh",
+        "-c",
+        DISK,
+        "sh",
+        folder,
+        sys.executable,
+        RUN,
+        mine,
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     # The second run finds room and finishes; that nothing is there to compare with is no error.
-    assert done.stdout.splitlines() == ["full 2 mine", "room 0", "read-only 2"], done.stderr
-    full, read_only = (line for line in done.stderr.splitlines() if line[:8] != "profile ")
+    assert done.stdout.splitlines() == ["full 2 mine", "room 0", "read-only 2"], (
+        done.stderr
+    )
+    full, read_only = (
+        line for line in done.stderr.splitlines() if line[:8] != "profile "
+    )
     assert full.startswith("error: cannot write") and os.strerror(errno.ENOSPC) in full
-    assert read_only.startswith("error: cannot write") and os.strerror(errno.EROFS) in read_only
+    assert (
+        read_only.startswith("error: cannot write")
+        and os.strerror(errno.EROFS) in read_only
+    )
 
 
 def test_a_notebook_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with tiny.refused(str(tmp_path / "file")):
-        registry.execute("00_start_here", "embedded", "replay", *[tmp_path / "file" / "folder"] * 3)
+        registry.execute(
+            "00_start_here", "embedded", "replay", *[tmp_path / "file" / "folder"] * 3
+        )

@@ -22,21 +22,30 @@ import sfusion as sf
 from sfusion import SfusionError, cli
 from sfusion.compression import compress, report
 from sfusion.data import tasks
-from sfusion.models.loading import load_tokenizer
+from sfusion.data.tokenizers import load_tokenizer
+from sfusion.experiments.profiles import ROOT
+from sfusion.experiments.store import RecordStore
 from sfusion.pruning.strategies import COMPRESSION_STRATEGIES
 from sfusion.pruning.tree import PruningTree, follow
-from sfusion.records.profiles import ROOT, Recipe
-from sfusion.records.store import RecordStore
 from sfusion.signals import MEASURES
+from sfusion.training.distillation import NO_LABEL, distill
+from sfusion.training.evaluation import predict_logits
+from sfusion.training.recipes import Recipe
 
 NAMES = ("boats", "works", "songs")
-OWN = ("songs", "boats", "works")  # the tuned model's order, to see that it is respected
+OWN = (
+    "songs",
+    "boats",
+    "works",
+)  # the tuned model's order, to see that it is respected
 
 
 def _encode(given, name, tokens=16):
     frame = pd.read_csv(given / name)
     labels = frame["kind"].map(OWN.index).tolist()
-    return tasks.encode(frame["words"].tolist(), labels, load_tokenizer(given / "base"), tokens)
+    return tasks.encode(
+        frame["words"].tolist(), labels, load_tokenizer(given / "base"), tokens
+    )
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +55,10 @@ def given(tmp_path_factory):
     tiny.write_model(folder / "base", layers=4)
     for name, count, seed in (("train.csv", 240, 1), ("test.csv", 90, 2)):
         texts, labels = tiny.sentences(count, 3, seed)
-        texts, kinds = [f"{text} {i % 7} {i}" for i, text in enumerate(texts)], [NAMES[label] for label in labels]
+        texts, kinds = (
+            [f"{text} {i % 7} {i}" for i, text in enumerate(texts)],
+            [NAMES[label] for label in labels],
+        )
         pd.DataFrame({"words": texts, "kind": kinds}).to_csv(folder / name, index=False)
     model = sf.load_model(folder / "base", label_names=OWN)
     recipe = Recipe(samples=2400, learning_rate=0.003, freeze_embeddings=False)
@@ -58,7 +70,13 @@ def given(tmp_path_factory):
 
 def _compress(given, out, model="tuned", **options):
     files = {"train": given / "train.csv", "test": given / "test.csv", "out": out}
-    common = {"text_column": "words", "label_column": "kind", "learning_rate": 0.003, "threads": 1, "quiet": True}
+    common = {
+        "text_column": "words",
+        "label_column": "kind",
+        "learning_rate": 0.003,
+        "threads": 1,
+        "quiet": True,
+    }
     return sf.compress(given / model, **files | common | options)
 
 
@@ -71,29 +89,56 @@ def result(given, tmp_path_factory):
 def test_plain_transformers_predicts_what_the_report_says(result, given):
     after, frame = result.report["after"], pd.read_csv(given / "test.csv")
     tokenizer = AutoTokenizer.from_pretrained(result.directory)
-    model, info = AutoModelForSequenceClassification.from_pretrained(result.directory, output_loading_info=True)
-    assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    assert {type(part).__module__.partition(".")[0] for part in (model, model.config, tokenizer)} == {"transformers"}
-    options = {"max_length": result.report["data"]["max_length"], "padding": True, "truncation": True}
+    model, info = AutoModelForSequenceClassification.from_pretrained(
+        result.directory, output_loading_info=True
+    )
+    assert not any(
+        info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys")
+    )
+    assert {
+        type(part).__module__.partition(".")[0]
+        for part in (model, model.config, tokenizer)
+    } == {"transformers"}
+    options = {
+        "max_length": result.report["data"]["max_length"],
+        "padding": True,
+        "truncation": True,
+    }
     with torch.no_grad():
-        logits = model(**tokenizer(frame["words"].tolist(), **options, return_tensors="pt")).logits
+        logits = model(
+            **tokenizer(frame["words"].tolist(), **options, return_tensors="pt")
+        ).logits
     names = [model.config.id2label[number] for number in logits.argmax(-1).tolist()]
     assert model.config.num_hidden_layers == after["layers"] == 2
     assert sum(p.numel() for p in model.parameters()) == after["parameters"]
     assert (frame["kind"] == names).sum() == after["correct"]
-    assert hashlib.sha256("\n".join(names).encode()).hexdigest() == after["predictions_sha256"]
+    assert (
+        hashlib.sha256("\n".join(names).encode()).hexdigest()
+        == after["predictions_sha256"]
+    )
 
 
 def test_what_is_written(result):
     names = {file.name for file in result.directory.iterdir()}
-    assert {"config.json", "model.safetensors", "tokenizer.json", "README.md", "curve.png", "curve.csv"} <= names
+    assert {
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "README.md",
+        "curve.png",
+        "curve.csv",
+    } <= names
     assert not [name for name in names if name.endswith((".bin", ".pkl", ".pt"))]
-    assert list(result.directory.parent.iterdir()) == [result.directory], "work is left behind"
+    assert list(result.directory.parent.iterdir()) == [result.directory], (
+        "work is left behind"
+    )
     assert json.loads((result.directory / "report.json").read_text()) == result.report
     assert len({file.stat().st_mode for file in result.directory.iterdir()}) == 1
     card = ModelCard.load(result.directory / "README.md")
     assert card.data.pipeline_tag == "text-classification"
-    assert card.data.eval_results[0].metric_value == round(result.report["after"]["accuracy"], 4)
+    assert card.data.eval_results[0].metric_value == round(
+        result.report["after"]["accuracy"], 4
+    )
     assert result.report["verdict"] in card.text
     assert result.report["verdict"] in str(result)
 
@@ -103,25 +148,39 @@ def test_a_tuned_model_is_kept_with_its_own_order_of_labels(result, given):
     assert result.report["data"]["classes"] == list(OWN)
     assert sf.load_model(result.directory).config.id2label == dict(enumerate(OWN))
     data = _encode(given, "test.csv", result.report["data"]["max_length"])
-    right = sf.training.predict_logits(sf.load_model(given / "tuned"), data).argmax(-1) == data.labels
+    right = (
+        predict_logits(sf.load_model(given / "tuned"), data).argmax(-1) == data.labels
+    )
     assert result.report["before"]["correct"] == int(right.sum())
-    assert result.report["before"]["accuracy"] > 0.8, "the tiny model has learnt nothing"
+    assert result.report["before"]["accuracy"] > 0.8, (
+        "the tiny model has learnt nothing"
+    )
 
 
 def test_the_report_is_consistent(result, given):
     told, curve = result.report, result.curve
     assert len(told["layers"]["removed"]) == 2 == told["after"]["layers"]
     # Of 240 texts to train on; more are not needed.
-    assert [told["data"][name] for name in ("train", "validation", "test")] == [100, 48, 90]
+    assert [told["data"][name] for name in ("train", "validation", "test")] == [
+        100,
+        48,
+        90,
+    ]
     for entry in (told["before"], told["after"]):
         assert entry["samples"] == 90
-        assert entry["low"] <= entry["accuracy"] == entry["correct"] / 90 <= entry["high"]
+        assert (
+            entry["low"] <= entry["accuracy"] == entry["correct"] / 90 <= entry["high"]
+        )
         for batch in ("batch_1", "batch_32"):
             times = entry["latency_ms"][batch]
             assert 0 < times["low"] <= times["median"] <= times["high"]
-    assert told["change"]["accuracy"] == pytest.approx(told["after"]["accuracy"] - told["before"]["accuracy"])
+    assert told["change"]["accuracy"] == pytest.approx(
+        told["after"]["accuracy"] - told["before"]["accuracy"]
+    )
     weights = load_file(result.directory / "model.safetensors")
-    assert told["after"]["bytes"] == sum(t.numel() * t.element_size() for t in weights.values())
+    assert told["after"]["bytes"] == sum(
+        t.numel() * t.element_size() for t in weights.values()
+    )
     assert told["curve"] == curve.to_dict("records")
     assert curve["layers"].tolist() == [4, 2, 2]
     assert curve["distilled"].tolist() == [False, False, True]
@@ -147,33 +206,60 @@ def _chosen(curve):
 )
 def test_the_verdict_says_plainly_whether_accuracy_held(result, change, held, settled):
     change = dict(zip(("accuracy", "low", "high"), change, strict=True))
-    said = report.verdict({**result.report, "target": {"keep": 2, "max_drop": None}, "change": change})
+    said = report.verdict(
+        {**result.report, "target": {"keep": 2, "max_drop": None}, "change": change}
+    )
     assert ("NOT within 1 pp" in said) != held and "within 1 pp of" in said
     assert ("too few" in said) != settled
 
 
-def test_it_is_the_same_again_from_python_frames_and_without_the_distillation(given, result, tmp_path):
+def test_it_is_the_same_again_from_python_frames_and_without_the_distillation(
+    given, result, tmp_path
+):
     train, test = (pd.read_csv(given / f"{name}.csv") for name in ("train", "test"))
-    again = _compress(given, tmp_path / "again", train=train, test=test, keep=2, distill=False)
+    again = _compress(
+        given, tmp_path / "again", train=train, test=test, keep=2, distill=False
+    )
     first = result.curve[~result.curve["distilled"]].drop(columns="chosen")
-    pd.testing.assert_frame_equal(again.curve.drop(columns="chosen"), first.reset_index(drop=True), check_exact=True)
-    assert again.report["before"]["predictions_sha256"] == result.report["before"]["predictions_sha256"]
+    pd.testing.assert_frame_equal(
+        again.curve.drop(columns="chosen"),
+        first.reset_index(drop=True),
+        check_exact=True,
+    )
+    assert (
+        again.report["before"]["predictions_sha256"]
+        == result.report["before"]["predictions_sha256"]
+    )
 
 
 def test_a_base_model_is_tuned_first_and_a_test_part_is_held_out(given, tmp_path):
-    told = _compress(given, tmp_path / "out", "base", test=None, keep=3, strategy="top-first").report
+    told = _compress(
+        given, tmp_path / "out", "base", test=None, keep=3, strategy="top-first"
+    ).report
     assert not told["model"]["was_fine_tuned"]
     assert told["data"]["held_out_test"]
     assert told["data"]["classes"] == sorted(NAMES)
     assert told["layers"]["removed"] == [3]
     # Of 240; more training texts are not needed.
-    assert [told["data"][name] for name in ("train", "validation", "test")] == [100, 38, 48]
+    assert [told["data"][name] for name in ("train", "validation", "test")] == [
+        100,
+        38,
+        48,
+    ]
 
 
 def test_a_new_head_takes_other_labels(given, tmp_path):
     frame = pd.read_csv(given / "train.csv")
     frame["kind"] = frame["kind"].map({"boats": 3, "works": 1, "songs": 2})
-    told = _compress(given, tmp_path / "out", train=frame, test=None, keep=3, new_head=True, distill=False).report
+    told = _compress(
+        given,
+        tmp_path / "out",
+        train=frame,
+        test=None,
+        keep=3,
+        new_head=True,
+        distill=False,
+    ).report
     assert told["data"]["classes"] == ["1", "2", "3"]
     assert not told["model"]["was_fine_tuned"]
 
@@ -190,7 +276,9 @@ def test_max_drop_writes_the_smallest_model_within_it(given, tmp_path, drop):
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
-def test_without_a_target_there_is_a_curve_and_the_choice_is_quick(given, tmp_path, monkeypatch):
+def test_without_a_target_there_is_a_curve_and_the_choice_is_quick(
+    given, tmp_path, monkeypatch
+):
     found = _compress(given, tmp_path / "out", strategy="weight-norm", distill=False)
     assert found.curve["layers"].tolist() == [4, 3, 2, 1]
     original = found.curve["validation_accuracy"].iloc[0]
@@ -200,7 +288,9 @@ def test_without_a_target_there_is_a_curve_and_the_choice_is_quick(given, tmp_pa
     # The work is still there: nothing is trained again, and then it goes.
     (tmp_path / "out").rename(tmp_path / "curve")
     monkeypatch.delattr(torch.Tensor, "backward")
-    again = _compress(given, tmp_path / "out", strategy="weight-norm", distill=False, keep=3)
+    again = _compress(
+        given, tmp_path / "out", strategy="weight-norm", distill=False, keep=3
+    )
     assert again.report["after"]["layers"] == 3
     assert sorted(file.name for file in tmp_path.iterdir()) == ["curve", "out"]
 
@@ -208,8 +298,17 @@ def test_without_a_target_there_is_a_curve_and_the_choice_is_quick(given, tmp_pa
 def test_the_original_is_trained_once_however_little_room_there_is(given, tmp_path):
     data, source, work = _encode(given, "train.csv"), sf.load_model(given / "tuned"), []
     task = tasks.Task("own", OWN, data, data, data, {}, "by hand", "by hand")
-    base = {"seed": 0, "task": "own", "precision": "fp32", "device": "cpu", "threads": 1}
-    stages, options = compress.recipes(60, 16), {"base": base, "probe": range(60), "on_work": work.append}
+    base = {
+        "seed": 0,
+        "task": "own",
+        "precision": "fp32",
+        "device": "cpu",
+        "threads": 1,
+    }
+    stages, options = (
+        compress.recipes(60, 16),
+        {"base": base, "probe": range(60), "on_work": work.append},
+    )
     tree = PruningTree(lambda: source, task, RecordStore(tmp_path), stages, **options)
     tree.model(())
     (original,) = (tmp_path / "weights").iterdir()
@@ -224,7 +323,9 @@ def test_the_original_is_trained_once_however_little_room_there_is(given, tmp_pa
 def test_every_strategy_that_is_offered_can_choose(name, given, tmp_path):
     found = _compress(given, tmp_path / "out", keep=3, distill=False, strategy=name)
     (removed,) = found.report["layers"]["removed"]
-    assert removed == {"top-first": 3, "one-shot-top-first": 3, "bottom-first": 0}.get(name, removed)
+    assert removed == {"top-first": 3, "one-shot-top-first": 3, "bottom-first": 0}.get(
+        name, removed
+    )
 
 
 @pytest.mark.parametrize("keep", [None, 1])
@@ -237,27 +338,42 @@ def test_one_shot_removes_from_the_original_all_at_once(keep, given, tmp_path):
     assert "Layers removed,\nat once" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_unlabelled_texts_teach_and_their_labels_are_not_read(given, result, tmp_path, monkeypatch):
+def test_unlabelled_texts_teach_and_their_labels_are_not_read(
+    given, result, tmp_path, monkeypatch
+):
     seen = pd.read_csv(given / "train.csv")["words"].tolist()
-    more = pd.DataFrame({"words": [*tiny.sentences(60, 3, 5)[0], *seen[:20]], "kind": [np.nan] * 80})
-    taught = mock.Mock(side_effect=sf.training.distill)
+    more = pd.DataFrame(
+        {"words": [*tiny.sentences(60, 3, 5)[0], *seen[:20]], "kind": [np.nan] * 80}
+    )
+    taught = mock.Mock(side_effect=distill)
     monkeypatch.setattr(sf.training, "distill", taught)
     found = _compress(given, tmp_path / "out", keep=2, unlabelled=more)
     count, labels = found.report["data"]["unlabelled"], taught.call_args.args[2].labels
     assert 0 < count <= 60 + 20 and result.report["data"]["unlabelled"] == 0
-    assert (labels == sf.training.NO_LABEL).tolist() == [False] * found.report["data"]["train"] + [True] * count
-    curves = (one.curve[~one.curve["distilled"]].drop(columns="chosen") for one in (found, result))
+    assert (labels == NO_LABEL).tolist() == [False] * found.report["data"]["train"] + [
+        True
+    ] * count
+    curves = (
+        one.curve[~one.curve["distilled"]].drop(columns="chosen")
+        for one in (found, result)
+    )
     pd.testing.assert_frame_equal(*curves)
     with tiny.refused(match="every text is among the labelled ones"):
-        _compress(given, tmp_path / "none", keep=2, unlabelled=pd.read_csv(given / "test.csv"))
+        _compress(
+            given, tmp_path / "none", keep=2, unlabelled=pd.read_csv(given / "test.csv")
+        )
     with tiny.refused(match="for the distillation"):
         _compress(given, tmp_path / "none", keep=2, unlabelled=more, distill=False)
 
 
 def test_a_signal_that_is_not_there_is_one_line(given, tmp_path, monkeypatch):
     nothing = pd.DataFrame(np.nan, range(4), list(MEASURES))
-    monkeypatch.setattr("sfusion.pruning.tree.extract_signals", lambda *_, **__: nothing)
-    with pytest.raises(SfusionError, match="'attention-weight': this architecture has no such signal"):
+    monkeypatch.setattr(
+        "sfusion.pruning.tree.extract_signals", lambda *_, **__: nothing
+    )
+    with pytest.raises(
+        SfusionError, match="'attention-weight': this architecture has no such signal"
+    ):
         _compress(given, tmp_path / "out", keep=3, strategy="attention-weight")
     # A fusion does without: what is not there tells no layers apart.
     found = _compress(given, tmp_path / "out", keep=3, strategy="linear-regression")
@@ -265,7 +381,10 @@ def test_a_signal_that_is_not_there_is_one_line(given, tmp_path, monkeypatch):
 
 
 def test_latencies_are_compared_in_pairs(make_probe):
-    runs = {"before": lambda *_, **__: time.sleep(0.004), "after": lambda *_, **__: time.sleep(0.002)}
+    runs = {
+        "before": lambda *_, **__: time.sleep(0.004),
+        "after": lambda *_, **__: time.sleep(0.002),
+    }
     times, ratios = report.latency(runs, make_probe(n=4))
     assert set(ratios) == {"after"}
     for batch in ("batch_1", "batch_32"):
@@ -277,14 +396,30 @@ def test_intervals_agree_with_the_textbook():
     found = report.accuracy_interval(81, 263)  # Newcombe 1998, table I: method 3
     assert (round(found["low"], 4), round(found["high"], 4)) == (0.2553, 0.3662)
     right = np.arange(1000) % 10 != 0
-    assert report.paired_change(right, right) == {"accuracy": 0.0, "low": 0.0, "high": 0.0}
+    assert report.paired_change(right, right) == {
+        "accuracy": 0.0,
+        "low": 0.0,
+        "high": 0.0,
+    }
     worse = right & (np.arange(1000) % 7 != 1)
     change = report.paired_change(right, worse)
-    assert change["low"] < change["accuracy"] == worse.mean() - right.mean() < change["high"] < 0
+    assert (
+        change["low"]
+        < change["accuracy"]
+        == worse.mean() - right.mean()
+        < change["high"]
+        < 0
+    )
 
 
 @pytest.mark.parametrize(
-    ("metadata", "found"), [("license: mit", "mit"), ("license: [mit", None), ("- mit", None), ("1: mit", None)]
+    ("metadata", "found"),
+    [
+        ("license: mit", "mit"),
+        ("license: [mit", None),
+        ("- mit", None),
+        ("1: mit", None),
+    ],
 )
 def test_a_card_that_cannot_be_read_names_no_licence(metadata, found, tmp_path):
     (tmp_path / "README.md").write_text(f"---\n{metadata}\n---\n")
@@ -299,11 +434,17 @@ def _arguments(given, out, **changes):
         "model": given / "tuned", "train": given / "train.csv", "test": given / "test.csv", "text_column": "words",
         "label_column": "kind", "keep": 2, "threads": 1, "out": out, **changes,
     }  # fmt: skip
-    named = {f"--{name.replace('_', '-')}": str(value) for name, value in options.items() if value is not None}
+    named = {
+        f"--{name.replace('_', '-')}": str(value)
+        for name, value in options.items()
+        if value is not None
+    }
     return ["compress", *(word for pair in named.items() for word in pair)]
 
 
-def test_the_command_prints_what_it_did_and_may_write_where_one_is(given, tmp_path, capsys, monkeypatch):
+def test_the_command_prints_what_it_did_and_may_write_where_one_is(
+    given, tmp_path, capsys, monkeypatch
+):
     (tmp_path / "out").mkdir()
     monkeypatch.chdir(tmp_path / "out")
     assert cli.main([*_arguments(given, ".", keep=3), "--no-distill"]) == 0
@@ -362,7 +503,9 @@ def test_a_model_with_code_or_without_some_layers_is_one_line(fails, given, tmp_
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 5}))
     assert "lacks weights, bert.encoder.layer.4" in fails(model=folder)
-    (folder / "config.json").write_text('{"model_type": "own", "auto_map": {"AutoConfig": "code.Own"}}')
+    (folder / "config.json").write_text(
+        '{"model_type": "own", "auto_map": {"AutoConfig": "code.Own"}}'
+    )
     (folder / "code.py").write_text("raise SystemExit('ran')")
     assert "cannot be loaded" in fails(model=folder)
 
@@ -390,22 +533,33 @@ def _short_compress(budgets, *arguments):
 def test_killed_at_any_moment_the_same_command_goes_on(given, result, tmp_path):
     out, work = tmp_path / "out", tmp_path / ".out.sfusion"
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([compress.__name__])  # what is slow to import, once for both
+    context.set_forkserver_preload(
+        [compress.__name__]
+    )  # what is slow to import, once for both
     for records in (1, 3):
-        process = context.Process(target=_short_compress, args=(compress.BUDGETS, given, out))
+        process = context.Process(
+            target=_short_compress, args=(compress.BUDGETS, given, out)
+        )
         process.start()
-        while process.is_alive() and len(list(work.rglob("records/*/*.json"))) < records:
+        while (
+            process.is_alive() and len(list(work.rglob("records/*/*.json"))) < records
+        ):
             time.sleep(0.01)
         process.kill()
         process.join()
         assert process.exitcode == -signal.SIGKILL and not out.exists()
     again = _compress(given, out, keep=2)
     pd.testing.assert_frame_equal(again.curve, result.curve, check_exact=True)
-    assert again.report["after"]["predictions_sha256"] == result.report["after"]["predictions_sha256"]
+    assert (
+        again.report["after"]["predictions_sha256"]
+        == result.report["after"]["predictions_sha256"]
+    )
     assert list(tmp_path.iterdir()) == [out]
 
 
-def test_stopped_while_writing_it_goes_on_and_two_at_once_at_one_place_do_not_meet(given, tmp_path, monkeypatch):
+def test_stopped_while_writing_it_goes_on_and_two_at_once_at_one_place_do_not_meet(
+    given, tmp_path, monkeypatch
+):
     out, latency, stops = tmp_path / "out", report.latency, [KeyboardInterrupt]
 
     def meanwhile(*arguments):

@@ -12,7 +12,7 @@ from sklearn.pipeline import make_pipeline
 
 from sfusion import SfusionError
 from sfusion.data import corpora
-from sfusion.data.readers import hold_out
+from sfusion.data.splits import hold_out
 
 
 @pytest.fixture(params=corpora.CORPORA)
@@ -29,7 +29,9 @@ def frame(corpus):
 # --- the three corpora -----------------------------------------------------------------------
 
 
-def test_columns_balance_and_labels_that_follow_the_sources_inside_the_libraries(frame, corpus):
+def test_columns_balance_and_labels_that_follow_the_sources_inside_the_libraries(
+    frame, corpus
+):
     assert list(frame.columns) == ["text", "label", "source"]
     counts, sources = frame["label"].value_counts(), frame["source"]
     assert tuple(sorted(counts.index)) == corpus.label_names
@@ -39,7 +41,10 @@ def test_columns_balance_and_labels_that_follow_the_sources_inside_the_libraries
     assert sources.str.fullmatch(r"\w+(\.\w+)+").all()
     for label, (keys, _) in corpus.classes.items():
         below = tuple(f"{key}." for key in keys)
-        assert corpus.by_section or (sources[frame["label"] == label] + ".").str.startswith(below).all()
+        assert (
+            corpus.by_section
+            or (sources[frame["label"] == label] + ".").str.startswith(below).all()
+        )
 
 
 def test_texts_are_prose_of_stated_length_and_none_starts_like_another(frame):
@@ -69,21 +74,27 @@ def test_words_that_give_the_label_away_are_masked(frame, corpus):
     telltales = set(TELLTALES[corpus.name].split())
     for text in frame["text"]:
         # Snake_case and CamelCase are taken apart.
-        words = {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", text)}
+        words = {
+            word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", text)
+        }
         assert not words & telltales, text
 
 
 def test_no_module_path_holds_another(corpus):
     keys = [key for keys, _ in corpus.classes.values() for key in keys]
     assert len(keys) == len(corpus.keys)
-    assert not [(a, b) for a in keys for b in keys if a != b and f"{a}.".startswith(f"{b}.")]
+    assert not [
+        (a, b) for a in keys for b in keys if a != b and f"{a}.".startswith(f"{b}.")
+    ]
 
 
 def test_first_words_tell_the_class_better_than_chance_but_not_surely(frame):
     held = hold_out(list(frame["label"]), list(frame["source"]), 0.25, "test")
     cut = frame["text"].map(lambda text: " ".join(text.split()[:24]))
     model = make_pipeline(TfidfVectorizer(), LogisticRegression(C=10, max_iter=500))
-    accuracy = model.fit(cut[~held], frame["label"][~held]).score(cut[held], frame["label"][held])
+    accuracy = model.fit(cut[~held], frame["label"][~held]).score(
+        cut[held], frame["label"][held]
+    )
     chance = 1 / frame["label"].nunique()
     assert chance + 0.5 * (1 - chance) < accuracy < 0.95
 
@@ -141,12 +152,23 @@ def test_paragraphs_by_section():
 
 
 def test_clean_leaves_plain_words():
-    assert corpora.clean("Use :func:`~scipy.linalg.solve` or ``x``.") == "Use solve or x."
+    assert (
+        corpora.clean("Use :func:`~scipy.linalg.solve` or ``x``.") == "Use solve or x."
+    )
     linked = "See :ref:`the guide <guide>` and `a page <http://x.y>`_."
     assert corpora.clean(linked) == "See the guide and a page."
-    assert corpora.clean("A *very* **bold** claim [1]_ [2, 3]_ holds") == "A very bold claim holds"
-    assert corpora.clean(r"The angle :math:`\alpha` and \mathrm{d}x") == "The angle alpha and dx"
-    assert corpora.clean("Call sklearn.cluster.KMeans of np.linalg now::") == "Call KMeans of linalg now:"
+    assert (
+        corpora.clean("A *very* **bold** claim [1]_ [2, 3]_ holds")
+        == "A very bold claim holds"
+    )
+    assert (
+        corpora.clean(r"The angle :math:`\alpha` and \mathrm{d}x")
+        == "The angle alpha and dx"
+    )
+    assert (
+        corpora.clean("Call sklearn.cluster.KMeans of np.linalg now::")
+        == "Call KMeans of linalg now:"
+    )
     assert corpora.clean("2 * 3 and a * b") == "2 * 3 and a * b"
 
 
@@ -192,7 +214,10 @@ def toy(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(corpora.importlib.metadata, "version", lambda package: "1.0")
     monkeypatch.setenv("SFUSION_CACHE", str(tmp_path / "cache"))
-    classes = {"apple": (("toyfruit.apples",), "apple"), "pear": (("toyfruit.pears",), "pear")}
+    classes = {
+        "apple": (("toyfruit.apples",), "apple"),
+        "pear": (("toyfruit.pears",), "pear"),
+    }
     corpus = corpora.Corpus("toy", ("toyfruit",), classes, 9, ("", "parameters"))
     monkeypatch.setitem(corpora.CORPORA, "toy", corpus)
     return corpus
@@ -201,7 +226,14 @@ def toy(tmp_path, monkeypatch):
 def test_texts_and_sources_of_a_library(toy):
     frame = corpora.build("toy")
     # The paragraph under both labels is gone; of the near twins the first is left.
-    assert sorted(zip(frame["source"], frame["label"], frame["text"].str.split().str[0], strict=True)) == [
+    assert sorted(
+        zip(
+            frame["source"],
+            frame["label"],
+            frame["text"].str.split().str[0],
+            strict=True,
+        )
+    ) == [
         ("toyfruit.apples.Tree", "apple", "Any"),
         ("toyfruit.apples.Tree", "apple", "Grow"),
         ("toyfruit.apples.Tree.shake", "apple", "Make"),
@@ -224,11 +256,17 @@ def test_cap_keeps_the_same_texts_of_a_larger_corpus(toy):
 def test_order_of_the_file_system_does_not_matter(toy, monkeypatch):
     first = corpora._make(toy)
     rglob = corpora.Path.rglob
-    monkeypatch.setattr(corpora.Path, "rglob", lambda self, pattern: sorted(rglob(self, pattern), reverse=True))
+    monkeypatch.setattr(
+        corpora.Path,
+        "rglob",
+        lambda self, pattern: sorted(rglob(self, pattern), reverse=True),
+    )
     assert corpora._make(toy).equals(first)
 
 
-def test_cache_is_used_gives_the_same_and_knows_the_library_version(toy, monkeypatch, tmp_path):
+def test_cache_is_used_gives_the_same_and_knows_the_library_version(
+    toy, monkeypatch, tmp_path
+):
     first = corpora.build("toy")
     assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".parquet"]
     with monkeypatch.context() as patch:
@@ -244,16 +282,26 @@ def test_damaged_cache_is_made_again(toy, tmp_path, damage):
     first = corpora.build("toy")
     (file,) = (tmp_path / "cache").iterdir()
     whole = file.read_bytes()
-    file.write_bytes({"truncate": whole[:-9], "flip": whole.replace(b"garden", b"gardan", 1), "empty": b""}[damage])
+    file.write_bytes(
+        {
+            "truncate": whole[:-9],
+            "flip": whole.replace(b"garden", b"gardan", 1),
+            "empty": b"",
+        }[damage]
+    )
     pd.testing.assert_frame_equal(corpora.build("toy"), first)
     assert file.read_bytes() == whole
 
 
 def test_cache_that_cannot_be_written_is_not_needed(toy, monkeypatch, tmp_path):
-    monkeypatch.setenv("SFUSION_CACHE", str(tmp_path / "toyfruit" / "plums.py"))  # a file in the way
+    monkeypatch.setenv(
+        "SFUSION_CACHE", str(tmp_path / "toyfruit" / "plums.py")
+    )  # a file in the way
     assert len(corpora.build("toy")) == 6
 
 
 def test_missing_library():
-    with pytest.raises(SfusionError, match="library 'no_such_library' is not installed"):
+    with pytest.raises(
+        SfusionError, match="library 'no_such_library' is not installed"
+    ):
         list(corpora.docstrings("no_such_library"))

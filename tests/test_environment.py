@@ -31,7 +31,11 @@ LOCKED_EXTRAS = ("dev", "book", "dask", "onnx")
 LOCKED_ON = {
     "python_version": "3.11", "python_full_version": "3.11.0", "sys_platform": "linux", "platform_system": "Linux",
 }  # fmt: skip
-LOCK_LINES = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+LOCK_LINES = [
+    line
+    for line in (ROOT / "requirements.lock").read_text().splitlines()
+    if not line.startswith("#")
+]
 
 
 def _requirements(specs):
@@ -39,15 +43,24 @@ def _requirements(specs):
     return {canonicalize_name(requirement.name): requirement for requirement in parsed}
 
 
-LOCK = {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in LOCK_LINES)}
+LOCK = {
+    canonicalize_name(name): version
+    for name, _, version in (line.partition("==") for line in LOCK_LINES)
+}
 DIRECT = _requirements(CORE + sum((EXTRAS[name] for name in LOCKED_EXTRAS), []))
 (CONDA_PIP,) = (entry["pip"] for entry in CONDA if isinstance(entry, dict))
 
 
 def test_lock_holds_exact_versions_only():
-    strange = [line for line in LOCK_LINES if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line)]
+    strange = [
+        line
+        for line in LOCK_LINES
+        if not re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.]+", line)
+    ]
     assert not strange, "lines that are not name==version"
-    assert LOCK_LINES == sorted(LOCK_LINES, key=lambda line: line.partition("==")[0].lower())
+    assert LOCK_LINES == sorted(
+        LOCK_LINES, key=lambda line: line.partition("==")[0].lower()
+    )
     assert len(LOCK) == len(LOCK_LINES), "a package is listed twice"
 
 
@@ -68,50 +81,74 @@ def test_lock_is_the_closure_of_the_direct_dependencies():
             seen.add(key)
             needed = map(Requirement, metadata.requires(requirement.name) or [])
             here = LOCKED_ON | {"extra": extra}
-            queue += [other for other in needed if other.marker is None or other.marker.evaluate(here)]
+            queue += [
+                other
+                for other in needed
+                if other.marker is None or other.marker.evaluate(here)
+            ]
     # A CUDA build of torch brings its own packages, which the lock leaves out.
-    closure = {name for name, _ in seen if not name.startswith(("cuda", "nvidia", "triton"))}
+    closure = {
+        name for name, _ in seen if not name.startswith(("cuda", "nvidia", "triton"))
+    }
     assert closure == LOCK.keys(), "run `make lock`"
 
 
 def test_environment_yml_pins_the_direct_dependencies_as_the_lock_does():
     assert CONDA_PIP[-1] == "-e ."
     pinned = _requirements(CONDA_PIP[:-1])
-    assert {name: str(requirement.specifier) for name, requirement in pinned.items()} == {
-        name: f"=={LOCK[name]}" for name in DIRECT
+    assert {
+        name: str(requirement.specifier) for name, requirement in pinned.items()
+    } == {name: f"=={LOCK[name]}" for name in DIRECT}
+    assert {n: r.extras for n, r in pinned.items()} == {
+        n: r.extras for n, r in DIRECT.items()
     }
-    assert {n: r.extras for n, r in pinned.items()} == {n: r.extras for n, r in DIRECT.items()}
 
 
 def test_every_dependency_has_its_reason_beside_it():
     lines = [(PROJECT_TEXT, f'"{spec}",') for spec in CORE + sum(EXTRAS.values(), [])]
-    lines += [(CONDA_TEXT, f"- {entry}") for entry in CONDA_PIP + [name for name in CONDA if isinstance(name, str)]]
-    bare = [line for text, line in lines if not re.search(rf"^ *{re.escape(line)}  # \S.*$", text, re.MULTILINE)]
+    lines += [
+        (CONDA_TEXT, f"- {entry}")
+        for entry in CONDA_PIP + [name for name in CONDA if isinstance(name, str)]
+    ]
+    bare = [
+        line
+        for text, line in lines
+        if not re.search(rf"^ *{re.escape(line)}  # \S.*$", text, re.MULTILINE)
+    ]
     assert not bare
 
 
 def test_running_environment_has_what_is_locked():
-    assert {name: Version(metadata.version(name)).public for name in LOCK} == LOCK, "run `make env`"
+    assert {name: Version(metadata.version(name)).public for name in LOCK} == LOCK, (
+        "run `make env`"
+    )
 
 
 @pytest.mark.parametrize(
-    ("folder", "extras"), [("sfusion", EXTRAS.keys() - {"dev"}), ("tests", EXTRAS), ("benchmarks", EXTRAS)]
+    ("folder", "extras"),
+    [("sfusion", EXTRAS.keys() - {"dev"}), ("tests", EXTRAS), ("benchmarks", EXTRAS)],
 )
 def test_imports_are_declared(folder, extras):
     sources = sorted((ROOT / folder).rglob("*.py"))
     imported = set()
-    for node in (node for path in sources for node in ast.walk(ast.parse(path.read_text()))):
+    for node in (
+        node for path in sources for node in ast.walk(ast.parse(path.read_text()))
+    ):
         if isinstance(node, ast.Import):
             imported |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             imported.add(node.module.partition(".")[0])
     own = {"sfusion"} | {
-        path.stem for place in ("tests", "benchmarks", "tools") for path in (ROOT / place).glob("*.py")
+        path.stem
+        for place in ("tests", "benchmarks", "tools")
+        for path in (ROOT / place).glob("*.py")
     }
     foreign = imported - own - sys.stdlib_module_names
     assert foreign
     providers = metadata.packages_distributions()
-    distributions = {canonicalize_name(providers.get(module, [module])[0]) for module in foreign}
+    distributions = {
+        canonicalize_name(providers.get(module, [module])[0]) for module in foreign
+    }
     declared = _requirements(CORE + sum((EXTRAS[name] for name in extras), []))
     assert distributions <= declared.keys(), "declare the package in pyproject.toml"
 
@@ -137,9 +174,16 @@ BUILD = [
 def _make(folder, *arguments, fails=False, **variables):
     # A make that runs these tests must not hand down its own options.
     inherited = ("MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "PROFILE")
-    environment = {name: value for name, value in os.environ.items() if name not in inherited}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in inherited
+    }
     environment |= {"FAIL_ON": "nothing", "PYTHON": "./fake-python"} | variables
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "timeout": 60}
+    options = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+        "timeout": 60,
+    }
     done = subprocess.run(["make", *arguments], cwd=folder, env=environment, **options)
     assert (done.returncode != 0) == fails, done.stdout
     return done.stdout
@@ -169,10 +213,14 @@ def calls(tmp_path):
 
 
 def test_plain_make_lists_every_target():
-    public = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)[1].split()
+    public = re.search(
+        r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE
+    )[1].split()
     listed = re.findall(r"^  ([a-z]+) +\S.*$", _make(ROOT), re.MULTILINE)
     assert sorted(listed) == sorted(public)
-    assert set("help env reproduce replay compare test nbval book bench lint clean".split()) <= set(listed)
+    assert set(
+        "help env reproduce replay compare test nbval book bench lint clean".split()
+    ) <= set(listed)
 
 
 @pytest.mark.parametrize("target", ["reproduce", "replay", "compare"])
@@ -185,7 +233,9 @@ def test_profile_reaches_the_command_line(target, profile, make):
     assert command == [".venv/bin/python", "-m", "sfusion", target, *told]
 
 
-@pytest.mark.parametrize("target", ["reproduce", "replay", "compare", "test", "nbval", "bench"])
+@pytest.mark.parametrize(
+    "target", ["reproduce", "replay", "compare", "test", "nbval", "bench"]
+)
 def test_a_target_makes_the_environment_first(target, make, calls):
     make(target)
     *build, _ = calls()
@@ -193,7 +243,9 @@ def test_a_target_makes_the_environment_first(target, make, calls):
 
 
 @pytest.mark.parametrize("newer", [None, "requirements.lock", "pyproject.toml"])
-def test_environment_is_made_once_and_updated_in_place_when_stale(newer, make, calls, tmp_path):
+def test_environment_is_made_once_and_updated_in_place_when_stale(
+    newer, make, calls, tmp_path
+):
     make("env")
     assert calls() == BUILD
     if newer:
@@ -211,7 +263,9 @@ def test_half_made_environment_is_made_again(step, make, calls):
     assert calls() == BUILD
 
 
-@pytest.mark.skipif(shutil.which("flock") is None, reason="the system has no flock command")
+@pytest.mark.skipif(
+    shutil.which("flock") is None, reason="the system has no flock command"
+)
 def test_two_makes_at_once_build_one_environment(make, calls):
     with ThreadPoolExecutor() as threads:
         list(threads.map(make, ["env", "env"]))
@@ -228,7 +282,11 @@ def test_clean_keeps_the_environment(make, tmp_path):
     for folder in (*gone, kept):
         (tmp_path / folder).mkdir(parents=True)
     make("clean")
-    assert [(tmp_path / folder).exists() for folder in (*gone, kept)] == [False, False, True]
+    assert [(tmp_path / folder).exists() for folder in (*gone, kept)] == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_ci_runs_lint_and_test():

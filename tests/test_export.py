@@ -13,8 +13,8 @@ from sfusion import SfusionError
 from sfusion.compression import report
 from sfusion.compression.report import ONNX, export, load_plain
 from sfusion.models.layers import remove_layers
-from sfusion.models.loading import load_model
-from sfusion.training import predict_logits
+from sfusion.models.source import load_model
+from sfusion.training.evaluation import predict_logits
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -24,12 +24,17 @@ onnxruntime = pytest.importorskip("onnxruntime")
 def written(tmp_path_factory, make_probe):
     """A tiny model, exported both ways."""
     folder, data = tmp_path_factory.mktemp("onnx"), make_probe(n=70)
-    data = replace(data, input_ids=data.input_ids % 40)  # the tiny model knows no more words
+    data = replace(
+        data, input_ids=data.input_ids % 40
+    )  # the tiny model knows no more words
     base = load_model(tiny.write_model(folder / "base", layers=3), 3)
     remove_layers(base, [1]).save_pretrained(folder / "model")
     model = load_plain(folder / "model")
     task = SimpleNamespace(test=data, validation=data)
-    found = {name: (entry, run) for name, entry, run in export(folder, model, task, True, 1.0)}
+    found = {
+        name: (entry, run)
+        for name, entry, run in export(folder, model, task, True, 1.0)
+    }
     return folder, model, data, found
 
 
@@ -37,15 +42,24 @@ def test_the_export_gives_pytorchs_logits_for_any_shape(written):
     folder, model, data, found = written
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     for rows, columns in ((1, 3), (2, 12), (70, 9)):
-        ids, mask = data.input_ids[:rows, :columns], data.attention_mask[:rows, :columns]
-        (logits,) = session.run(None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
+        ids, mask = (
+            data.input_ids[:rows, :columns],
+            data.attention_mask[:rows, :columns],
+        )
+        (logits,) = session.run(
+            None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
+        )
         with torch.no_grad():
             expected = model(ids, attention_mask=mask).logits
-        torch.testing.assert_close(torch.from_numpy(logits), expected, atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            torch.from_numpy(logits), expected, atol=1e-5, rtol=0
+        )
     entry = found["onnx"][0]
     assert entry["largest_difference"] < 1e-5
     assert entry["same_labels"] == entry["samples"] == 70
-    assert entry["correct"] == int((predict_logits(model, data).argmax(-1) == data.labels).sum())
+    assert entry["correct"] == int(
+        (predict_logits(model, data).argmax(-1) == data.labels).sum()
+    )
 
 
 def test_what_is_said_of_the_files_is_so_and_they_name_no_path_of_the_machine(written):
@@ -70,21 +84,41 @@ def test_an_export_that_differs_is_refused(written, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("limit", "there"), [(1.0, True), (-1.0, False)])
-def test_eight_bits_are_written_only_where_validation_accuracy_holds(limit, there, written, tmp_path):
+def test_eight_bits_are_written_only_where_validation_accuracy_holds(
+    limit, there, written, tmp_path
+):
     _, model, data, _ = written
-    found = export(tmp_path, model, SimpleNamespace(test=data, validation=data), True, limit)
+    found = export(
+        tmp_path, model, SimpleNamespace(test=data, validation=data), True, limit
+    )
     (name, entry, run) = found[-1]
-    assert name == "onnx_int8" and (tmp_path / "model.int8.onnx").exists() == there == (run is not None)
+    assert name == "onnx_int8" and (tmp_path / "model.int8.onnx").exists() == there == (
+        run is not None
+    )
     assert there or "of the validation texts right in float32" in entry["left_out"]
 
 
 @pytest.mark.parametrize("loss", [1.0, -1.0])
-def test_a_compression_writes_and_reports_the_files_that_hold(loss, tmp_path, monkeypatch):
+def test_a_compression_writes_and_reports_the_files_that_hold(
+    loss, tmp_path, monkeypatch
+):
     monkeypatch.setattr(report, "WITHIN", loss)
     texts, labels = tiny.sentences(120, 3, seed=4)
     frame = pd.DataFrame({"text": texts, "label": labels})
-    options = {"keep": 1, "onnx": True, "int8": True, "learning_rate": 0.003, "threads": 1, "quiet": True}
-    found = sf.compress(tiny.write_model(tmp_path / "model", layers=2), frame, out=tmp_path / "out", **options)
+    options = {
+        "keep": 1,
+        "onnx": True,
+        "int8": True,
+        "learning_rate": 0.003,
+        "threads": 1,
+        "quiet": True,
+    }
+    found = sf.compress(
+        tiny.write_model(tmp_path / "model", layers=2),
+        frame,
+        out=tmp_path / "out",
+        **options,
+    )
     card = (tmp_path / "out" / "README.md").read_text()
     for name in ONNX[: 2 if loss > 0 else 1]:
         entry = found.report[name]

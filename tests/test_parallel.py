@@ -13,11 +13,12 @@ import torch
 from joblib.externals.loky.backend import context
 
 from sfusion import SfusionError
-from sfusion.pruning.searches import Experiment, Search
-from sfusion.records.parallel import backend, jobs, pool, progress
-from sfusion.records.profiles import ROOT
-from sfusion.records.store import RecordStore
-from sfusion.training import fixed_threads, resolve_precision
+from sfusion.experiments.parallel import backend, jobs, pool, progress
+from sfusion.experiments.profiles import ROOT
+from sfusion.experiments.searches import Search
+from sfusion.experiments.store import RecordStore
+from sfusion.experiments.trees import Experiment
+from sfusion.training.precision import fixed_threads, resolve_precision
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +40,14 @@ def test_a_known_backend_is_taken_and_loky_by_default(name, monkeypatch):
     assert backend() == name
 
 
-BAD = [("SFUSION_BACKEND", text, "use one of loky, dask, ray") for text in ("threading", "Dask", "", "loky ")]
-BAD += [("SFUSION_JOBS", text, "give a positive integer") for text in ("0", "-1", "two", "1.5", "", "\u00b2")]
+BAD = [
+    ("SFUSION_BACKEND", text, "use one of loky, dask, ray")
+    for text in ("threading", "Dask", "", "loky ")
+]
+BAD += [
+    ("SFUSION_JOBS", text, "give a positive integer")
+    for text in ("0", "-1", "two", "1.5", "", "\u00b2")
+]
 
 
 @pytest.mark.parametrize("variable, text, says", BAD)
@@ -51,7 +58,9 @@ def test_a_bad_variable_is_one_line(variable, text, says, monkeypatch):
 
 
 @pytest.mark.parametrize("quota, expected", [(6, [6, 3, 2, 1, 1, 1]), (1, [1] * 6)])
-def test_jobs_are_the_cores_or_a_containers_quota_over_the_threads_unless_set(quota, expected, monkeypatch):
+def test_jobs_are_the_cores_or_a_containers_quota_over_the_threads_unless_set(
+    quota, expected, monkeypatch
+):
     monkeypatch.delenv("SFUSION_JOBS")
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
@@ -62,7 +71,9 @@ def test_jobs_are_the_cores_or_a_containers_quota_over_the_threads_unless_set(qu
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_results_come_in_the_order_given_round_after_round_and_errors_come_through(workers, monkeypatch):
+def test_results_come_in_the_order_given_round_after_round_and_errors_come_through(
+    workers, monkeypatch
+):
     monkeypatch.setenv("SFUSION_JOBS", workers)
     with pytest.raises(SfusionError, match="'fp16'"), pool(1) as run:
         for start in (0, 100):
@@ -103,12 +114,16 @@ def test_progress_is_silent_in_ci(monkeypatch, capsys):
 
 def _records(units, folder):
     """Walk two strategies; return the exact text of every record."""
-    Search(units, RecordStore(folder / "store"), quiet=True).iterate(["energy", "random-0"])
+    Search(units, RecordStore(folder / "store"), quiet=True).iterate(
+        ["energy", "random-0"]
+    )
     return tiny.texts(folder)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, module", [("loky", "joblib"), ("dask", "distributed"), ("ray", "ray")])
+@pytest.mark.parametrize(
+    "name, module", [("loky", "joblib"), ("dask", "distributed"), ("ray", "ray")]
+)
 def test_two_workers_give_the_bits_of_this_process(name, module, tmp_path, monkeypatch):
     pytest.importorskip(module, reason=f"the extra {name} is not installed")
     profile = tiny.make_profile(tiny.write_model(tmp_path / "model"))
@@ -123,15 +138,24 @@ def test_two_workers_give_the_bits_of_this_process(name, module, tmp_path, monke
 
 
 def test_dask_joins_the_cluster_at_an_address(distributed, monkeypatch):
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
         with pool(1) as run:
-            assert set(run(os.getpid, [()] * 8)) <= {worker.pid for worker in cluster.workers.values()}
+            assert set(run(os.getpid, [()] * 8)) <= {
+                worker.pid for worker in cluster.workers.values()
+            }
             assert list(run(pow, [(2, 1), (2, 2)])) == [2, 4]
 
 
 def test_dask_workers_of_several_threads_are_refused(distributed, monkeypatch):
-    shape = {"n_workers": 1, "threads_per_worker": 2, "processes": False, "dashboard_address": None}
+    shape = {
+        "n_workers": 1,
+        "threads_per_worker": 2,
+        "processes": False,
+        "dashboard_address": None,
+    }
     with distributed.LocalCluster(**shape) as cluster:
         monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", cluster.scheduler_address)
         with tiny.refused("2 threads: start workers with --nthreads 1"), pool(1):
@@ -139,7 +163,9 @@ def test_dask_workers_of_several_threads_are_refused(distributed, monkeypatch):
 
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense://x"])
-def test_a_dask_scheduler_that_does_not_answer_is_one_line(address, distributed, monkeypatch):
+def test_a_dask_scheduler_that_does_not_answer_is_one_line(
+    address, distributed, monkeypatch
+):
     dask = pytest.importorskip("dask")
     monkeypatch.setenv("DASK_SCHEDULER_ADDRESS", address)
     quick = {"distributed.comm.timeouts.connect": "0.3s"}
@@ -149,7 +175,7 @@ def test_a_dask_scheduler_that_does_not_answer_is_one_line(address, distributed,
 
 PARENT = """
     import os, sys, time
-    from sfusion.records.parallel import pool
+    from sfusion.experiments.parallel import pool
     with pool(1) as run:
         print(*set(run(os.getpid, [()] * 4)), flush=True)
         list(run(time.sleep, [(60,)] * 4))
@@ -158,13 +184,21 @@ PARENT = """
 
 def _running():
     """List the processes, but for the dead that a container without an init process leaves unburied."""
-    return {one.pid for one in psutil.process_iter(["status"]) if one.info["status"] != psutil.STATUS_ZOMBIE}
+    return {
+        one.pid
+        for one in psutil.process_iter(["status"])
+        if one.info["status"] != psutil.STATUS_ZOMBIE
+    }
 
 
 def test_workers_end_with_a_parent_that_is_killed(monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("SFUSION_JOBS", "2")
-    parent = subprocess.Popen([sys.executable, "-c", textwrap.dedent(PARENT)], stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(PARENT)],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     workers = {int(number) for number in parent.stdout.readline().split()}
     assert workers and workers <= _running() - {parent.pid}
     parent.kill()

@@ -6,9 +6,19 @@ import yaml
 
 from sfusion import load_profile
 from sfusion.data.tasks import TASKS
-from sfusion.records.profiles import PROFILES, Recipe
+from sfusion.experiments.profiles import PROFILES
+from sfusion.training.recipes import Recipe
 
-SHIPPED = ["base", "embedded", "nine", "nine-long", "nine-rate", "nine-short", "paper", "smoke"]
+SHIPPED = [
+    "base",
+    "embedded",
+    "nine",
+    "nine-long",
+    "nine-rate",
+    "nine-short",
+    "paper",
+    "smoke",
+]
 
 
 @pytest.fixture
@@ -17,7 +27,9 @@ def content():
 
 
 def _load(folder, content):
-    (folder / "mine.yaml").write_bytes(content if isinstance(content, bytes) else yaml.safe_dump(content).encode())
+    (folder / "mine.yaml").write_bytes(
+        content if isinstance(content, bytes) else yaml.safe_dump(content).encode()
+    )
     return load_profile(folder / "mine.yaml")
 
 
@@ -40,7 +52,9 @@ def test_the_papers_setting():
     profile = load_profile("paper")
     assert profile.model == "google-bert/bert-base-uncased"
     assert profile.max_length == 32
-    assert sorted(profile.tasks) == sorted(load_profile("nine").tasks) == sorted(tiny.NINE)
+    assert (
+        sorted(profile.tasks) == sorted(load_profile("nine").tasks) == sorted(tiny.NINE)
+    )
     # Twelve layers: every depth at which one is left is distilled.
     assert profile.distillation.removals == tuple(range(1, 12))
 
@@ -50,14 +64,22 @@ def test_profiles_for_a_fresh_machine_need_no_network():
         assert (profile.model, profile.source) == ("minilm-l6", "embedded")
 
 
-def test_a_file_of_ones_own_is_named_after_itself_and_has_the_declared_defaults(tmp_path, content):
-    content |= {"seeds": [3, 4], "sizes": {**content["sizes"], "train": None}, "recovery": {"samples": 7}}
+def test_a_file_of_ones_own_is_named_after_itself_and_has_the_declared_defaults(
+    tmp_path, content
+):
+    content |= {
+        "seeds": [3, 4],
+        "sizes": {**content["sizes"], "train": None},
+        "recovery": {"samples": 7},
+    }
     profile = _load(tmp_path, content)
     assert (profile.name, profile.seeds, profile.sizes.train) == ("mine", (3, 4), None)
     assert profile.recovery == Recipe(samples=7)
 
 
-@pytest.mark.parametrize("name", ["nope", "", "smoke.yml", "../smoke", "no/such/file.yaml"])
+@pytest.mark.parametrize(
+    "name", ["nope", "", "smoke.yml", "../smoke", "no/such/file.yaml"]
+)
 def test_an_unknown_name_is_one_line_with_the_known_ones(name):
     with tiny.refused(repr(name), *SHIPPED):
         load_profile(name)
@@ -84,11 +106,16 @@ WRONG = {
     "distillation.removals": [[0]],
     "sizes.probe": [None],
     "sizes.train": [0],
-    **dict.fromkeys(["tempo", "original.tempo", "sizes.tempo", "distillation.tempo"], [3]),  # no such keys
+    **dict.fromkeys(
+        ["tempo", "original.tempo", "sizes.tempo", "distillation.tempo"], [3]
+    ),  # no such keys
 }
 
 
-@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in WRONG.items() for value in values])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(key, value) for key, values in WRONG.items() for value in values],
+)
 def test_a_wrong_value_is_named_with_its_key(key, value, tmp_path, content):
     room, _, inner = key.rpartition(".")
     (content[room] if room else content)[inner] = value
@@ -110,6 +137,17 @@ def test_a_name_inside_the_file_is_refused(tmp_path, content):
 
 
 def test_what_is_no_yaml_of_keys_and_values_is_one_line(tmp_path):
-    wrong = b"", b"- a\n- b\n", b"just words", b"a: [1\nb: 2", b"\tkey: 1", b"5: 6", b"\xff\xfe\x00\x80"
-    for text in (*wrong, b"!!python/object/apply:os.system ['true']"):  # no file may run code
+    wrong = (
+        b"",
+        b"- a\n- b\n",
+        b"just words",
+        b"a: [1\nb: 2",
+        b"\tkey: 1",
+        b"5: 6",
+        b"\xff\xfe\x00\x80",
+    )
+    for text in (
+        *wrong,
+        b"!!python/object/apply:os.system ['true']",
+    ):  # no file may run code
         _refused(tmp_path, text)

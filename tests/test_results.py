@@ -10,8 +10,9 @@ import pytest
 import tiny
 
 from sfusion import load_results, open_results
-from sfusion.records.profiles import ROOT
-from sfusion.records.results import FRAMES, compare
+from sfusion.experiments.comparison import compare
+from sfusion.experiments.profiles import ROOT
+from sfusion.experiments.results import FRAMES
 
 TASKS, SEEDS = ("t", "u", "v"), (0, 1, 2)
 ACCURACIES = ["validation_accuracy", "test_accuracy"]
@@ -47,17 +48,29 @@ def _refused(folder):
 
 
 def test_what_is_saved_comes_back_bit_for_bit(results, folder, tmp_path):
-    empty = replace(results, distillation=results.distillation.head(0))  # of a stage that has not run
+    empty = replace(
+        results, distillation=results.distillation.head(0)
+    )  # of a stage that has not run
     empty.save(tmp_path)
-    for kept, again in ((results, load_results(folder)), (empty, load_results(tmp_path))):
+    for kept, again in (
+        (results, load_results(folder)),
+        (empty, load_results(tmp_path)),
+    ):
         for name in FRAMES:
-            pd.testing.assert_frame_equal(getattr(again, name), getattr(kept, name), check_exact=True)
+            pd.testing.assert_frame_equal(
+                getattr(again, name), getattr(kept, name), check_exact=True
+            )
         assert again.manifest == kept.manifest
 
 
-def test_the_folder_holds_frames_and_a_manifest_alone_and_the_same_bytes_each_time(results, folder, tmp_path):
+def test_the_folder_holds_frames_and_a_manifest_alone_and_the_same_bytes_each_time(
+    results, folder, tmp_path
+):
     results.save(tmp_path / "again")
-    first, second = ({file.name: file.read_bytes() for file in one.iterdir()} for one in (folder, tmp_path / "again"))
+    first, second = (
+        {file.name: file.read_bytes() for file in one.iterdir()}
+        for one in (folder, tmp_path / "again")
+    )
     assert set(first) == set(FILES)
     assert first == second
 
@@ -83,23 +96,32 @@ def test_a_damaged_file_is_one_line(content, name, folder):
     assert "damaged" in _refused(folder)
 
 
-def test_a_build_folder_of_ones_own_is_the_same_from_every_folder(tmp_path, monkeypatch):
+def test_a_build_folder_of_ones_own_is_the_same_from_every_folder(
+    tmp_path, monkeypatch
+):
     # Notebooks run in their own folder, and must find what the command line wrote.
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SFUSION_BUILD", "mine")
-    assert runpy.run_path(ROOT / "sfusion" / "records" / "results.py")["BUILD"] == tmp_path / "mine"
+    assert (
+        runpy.run_path(ROOT / "sfusion" / "records" / "results.py")["BUILD"]
+        == tmp_path / "mine"
+    )
 
 
-@pytest.mark.parametrize(("profile", "mode"), [("smoke", "rerun"), ("smoke", ""), ("embeded", "replay")])
+@pytest.mark.parametrize(
+    ("profile", "mode"), [("smoke", "rerun"), ("smoke", ""), ("embeded", "replay")]
+)
 def test_an_unknown_mode_or_profile_is_one_line(profile, mode):
     with tiny.refused(repr(mode if profile == "smoke" else profile)):
         open_results(profile, mode)
 
 
-@pytest.mark.parametrize(("mode", "where"), [("replay", "smoke"), ("built", "smoke/results")])
+@pytest.mark.parametrize(
+    ("mode", "where"), [("replay", "smoke"), ("built", "smoke/results")]
+)
 def test_results_are_opened_where_they_lie(mode, where, results, tmp_path, monkeypatch):
     for name in ("COMMITTED", "BUILD"):
-        monkeypatch.setattr(f"sfusion.records.results.{name}", tmp_path)
+        monkeypatch.setattr(f"sfusion.experiments.results.{name}", tmp_path)
     results.save(tmp_path / where)
     found = open_results("smoke", mode)
     assert found.manifest == results.manifest
@@ -120,7 +142,9 @@ def new(results):
 
 
 def _elsewhere(results):
-    return replace(results, manifest={"machine": {"processor": "another", "threads": 1}})
+    return replace(
+        results, manifest={"machine": {"processor": "another", "threads": 1}}
+    )
 
 
 def _changed(results, change):
@@ -139,7 +163,9 @@ def _nothing_passes_but_texts(new, results):
     return not compare(new, results).query("what != 'texts'")["passed"].any()
 
 
-HERE_OR_ELSEWHERE = pytest.mark.parametrize("place", [replace, _elsewhere], ids=["here", "elsewhere"])
+HERE_OR_ELSEWHERE = pytest.mark.parametrize(
+    "place", [replace, _elsewhere], ids=["here", "elsewhere"]
+)
 
 
 @HERE_OR_ELSEWHERE
@@ -148,7 +174,10 @@ def test_identical_results_pass(place, results, new):
     assert table["passed"].all()
     assert (table[["within", "differs"]] == 0).all(axis=None)
     assert (table["same"] > 0).all()
-    assert set(table["asked"]) == {"same numbers" if here else "within the spread over seeds", "same texts"}
+    assert set(table["asked"]) == {
+        "same numbers" if here else "within the spread over seeds",
+        "same texts",
+    }
     assert set(table["task"]) == set(TASKS)
     assert ("signals" in set(table["what"])) == here
 
@@ -156,8 +185,15 @@ def test_identical_results_pass(place, results, new):
 def test_every_cell_is_counted(results, new):
     found = compare(new, results).query("task == 't'").set_index("what")["same"]
     # Two scores of: the original; two depths of each strategy; three conditions, two of them twice.
-    scores = {"original": 2, "strategies": 2 * 2 * len(tiny.LABELS), "distillation": 2 * 5}
-    assert found.to_dict() == scores | {"texts": len(SEEDS), "signals": 2 * (results.nodes["task"] == "t").sum()}
+    scores = {
+        "original": 2,
+        "strategies": 2 * 2 * len(tiny.LABELS),
+        "distillation": 2 * 5,
+    }
+    assert found.to_dict() == scores | {
+        "texts": len(SEEDS),
+        "signals": 2 * (results.nodes["task"] == "t").sum(),
+    }
 
 
 @pytest.mark.parametrize("step", [0, 1 / 400, 1e-12])
@@ -171,7 +207,9 @@ def test_every_cell_is_counted(results, new):
         ("signals", "block-influence", "signals"),
     ],
 )
-def test_one_changed_number_fails_on_the_same_machine(frame, column, what, step, results, new):
+def test_one_changed_number_fails_on_the_same_machine(
+    frame, column, what, step, results, new
+):
     rows = getattr(new, frame)
     at = rows.index[rows["task"] == "u"][-1], column
     rows.loc[at] = np.nextafter(rows.loc[at], 9) + step
@@ -180,7 +218,9 @@ def test_one_changed_number_fails_on_the_same_machine(frame, column, what, step,
 
 
 def test_changes_that_cancel_over_seeds_fail_on_the_same_machine(results, new):
-    rows = new.distillation.query("task == 't' and condition == 'distilled' and removed == 1").index
+    rows = new.distillation.query(
+        "task == 't' and condition == 'distilled' and removed == 1"
+    ).index
     new.distillation.loc[rows[:2], "test_accuracy"] += [1 / 64, -1 / 64]
     assert ["t", "distillation"] in _failed(new, results)
 
@@ -196,7 +236,12 @@ def test_another_path_fails_on_the_same_machine(results, new):
 def test_small_noise_passes_elsewhere(seed, results):
     # Half a per cent, in steps of one sample: a hundredth of what 400 samples leave open is no finding.
     rng = np.random.default_rng(seed)
-    noisy = _changed(results, lambda values: values + np.round(rng.normal(0, 0.005, values.shape) * 400) / 400)
+    noisy = _changed(
+        results,
+        lambda values: (
+            values + np.round(rng.normal(0, 0.005, values.shape) * 400) / 400
+        ),
+    )
     table = compare(noisy, results)
     assert table["passed"].all()
     assert table["within"].sum() > 0
@@ -210,7 +255,12 @@ def test_rounding_that_went_its_own_way_passes_elsewhere(seed):
         own, common = np.random.default_rng(draw), np.random.default_rng(seed)
 
         def score(task, seed, label, removed):
-            values = 0.8 - 0.05 * removed + common.normal(0, 0.02, 2) + own.normal(0, 0.01, 2)
+            values = (
+                0.8
+                - 0.05 * removed
+                + common.normal(0, 0.02, 2)
+                + own.normal(0, 0.01, 2)
+            )
             return tuple(np.round(values * 400) / 400)
 
         return tiny.make_results(score, score, TASKS, SEEDS)
@@ -236,7 +286,9 @@ def test_an_original_that_differs_fails_elsewhere_alone(results, new):
 def test_one_seed_alone_has_the_samples_own_error(one_seed):
     # 400 samples at 0.75: an error of 2.2 points, of a difference 3.1, three of them 9.2.
     assert not _failed(_changed(one_seed, lambda values: values - 0.06), one_seed)
-    assert _nothing_passes_but_texts(_changed(one_seed, lambda values: values - 0.12), one_seed)
+    assert _nothing_passes_but_texts(
+        _changed(one_seed, lambda values: values - 0.12), one_seed
+    )
 
 
 @pytest.mark.parametrize("split, fails", [("test", False), ("validation", True)])
@@ -244,7 +296,9 @@ def test_a_split_of_more_samples_has_the_smaller_error(split, fails, one_seed):
     results = replace(one_seed, tasks=one_seed.tasks.assign(validation=40_000))
     new = _elsewhere(deepcopy(results))
     new.nodes[f"{split}_accuracy"] += 0.05
-    assert (not compare(new, results).query("what == 'original'")["passed"].any()) == fails
+    assert (
+        not compare(new, results).query("what == 'original'")["passed"].any()
+    ) == fails
 
 
 @HERE_OR_ELSEWHERE
@@ -258,14 +312,24 @@ def test_other_texts_fail(place, results, new):
 @pytest.mark.parametrize(
     "keep, lost",
     [
-        (lambda r: replace(r, trajectories=r.trajectories.query("strategy != 'top-first'")), "what == 'strategies'"),
-        (lambda r: replace(r, distillation=r.distillation.query("removed != 2")), "what == 'distillation'"),
+        (
+            lambda r: replace(
+                r, trajectories=r.trajectories.query("strategy != 'top-first'")
+            ),
+            "what == 'strategies'",
+        ),
+        (
+            lambda r: replace(r, distillation=r.distillation.query("removed != 2")),
+            "what == 'distillation'",
+        ),
         (lambda r: tiny.of_units(r, "task != 'v'"), "task == 'v'"),
         (lambda r: tiny.of_units(r, "seed != 2"), "what != 'signals'"),
     ],
     ids=["strategy", "depth", "task", "seed"],
 )
 def test_what_one_study_lacks_fails(keep, lost, missing_in, place, results):
-    new, results = (keep(results), results) if missing_in == "new" else (results, keep(results))
+    new, results = (
+        (keep(results), results) if missing_in == "new" else (results, keep(results))
+    )
     failing = compare(place(new), results).query(lost)
     assert len(failing) and not failing["passed"].any()

@@ -15,8 +15,9 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sfusion.records.profiles import ROOT
-from sfusion.records.store import RecordStore, content_key, write_atomically
+from sfusion.disk import write_atomically
+from sfusion.experiments.profiles import ROOT
+from sfusion.experiments.store import RecordStore, content_key
 
 SPEC = {"kind": "node", "task": "abc", "seed": 0, "path": [4, 2], "rate": 1e-4}
 RESULT = {"accuracy": 0.1 + 0.2, "signals": {"energy": [1.5, -2e-7]}, "source": "übrig"}
@@ -26,9 +27,13 @@ def _dicts(values):
     return st.dictionaries(st.text(max_size=5), values, max_size=3)
 
 
-numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**60), 2**60)
+numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers(
+    -(2**60), 2**60
+)
 plain = st.none() | st.booleans() | numbers | st.text(max_size=8)
-values = st.recursive(plain, lambda v: st.lists(v, max_size=3) | _dicts(v), max_leaves=8)
+values = st.recursive(
+    plain, lambda v: st.lists(v, max_size=3) | _dicts(v), max_leaves=8
+)
 
 
 @pytest.fixture
@@ -37,7 +42,9 @@ def store(tmp_path):
 
 
 def _files(folder):
-    return sorted(str(f.relative_to(folder)) for f in Path(folder).rglob("*") if f.is_file())
+    return sorted(
+        str(f.relative_to(folder)) for f in Path(folder).rglob("*") if f.is_file()
+    )
 
 
 def _record(store):
@@ -45,7 +52,10 @@ def _record(store):
     return file
 
 
-@pytest.mark.parametrize(("kind", "results"), [("", (RESULT, {"accuracy": 1.0})), ("_weights", (b"\x00\xff",) * 2)])
+@pytest.mark.parametrize(
+    ("kind", "results"),
+    [("", (RESULT, {"accuracy": 1.0})), ("_weights", (b"\x00\xff",) * 2)],
+)
 def test_what_is_put_comes_back_as_it_was_last(kind, results, store):
     put, get = (getattr(RecordStore, name + kind) for name in ("put", "get"))
     assert get(store, SPEC) is None
@@ -94,12 +104,18 @@ HARMS = {
 }
 
 
-CASES = [("record", harm) for harm in HARMS] + [("weights", harm) for harm in ("cut", "empty", "no text", "one bit")]
+CASES = [("record", harm) for harm in HARMS] + [
+    ("weights", harm) for harm in ("cut", "empty", "no text", "one bit")
+]
 
 
 @pytest.mark.parametrize("kind, harm", CASES)
 def test_what_is_damaged_is_named_set_aside_and_not_used(kind, harm, store):
-    put, get = (store.put, store.get) if kind == "record" else (store.put_weights, store.get_weights)
+    put, get = (
+        (store.put, store.get)
+        if kind == "record"
+        else (store.put_weights, store.get_weights)
+    )
     result = RESULT if kind == "record" else b"weights" * 100
     put(SPEC, result)
     file = store.folder / _files(store.folder)[0]
@@ -136,7 +152,9 @@ def _raising(error):
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EDQUOT])
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-def test_a_write_that_fails_leaves_nothing_new_and_the_old_whole(call, code, store, monkeypatch):
+def test_a_write_that_fails_leaves_nothing_new_and_the_old_whole(
+    call, code, store, monkeypatch
+):
     store.put(SPEC, RESULT)
     monkeypatch.setattr(os, call, _raising(OSError(code, os.strerror(code))))
     before = _files(store.folder)
@@ -184,7 +202,7 @@ def test_files_are_open_to_whom_the_umask_allows(umask, tmp_path):
 
 RACE = """
     import sys, warnings
-    from sfusion.records.store import RecordStore
+    from sfusion.experiments.store import RecordStore
     warnings.simplefilter("error")
     store, me = RecordStore(sys.argv[1]), sys.argv[2]
     for round in range(150):
@@ -198,7 +216,12 @@ RACE = """
 def test_processes_writing_the_same_records_never_see_half_of_one(tmp_path):
     command = [sys.executable, "-c", textwrap.dedent(RACE), str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    racers = [subprocess.Popen([*command, name], env=environment, stderr=subprocess.PIPE, text=True) for name in "abc"]
+    racers = [
+        subprocess.Popen(
+            [*command, name], env=environment, stderr=subprocess.PIPE, text=True
+        )
+        for name in "abc"
+    ]
     for racer in racers:
         _, errors = racer.communicate(timeout=60)
         assert racer.returncode == 0, errors
@@ -209,7 +232,9 @@ def test_processes_writing_the_same_records_never_see_half_of_one(tmp_path):
 def test_two_processes_meet_the_same_damaged_record(store, monkeypatch):
     store.put(SPEC, RESULT)
     _record(store).write_bytes(b"")
-    monkeypatch.setattr(os, "replace", _raising(FileNotFoundError()))  # the other was first
+    monkeypatch.setattr(
+        os, "replace", _raising(FileNotFoundError())
+    )  # the other was first
     assert store.get(SPEC) is None
 
 
@@ -223,11 +248,16 @@ def _weights(store, sizes):
     return files
 
 
-STEPS = {None: {1000: [0, 1, 2, 3], 700: [0, 1], 699: [0], 0: []}, 3: {999: [0, 1, 3], 100: [3], 99: []}}
+STEPS = {
+    None: {1000: [0, 1, 2, 3], 700: [0, 1], 699: [0], 0: []},
+    3: {999: [0, 1, 3], 100: [3], 99: []},
+}
 
 
 @pytest.mark.parametrize("spared", STEPS)
-def test_trim_removes_the_oldest_weights_first_and_last_what_it_shall_spare(spared, store):
+def test_trim_removes_the_oldest_weights_first_and_last_what_it_shall_spare(
+    spared, store
+):
     files = _weights(store, [400, 300, 200, 100])
     for limit, kept in STEPS[spared].items():
         store.weights_gb = limit / 1e9
@@ -282,23 +312,39 @@ PICKLE += r"|(?<![\w.])(?:torch|joblib|np)(?:\.| import .*)\b(?:save|load|dump)\
 
 
 def test_nothing_is_pickled():
-    found = {file: re.findall(PICKLE, file.read_text("utf-8")) for file in (ROOT / "sfusion").rglob("*.py")}
+    found = {
+        file: re.findall(PICKLE, file.read_text("utf-8"))
+        for file in (ROOT / "sfusion").rglob("*.py")
+    }
     assert found and not any(found.values())
 
 
 def test_the_search_for_pickle_finds_it():
     code = "from joblib import load\nimport pickle\ntorch.load(x)\nframe.to_pickle(allow_pickle=1)"
-    assert re.findall(PICKLE, code) == ["joblib import load", "pickle", "torch.load", "to_pickle", "allow_pickle"]
+    assert re.findall(PICKLE, code) == [
+        "joblib import load",
+        "pickle",
+        "torch.load",
+        "to_pickle",
+        "allow_pickle",
+    ]
 
 
 def test_records_are_carried_from_store_to_store(store, tmp_path, monkeypatch):
     for number in range(20):
         store.put({**SPEC, "seed": number}, {**RESULT, "number": number / 3})
     for action, folder in (("pack", store.folder), ("unpack", tmp_path / "other")):
-        monkeypatch.setattr(sys, "argv", ["records.py", action, str(folder), str(tmp_path / "carried.parquet")])
+        monkeypatch.setattr(
+            sys,
+            "argv",
+            ["records.py", action, str(folder), str(tmp_path / "carried.parquet")],
+        )
         runpy.run_path(ROOT / "tools" / "records.py", run_name="__main__")
     records = [
-        {str(file.relative_to(folder)): file.read_bytes() for file in Path(folder).rglob("*.json")}
+        {
+            str(file.relative_to(folder)): file.read_bytes()
+            for file in Path(folder).rglob("*.json")
+        }
         for folder in (store.folder, tmp_path / "other")
     ]
     assert len(records[0]) == 20 and records[0] == records[1]

@@ -18,10 +18,11 @@ from sklearn.feature_selection import mutual_info_classif
 from transformers.models.bert import modeling_bert
 
 from sfusion import SfusionError
-from sfusion.data.tasks import Encoded
+from sfusion.data.encoding import Encoded
 from sfusion.models.layers import remove_layers
-from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS, mutual_information
+from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS
 from sfusion.signals.extraction import extract_signals
+from sfusion.signals.information import mutual_information
 
 INFORMATION = GROUPS["mutual information"]
 SMOOTH = [name for name in MEASURES if name not in INFORMATION]
@@ -30,7 +31,13 @@ SMOOTH = [name for name in MEASURES if name not in INFORMATION]
 FLOAT32 = {"rtol": 1e-4, "atol": 5e-6}
 
 # No shrinking: a failing example is small already, and looking for a smaller one takes minutes.
-few_examples = settings(max_examples=8, deadline=None, derandomize=True, database=None, phases=[Phase.generate])
+few_examples = settings(
+    max_examples=8,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.generate],
+)
 
 
 def assert_same(table, expected, rtol=1e-8, atol=1e-12):
@@ -90,7 +97,9 @@ def test_the_estimator_holds_the_pairs_of_one_column_at_a_time():
     mutual_information(values, np.arange(400) % 3)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 8 * values.shape[0] ** 2 * values.shape[1]  # bytes of all pairs of all columns
+    assert (
+        peak < 8 * values.shape[0] ** 2 * values.shape[1]
+    )  # bytes of all pairs of all columns
 
 
 def test_probe_can_tell_the_signals_apart(tiny_bert, probe, expected):
@@ -113,26 +122,43 @@ def test_registry():
     assert MEASURES == SIGNALS | REDUNDANCY
     assert list(REDUNDANCY) == GROUPS["redundancy"]
     for slug, signal in MEASURES.items():
-        texts = [signal.title, signal.formula, signal.unit, signal.reading, signal.source]
+        texts = [
+            signal.title,
+            signal.formula,
+            signal.unit,
+            signal.reading,
+            signal.source,
+        ]
         assert all(text == text.strip() and len(text) > 1 for text in texts), slug
         assert signal.slug == slug
-        assert signal.removed_first == ("highest" if slug == "attention-entropy" else "lowest")
+        assert signal.removed_first == (
+            "highest" if slug == "attention-entropy" else "lowest"
+        )
 
 
 @pytest.mark.parametrize("batch_size", [None, 1, 7, 45, 64])
-def test_float64_equals_the_reference_whatever_the_batch(batch_size, model64, probe, expected):
+def test_float64_equals_the_reference_whatever_the_batch(
+    batch_size, model64, probe, expected
+):
     # The estimates of information too: they are functions of neighbour counts, which differ from
     # the reference's only where two distances agree to within scikit-learn's noise of 1e-10. In
     # this probe none do, and a single count would shift a mean by 1 / (45 * 8 * count) > 1e-5.
-    assert_same(extract_signals(model64, probe, batch_size=batch_size, measures=MEASURES), expected)
+    assert_same(
+        extract_signals(model64, probe, batch_size=batch_size, measures=MEASURES),
+        expected,
+    )
 
 
 def test_float32_is_close_to_the_reference(table32, expected):
     assert_same(table32, expected, **FLOAT32)
 
 
-@pytest.mark.parametrize(("measures", "columns"), [(None, SIGNALS), (REDUNDANCY, REDUNDANCY)])
-def test_measures_choose_the_columns_and_change_no_bit(measures, columns, tiny_bert, probe, table32):
+@pytest.mark.parametrize(
+    ("measures", "columns"), [(None, SIGNALS), (REDUNDANCY, REDUNDANCY)]
+)
+def test_measures_choose_the_columns_and_change_no_bit(
+    measures, columns, tiny_bert, probe, table32
+):
     table = extract_signals(tiny_bert, probe, measures=measures)
     pd.testing.assert_frame_equal(table, table32[list(columns)], check_exact=True)
 
@@ -192,13 +218,22 @@ def test_order_padding_and_names_of_classes_change_nothing(
         head.weight[names], head.bias[names] = head.weight.clone(), head.bias.clone()
     # The filler is any word: only the mask says what is real.
     pad = torch.nn.functional.pad
-    ids, mask = pad(probe.input_ids, (0, extra), value=filler), pad(probe.attention_mask, (0, extra))
-    data = Encoded(ids, mask, torch.tensor(names)[probe.labels]).take(torch.tensor(order))
-    assert_same(extract_signals(model, data, batch_size=batch_size, measures=MEASURES), expected)
+    ids, mask = (
+        pad(probe.input_ids, (0, extra), value=filler),
+        pad(probe.attention_mask, (0, extra)),
+    )
+    data = Encoded(ids, mask, torch.tensor(names)[probe.labels]).take(
+        torch.tensor(order)
+    )
+    assert_same(
+        extract_signals(model, data, batch_size=batch_size, measures=MEASURES), expected
+    )
 
 
 @pytest.mark.parametrize("copies", [2, 4])
-def test_copies_of_the_probe_change_nothing_but_the_information(copies, model64, probe, expected):
+def test_copies_of_the_probe_change_nothing_but_the_information(
+    copies, model64, probe, expected
+):
     repeated = probe.take(torch.arange(45).repeat(copies))
     table = assert_as_reference(model64, repeated, batch_size=16)
     assert_same(table[SMOOTH], expected[SMOOTH])
@@ -252,10 +287,14 @@ def test_weight_signals_of_known_weights(small64, probe, values, entropy):
     model, values = copy.deepcopy(small64), torch.as_tensor(values, dtype=torch.float64)
     for layer in model.bert.encoder.layer:
         matrices = [p for p in layer.parameters() if p.dim() == 2]  # 2,048 entries
-        torch.nn.utils.vector_to_parameters(values.repeat(2048 // len(values)), matrices)
+        torch.nn.utils.vector_to_parameters(
+            values.repeat(2048 // len(values)), matrices
+        )
     table = extract_signals(model, probe.take(torch.arange(6)))
     np.testing.assert_allclose(table["weight-entropy"], entropy, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(table["weight-norm"], values.square().mean().sqrt(), rtol=1e-9)
+    np.testing.assert_allclose(
+        table["weight-norm"], values.square().mean().sqrt(), rtol=1e-9
+    )
 
 
 # --- the model is left as it was -------------------------------------------------------------
@@ -264,19 +303,39 @@ def test_weight_signals_of_known_weights(small64, probe, values, entropy):
 def snapshot(model):
     """List everything about a model and the process that a reader of signals must not change."""
     named = list(model.named_parameters())
-    gradients = {f"gradient of {name}": p.grad for name, p in named if p.grad is not None}
-    tensors = model.state_dict() | gradients | {"torch's random state": torch.get_rng_state()}
+    gradients = {
+        f"gradient of {name}": p.grad for name, p in named if p.grad is not None
+    }
+    tensors = (
+        model.state_dict() | gradients | {"torch's random state": torch.get_rng_state()}
+    )
     return {
         "tensors": {name: tensor.numpy().tobytes() for name, tensor in tensors.items()},
-        "parameters": [(name, id(p), p.requires_grad, len(p._backward_hooks or {})) for name, p in named],
+        "parameters": [
+            (name, id(p), p.requires_grad, len(p._backward_hooks or {}))
+            for name, p in named
+        ],
         "modules": [
-            {name: len(value) if name.endswith("hooks") else None for name, value in vars(module).items()}
+            {
+                name: len(value) if name.endswith("hooks") else None
+                for name, value in vars(module).items()
+            }
             | {"training": module.training}
             for module in model.modules()
         ],
-        "config": (copy.deepcopy(model.config.to_dict()), model.config._attn_implementation),
-        "library": (modeling_bert.eager_attention_forward, modeling_bert.BertLayer.forward),
-        "process": (torch.is_grad_enabled(), torch.get_num_threads(), str(np.random.get_state(legacy=False))),
+        "config": (
+            copy.deepcopy(model.config.to_dict()),
+            model.config._attn_implementation,
+        ),
+        "library": (
+            modeling_bert.eager_attention_forward,
+            modeling_bert.BertLayer.forward,
+        ),
+        "process": (
+            torch.is_grad_enabled(),
+            torch.get_num_threads(),
+            str(np.random.get_state(legacy=False)),
+        ),
     }
 
 
@@ -324,9 +383,13 @@ def test_failure_leaves_the_model_as_it_was(tiny_bert, probe):
     assert snapshot(tiny_bert) == before
 
 
-def test_a_task_means_its_train_split_also_where_gradients_are_off(tiny_bert, probe, table32):
+def test_a_task_means_its_train_split_also_where_gradients_are_off(
+    tiny_bert, probe, table32
+):
     with torch.no_grad():
-        table = extract_signals(tiny_bert, SimpleNamespace(train=probe), measures=MEASURES)
+        table = extract_signals(
+            tiny_bert, SimpleNamespace(train=probe), measures=MEASURES
+        )
     pd.testing.assert_frame_equal(table, table32, check_exact=True)
 
 
@@ -349,7 +412,9 @@ def test_nothing_is_left_to_the_garbage_collector(tiny_bert, probe):
 
 def test_a_bfloat16_model_is_probed_as_its_passes_are(tiny_bert, probe):
     tiny_bert.to(torch.bfloat16)
-    tables = [extract_signals(tiny_bert, probe, precision=name) for name in ("fp32", "bf16")]
+    tables = [
+        extract_signals(tiny_bert, probe, precision=name) for name in ("fp32", "bf16")
+    ]
     pd.testing.assert_frame_equal(*tables)
     assert np.isfinite(tables[0].to_numpy()).all()
 
@@ -364,18 +429,28 @@ def test_bfloat16_is_close_enough_to_rank(tiny_bert, probe, table32):
     # a layer, partly averaged out over the probe: 2 per cent of a signal's size. Sums with
     # cancellation (signed activations, the mean gradient) are measured by the size of their
     # terms, so a mean gradient that nearly vanishes is not ranked reliably in bfloat16.
-    vectors = [torch.nn.utils.parameters_to_vector(layer.parameters()) for layer in tiny_bert.bert.encoder.layer]
+    vectors = [
+        torch.nn.utils.parameters_to_vector(layer.parameters())
+        for layer in tiny_bert.bert.encoder.layer
+    ]
     size = table32.copy()
     size["inhibition"] = table32["intensity"] / math.sqrt(16)
     size["gradient-norm"] = np.sqrt(table32["gradient-fisher"])
-    size["gradient-taylor"] = size["gradient-norm"] * [float(vector.detach().norm()) for vector in vectors]
+    size["gradient-taylor"] = size["gradient-norm"] * [
+        float(vector.detach().norm()) for vector in vectors
+    ]
     smooth = [name for name in SIGNALS if name not in INFORMATION + weights]
     error = ((table - table32).abs() / size)[smooth]
     assert error.max().max() < 0.02, error.to_string()
     assert error.max().min() > 1e-6, "bfloat16 was asked for and float32 was computed"
     # So layers that differ by more than twice that keep their order.
-    apart = [(table32.diff(steps).abs() > 0.04 * size.max())[smooth].sum().sum() for steps in (1, 2, 3)]
-    assert sum(apart) > len(smooth), "hardly any pair of layers is far enough apart to compare"
+    apart = [
+        (table32.diff(steps).abs() > 0.04 * size.max())[smooth].sum().sum()
+        for steps in (1, 2, 3)
+    ]
+    assert sum(apart) > len(smooth), (
+        "hardly any pair of layers is far enough apart to compare"
+    )
 
     # Neighbour counts move with the last digits: the estimates of information agree only to
     # their own sampling error, about 0.1 nats at 45 samples, out of log(3) = 1.1.
@@ -393,6 +468,8 @@ def test_bfloat16_is_close_enough_to_rank(tiny_bert, probe, table32):
     ],
 )
 def test_bad_input_is_one_line(tiny_bert, probe, rows, options, says):
-    data = Encoded(probe.input_ids[rows], probe.attention_mask[rows], probe.labels[rows])
+    data = Encoded(
+        probe.input_ids[rows], probe.attention_mask[rows], probe.labels[rows]
+    )
     with tiny.refused(says):
         extract_signals(tiny_bert, data, **options)

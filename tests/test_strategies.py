@@ -34,7 +34,9 @@ FUSIONS = [name for name, s in STRATEGIES.items() if s.learned_from]
 def _view(layers, fusion=None, **signals):
     """Look at a table of signals; other signals than those given point elsewhere."""
     rng = np.random.default_rng(99)
-    frame = pd.DataFrame(rng.normal(size=(len(layers), len(MEASURES))), columns=MEASURES).assign(**signals)
+    frame = pd.DataFrame(
+        rng.normal(size=(len(layers), len(MEASURES))), columns=MEASURES
+    ).assign(**signals)
     return View(layers, frame, rng, fusion, max(layers) + 1)
 
 
@@ -42,7 +44,9 @@ def _next(label, path, depth, seed=0, fixed=(), task="t"):
     values = np.random.default_rng(0).normal(size=(depth - len(path), len(MEASURES)))
     base = {"seed": seed, "task": task}
     frame = pd.DataFrame(values, columns=MEASURES)
-    return next_path(label, path, lambda _: frame, depth=depth, base=base, fixed=fixed)[-1]
+    return next_path(label, path, lambda _: frame, depth=depth, base=base, fixed=fixed)[
+        -1
+    ]
 
 
 def _order(label, depth, seed=0, fixed=(), task="t"):
@@ -53,7 +57,11 @@ def _order(label, depth, seed=0, fixed=(), task="t"):
 
 
 LAYER = st.integers(0, 23)
-STEP = LAYER | st.just(()) | st.lists(LAYER, min_size=2, max_size=4, unique=True).map(tuple)
+STEP = (
+    LAYER
+    | st.just(())
+    | st.lists(LAYER, min_size=2, max_size=4, unique=True).map(tuple)
+)
 
 
 @given(st.lists(STEP, max_size=6).map(tuple))
@@ -62,7 +70,11 @@ def test_the_name_of_a_path_tells_all_of_its_steps(path):
 
 
 def test_a_step_of_several_layers_leaves_what_its_layers_leave_one_by_one():
-    assert (path_name(()), path_name((11, 2)), path_name(((1, 3), 0, ()))) == ("", "11-2", "1+3-0-x")
+    assert (path_name(()), path_name((11, 2)), path_name(((1, 3), 0, ()))) == (
+        "",
+        "11-2",
+        "1+3-0-x",
+    )
     assert remaining(((1, 3), 0, ()), 5) == remaining((1, 3, 0), 5) == (2, 4)
 
 
@@ -70,38 +82,82 @@ def test_the_registry_covers_what_the_paper_compares_and_the_controls():
     fusions = ["linear-regression", "ridge-regression", "random-forest"]
     assert list(FUSION_MODELS) == fusions
     transferred = [f"{name}-transfer" for name in fusions]
-    reads, ends = ("all", "siblings", "position", "shuffled"), ("", "-transfer", "-other-model")
+    reads, ends = (
+        ("all", "siblings", "position", "shuffled"),
+        ("", "-transfer", "-other-model"),
+    )
     others = [f"{name}-other-model" for name in fusions]
-    controls = [f"random-forest-{read}{end}" for read in reads for end in ends[: 2 if read in EVERYTHING else 3]]
-    orders = ["random", "random-keep-last", "top-first", "bottom-first", "symmetric", "middle-first", "alternate"]
+    controls = [
+        f"random-forest-{read}{end}"
+        for read in reads
+        for end in ends[: 2 if read in EVERYTHING else 3]
+    ]
+    orders = [
+        "random",
+        "random-keep-last",
+        "top-first",
+        "bottom-first",
+        "symmetric",
+        "middle-first",
+        "alternate",
+    ]
     baselines, turned = [*orders, *REDUNDANCY], [f"reversed-{name}" for name in NAMES]
     learned = [*fusions, *transferred, *others, *controls]
-    ranked = ("top-first", "middle-first", "angular-distance", "random-forest", "random-forest-other-model")
+    ranked = (
+        "top-first",
+        "middle-first",
+        "angular-distance",
+        "random-forest",
+        "random-forest-other-model",
+    )
     once = [f"one-shot-{name}" for name in ranked]
-    assert list(STRATEGIES) == [*NAMES, *learned, *baselines, *turned, "greedy-oracle", *once]
-    assert [name for name, s in STRATEGIES.items() if s.once or s.group == "one-shot"] == once
-    assert all(STRATEGIES[name].once and not STRATEGIES[name].teaches_fusions for name in once)
+    assert list(STRATEGIES) == [
+        *NAMES,
+        *learned,
+        *baselines,
+        *turned,
+        "greedy-oracle",
+        *once,
+    ]
+    assert [
+        name for name, s in STRATEGIES.items() if s.once or s.group == "one-shot"
+    ] == once
+    assert all(
+        STRATEGIES[name].once and not STRATEGIES[name].teaches_fusions for name in once
+    )
     elsewhere = {name for name in STRATEGIES if name.endswith("-other-model")}
     assert set(STUDIED) == set(STRATEGIES) - set(turned) - set(once) - elsewhere
     assert all(name == strategy.name for name, strategy in STRATEGIES.items())
     assert len({s.title for s in STRATEGIES.values()}) == len(STRATEGIES)
-    sources = {name: TRANSFER if name.endswith("-transfer") else IN_DATASET for name in (*learned, *once[-2:])}
+    sources = {
+        name: TRANSFER if name.endswith("-transfer") else IN_DATASET
+        for name in (*learned, *once[-2:])
+    }
     sources |= dict.fromkeys(elsewhere, OTHER_MODEL)
-    assert {name: s.learned_from for name, s in STRATEGIES.items() if s.learned_from} == sources
+    assert {
+        name: s.learned_from for name, s in STRATEGIES.items() if s.learned_from
+    } == sources
     # A compression is offered neither controls nor searches.
     assert COMPRESSION_STRATEGIES == [*NAMES, *fusions, *baselines, *once[:-1]]
 
 
 @pytest.mark.parametrize("name", [*NAMES, *REDUNDANCY])
 @given(left=st.dictionaries(st.integers(0, 15), st.integers(-3, 3), min_size=1))
-def test_a_measure_removes_its_extreme_layer_and_of_equal_ones_that_nearest_the_output(name, left):
+def test_a_measure_removes_its_extreme_layer_and_of_equal_ones_that_nearest_the_output(
+    name, left
+):
     # Layers go by their numbers in the original model, not by their present positions.
     layers = tuple(sorted(left))
     sign = -1.0 if name == "attention-entropy" else 1.0
     view = _view(layers, **{name: [sign * left[layer] for layer in layers]})
-    for label, end in ((name, min), *([(f"reversed-{name}", max)] if name in SIGNALS else [])):
+    for label, end in (
+        (name, min),
+        *([(f"reversed-{name}", max)] if name in SIGNALS else []),
+    ):
         extreme = end(left.values())
-        assert choose(lookup(label), view) == max(layer for layer in layers if left[layer] == extreme)
+        assert choose(lookup(label), view) == max(
+            layer for layer in layers if left[layer] == extreme
+        )
         assert lookup(label).reads_signals
 
 
@@ -115,7 +171,9 @@ def test_a_fusion_removes_the_layer_that_costs_least(name):
     (features,) = fusion.predict.call_args.args
     scaled = standardise(view.signals[NAMES])
     if STRATEGIES[name].reads in EVERYTHING:
-        pd.testing.assert_frame_equal(features[list(MEASURES)], standardise(view.signals))
+        pd.testing.assert_frame_equal(
+            features[list(MEASURES)], standardise(view.signals)
+        )
     elif STRATEGIES[name].reads == "signals":
         pd.testing.assert_frame_equal(features, scaled)
     elif STRATEGIES[name].reads == "shuffled":
@@ -129,7 +187,14 @@ def test_a_fusion_removes_the_layer_that_costs_least(name):
 
 def test_fixed_orders_are_those_of_their_source():
     orders = {
-        name: _order(name, 6) for name in ("top-first", "bottom-first", "symmetric", "middle-first", "alternate")
+        name: _order(name, 6)
+        for name in (
+            "top-first",
+            "bottom-first",
+            "symmetric",
+            "middle-first",
+            "alternate",
+        )
     }
     assert orders == {
         "top-first": (5, 4, 3, 2, 1, 0),
@@ -153,13 +218,22 @@ def test_a_random_choice_follows_its_one_order_whatever_is_left(depth, data):
     order = _order("random-3", depth, seed=5)
     assert sorted(order) == list(range(depth))
     # Also where others took other layers before: the first of the order that is still there.
-    gone = tuple(data.draw(st.lists(st.sampled_from(order), max_size=depth - 1, unique=True)))
+    gone = tuple(
+        data.draw(st.lists(st.sampled_from(order), max_size=depth - 1, unique=True))
+    )
     assert _next("random-3", gone, depth, 5) == next(n for n in order if n not in gone)
 
 
 def test_random_orders_differ_between_draws_seeds_and_tasks():
-    units = [(draw, seed, task) for draw in range(4) for seed in range(3) for task in ("t", "u", "v")]
-    assert len({_order(f"random-{draw}", 12, seed, task=task) for draw, seed, task in units}) == len(units)
+    units = [
+        (draw, seed, task)
+        for draw in range(4)
+        for seed in range(3)
+        for task in ("t", "u", "v")
+    ]
+    assert len(
+        {_order(f"random-{draw}", 12, seed, task=task) for draw, seed, task in units}
+    ) == len(units)
 
 
 def test_random_orders_take_every_layer_first():
@@ -175,15 +249,27 @@ def test_a_layer_that_must_stay_is_never_chosen(label):
 
 
 def test_a_strategy_without_signals_reads_none():
-    assert not any(lookup(label).reads_signals for label in ("random-0", "top-first", "random-forest-position"))
+    assert not any(
+        lookup(label).reads_signals
+        for label in ("random-0", "top-first", "random-forest-position")
+    )
     assert _next("top-first", (4,), 5) == 3
     assert all(STRATEGIES[name].reads_signals for name in ("energy", "random-forest"))
 
 
 def test_expand_draws_the_random_baseline_in_its_place_and_lookup_finds_every_label():
-    assert expand(["energy", "random", "top-first"], 3) == ["energy", "random-0", "random-1", "random-2", "top-first"]
+    assert expand(["energy", "random", "top-first"], 3) == [
+        "energy",
+        "random-0",
+        "random-1",
+        "random-2",
+        "top-first",
+    ]
     assert expand(["random", "energy"], 0) == ["energy"]
-    assert expand(["random-keep-last"], 2) == ["random-keep-last-0", "random-keep-last-1"]
+    assert expand(["random-keep-last"], 2) == [
+        "random-keep-last-0",
+        "random-keep-last-1",
+    ]
     assert expand([], 5) == []
     for name, strategy in STRATEGIES.items():
         assert all(lookup(label) is strategy for label in expand([name], 12))

@@ -13,14 +13,19 @@ import pandas as pd
 import pytest
 
 import sfusion
+from sfusion.experiments.profiles import ROOT, load_profile
+from sfusion.experiments.results import COMMITTED, load_results
 from sfusion.notebooks import NOTEBOOKS, SHOWN
 from sfusion.pruning.strategies import expand
-from sfusion.records.profiles import ROOT, load_profile
-from sfusion.records.results import COMMITTED, load_results
 
 
 def _python(code, *arguments):
-    return subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
 
 
 def test_a_replay_loads_neither_torch_nor_models():
@@ -47,51 +52,91 @@ def _public():
     """Find the public functions and methods of the package whose docstrings have more than one line."""
     for file in sorted((ROOT / "sfusion").rglob("*.py")):
         body = ast.parse(file.read_text("utf-8")).body
-        classes = [node for node in body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+        classes = [
+            node
+            for node in body
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+        ]
         for node in [*body, *(inner for each in classes for inner in each.body)]:
             if not isinstance(node, ast.FunctionDef) or node.name.startswith("_"):
                 continue
-            text, decorators = ast.get_docstring(node) or "", map(ast.unparse, node.decorator_list)
-            if "\n" in text and not any("property" in decorator for decorator in decorators):
+            text, decorators = (
+                ast.get_docstring(node) or "",
+                map(ast.unparse, node.decorator_list),
+            )
+            if "\n" in text and not any(
+                "property" in decorator for decorator in decorators
+            ):
                 yield pytest.param(node, id=f"{file.stem}.{node.name}")
 
 
 def _section(text, title):
-    match = re.search(rf"^{title}\n-+\n(.*?)(?=\n\n[A-Z]\w*\n-+\n|\Z)", text, re.DOTALL | re.M)
+    match = re.search(
+        rf"^{title}\n-+\n(.*?)(?=\n\n[A-Z]\w*\n-+\n|\Z)", text, re.DOTALL | re.M
+    )
     return match[1] if match else ""
 
 
 @pytest.mark.parametrize("function", list(_public()))
 def test_a_docstring_names_every_parameter_and_what_comes_back(function):
     text, arguments = ast.get_docstring(function), function.args
-    named = [*arguments.posonlyargs, *arguments.args, arguments.vararg, *arguments.kwonlyargs, arguments.kwarg]
+    named = [
+        *arguments.posonlyargs,
+        *arguments.args,
+        arguments.vararg,
+        *arguments.kwonlyargs,
+        arguments.kwarg,
+    ]
     parameters = [a.arg for a in named if a and a.arg not in ("self", "cls")]
-    listed = re.findall(r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*)(?: : .*)?$", _section(text, "Parameters"), re.M)
-    assert [part.lstrip("*") for group in listed for part in group.split(", ")] == parameters
+    listed = re.findall(
+        r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*)(?: : .*)?$", _section(text, "Parameters"), re.M
+    )
+    assert [
+        part.lstrip("*") for group in listed for part in group.split(", ")
+    ] == parameters
     for node in _own(function):
         if isinstance(node, ast.Return) and node.value is not None:
             assert _section(text, "Returns")
-        assert not isinstance(node, (ast.Yield, ast.YieldFrom)) or _section(text, "Yields")
+        assert not isinstance(node, (ast.Yield, ast.YieldFrom)) or _section(
+            text, "Yields"
+        )
 
 
 # --- exports ---------------------------------------------------------------------------------
 
 
 def test_exports_resolve_and_an_unknown_one_is_an_attribute_error():
-    assert {name for name in sfusion.__all__ if getattr(sfusion, name) is not None} <= set(dir(sfusion))
+    assert {
+        name for name in sfusion.__all__ if getattr(sfusion, name) is not None
+    } <= set(dir(sfusion))
     with pytest.raises(AttributeError, match="no attribute 'compresss'"):
         sfusion.compresss  # noqa: B018
 
 
 def test_the_promised_names_are_there_and_no_import_of_a_module_hides_one():
-    promised = {"SIGNALS", "STRATEGIES", "load_task", "load_model", "extract_signals", "remove_layers", "sweep"}
+    promised = {
+        "SIGNALS",
+        "STRATEGIES",
+        "load_task",
+        "load_model",
+        "extract_signals",
+        "remove_layers",
+        "sweep",
+    }
     assert promised | {"fit_fusion", "distill", "compress"} <= set(sfusion.__all__)
-    assert not set(sfusion.__all__) & {module.name for module in pkgutil.iter_modules(sfusion.__path__)}
+    assert not set(sfusion.__all__) & {
+        module.name for module in pkgutil.iter_modules(sfusion.__path__)
+    }
 
 
 def test_a_wheel_holds_what_the_package_reads(tmp_path):
     options = ["--quiet", "--no-deps", "--no-build-isolation", "-w", tmp_path]
-    subprocess.run([sys.executable, "-m", "pip", "wheel", *options, "."], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", *options, "."],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
     (wheel,) = tmp_path.glob("*.whl")
     code = (
         "import os, sys; os.chdir(sys.argv[2]); sys.path.insert(0, sys.argv[1]); import sfusion as sf; "
@@ -108,26 +153,68 @@ def test_a_wheel_holds_what_the_package_reads(tmp_path):
 
 # --- what is tracked -------------------------------------------------------------------------
 
-ABSOLUTE = re.compile(r"(?<![\w.:/$}>*-])/(?:home|root|work|tmp|Users|mnt|opt|usr/local|private|workspace)/[\w.-]")
+ABSOLUTE = re.compile(
+    r"(?<![\w.:/$}>*-])/(?:home|root|work|tmp|Users|mnt|opt|usr/local|private|workspace)/[\w.-]"
+)
 EMOJI = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf\ufe0f]")
 # Written apart, so that this file does not hold what it looks for.
-UNFINISHED = re.compile("|".join(rf"\b{a}{b}\b" for a, b in [("TO", "DO"), ("FIX", "ME")]))
-NAMES = [("clau", "de"), ("anthro", "pic"), ("open", "ai"), ("chat", "gpt"), ("co", "pilot"), ("pypi", r"\.org")]
+UNFINISHED = re.compile(
+    "|".join(rf"\b{a}{b}\b" for a, b in [("TO", "DO"), ("FIX", "ME")])
+)
+NAMES = [
+    ("clau", "de"),
+    ("anthro", "pic"),
+    ("open", "ai"),
+    ("chat", "gpt"),
+    ("co", "pilot"),
+    ("pypi", r"\.org"),
+]
 ORIGIN = re.compile(
     # The number of an issue (a heading has a blank), who wrote it, and a registry's host.
-    "|".join([r"(?<![\w&])#\d{1,4}\b(?! )", *(rf"\b{a}{b}\b" for a, b in NAMES), "python" + "hosted"]),
+    "|".join(
+        [
+            r"(?<![\w&])#\d{1,4}\b(?! )",
+            *(rf"\b{a}{b}\b" for a, b in NAMES),
+            "python" + "hosted",
+        ]
+    ),
     re.IGNORECASE,
 )
-ENDINGS = {".py", ".md", ".toml", ".yaml", ".yml", ".ipynb", ".cff", ".lock", ".json", ".csv", ".jinja", ""}
+ENDINGS = {
+    ".py",
+    ".md",
+    ".toml",
+    ".yaml",
+    ".yml",
+    ".ipynb",
+    ".cff",
+    ".lock",
+    ".json",
+    ".csv",
+    ".jinja",
+    "",
+}
 
 
 def _tracked(*options):
-    done = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z", *options], capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z", *options],
+        capture_output=True,
+        text=True,
+    )
     # Of an unpacked archive, which is no checkout, there is nothing to check.
-    return [file for name in done.stdout.split("\0") if name and (file := ROOT / name).is_file()]
+    return [
+        file
+        for name in done.stdout.split("\0")
+        if name and (file := ROOT / name).is_file()
+    ]
 
 
-TEXTS = [file for file in _tracked("--cached", "--others", "--exclude-standard") if file.suffix in ENDINGS]
+TEXTS = [
+    file
+    for file in _tracked("--cached", "--others", "--exclude-standard")
+    if file.suffix in ENDINGS
+]
 
 
 @pytest.mark.parametrize("file", TEXTS, ids=lambda file: str(file.relative_to(ROOT)))
@@ -138,7 +225,9 @@ def test_a_tracked_file_names_no_place_on_a_machine_and_is_finished(file):
 
 
 def test_the_search_finds_what_it_looks_for():
-    assert all(map(ABSOLUTE.search, ("see " + "/ho" + "me/me/file", '"' + "/wo" + 'rk/main"')))
+    assert all(
+        map(ABSOLUTE.search, ("see " + "/ho" + "me/me/file", '"' + "/wo" + 'rk/main"'))
+    )
     assert all(map(ORIGIN.search, ("fixes #" + "12", "https://pypi" + ".org/simple")))
     assert UNFINISHED.search("# TO" + "DO: later")
     assert EMOJI.search("done \N{WHITE HEAVY CHECK MARK}")
@@ -153,7 +242,10 @@ def test_nothing_large_or_secret_is_tracked():
 
 # --- notebooks and documents: their habits, and that what is committed is theirs and up to date --
 
-BOOKS = {name: json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8")) for name in NOTEBOOKS}
+BOOKS = {
+    name: json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8"))
+    for name in NOTEBOOKS
+}
 
 
 @pytest.fixture(params=NOTEBOOKS)
@@ -178,18 +270,33 @@ def test_a_code_cell_is_short_and_defines_nothing(code):
     for cell in code:
         assert 1 <= len(_text(cell).splitlines()) <= 25
         nodes = list(ast.walk(ast.parse(_text(cell))))
-        assert not [node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
-        assigned = [node for node in nodes if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr)]
+        assert not [
+            node
+            for node in nodes
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+        ]
+        assigned = [
+            node
+            for node in nodes
+            if isinstance(node, ast.Assign | ast.AnnAssign | ast.NamedExpr)
+        ]
         assert not [node for node in assigned if isinstance(node.value, ast.Lambda)]
 
 
 def test_parameters_are_one_cell_of_literals_that_replay_the_shown_profile(code):
-    assert [cell for cell in code if "parameters" in cell["metadata"].get("tags", [])] == code[:1]
-    values = {s.targets[0].id: ast.literal_eval(s.value) for s in ast.parse(_text(code[0])).body}
+    assert [
+        cell for cell in code if "parameters" in cell["metadata"].get("tags", [])
+    ] == code[:1]
+    values = {
+        s.targets[0].id: ast.literal_eval(s.value)
+        for s in ast.parse(_text(code[0])).body
+    }
     assert list(values) == ["PROFILE", "MODE", "FIGURES", "TABLES"]
     assert (values["PROFILE"], values["MODE"]) == (SHOWN, "replay")
     # Running a notebook by hand must not write over what is committed.
-    assert values["FIGURES"].startswith("../build/") and values["TABLES"].startswith("../build/")
+    assert values["FIGURES"].startswith("../build/") and values["TABLES"].startswith(
+        "../build/"
+    )
 
 
 def test_a_notebook_begins_with_its_title_and_ends_with_the_comparison(notebook):
@@ -212,7 +319,11 @@ def test_prose_stands_before_and_after_every_figure(notebook):
 def test_stored_outputs_are_present_in_order_and_clean(notebook, code):
     assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
     outputs = [output for cell in code for output in cell["outputs"]]
-    assert not [one for one in outputs if one["output_type"] == "error" or one.get("name") == "stderr"]
+    assert not [
+        one
+        for one in outputs
+        if one["output_type"] == "error" or one.get("name") == "stderr"
+    ]
     assert code[-1]["outputs"], "the comparison shows nothing"
     assert not ABSOLUTE.search(json.dumps(outputs))
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
@@ -220,15 +331,24 @@ def test_stored_outputs_are_present_in_order_and_clean(notebook, code):
 
 @pytest.mark.parametrize(
     ("function", "folder", "endings"),
-    [("save_figure", ROOT / "figures", ("png", "pdf", "csv")), ("save_table", COMMITTED / SHOWN / "tables", ("csv",))],
+    [
+        ("save_figure", ROOT / "figures", ("png", "pdf", "csv")),
+        ("save_table", COMMITTED / SHOWN / "tables", ("csv",)),
+    ],
 )
-def test_what_notebooks_save_is_committed_and_nothing_besides(function, folder, endings):
+def test_what_notebooks_save_is_committed_and_nothing_besides(
+    function, folder, endings
+):
     code = [cell for notebook in BOOKS.values() for cell in _cells(notebook, "code")]
     names = re.findall(rf'{function}\("(\w+)"', _text(*code))
-    assert len(set(names)) == len(names) > 0, "two notebooks write the same file, or none does"
+    assert len(set(names)) == len(names) > 0, (
+        "two notebooks write the same file, or none does"
+    )
     files = {file.name: file for file in folder.iterdir() if file.name[0] != "."}
     assert set(files) == {f"{name}.{end}" for name in names for end in endings}
-    assert all(len(pd.read_csv(file)) for file in files.values() if file.suffix == ".csv")
+    assert all(
+        len(pd.read_csv(file)) for file in files.values() if file.suffix == ".csv"
+    )
     assert all(file.stat().st_size for file in files.values())
 
 
@@ -241,9 +361,13 @@ def test_documents_and_shipped_removals_are_those_of_the_records(monkeypatch, ca
 
 @pytest.mark.parametrize("name", ["README.md", "docs/choosing.md", "docs/scaling.md"])
 def test_links_in_a_document_lead_somewhere(name):
-    links = re.findall(r"\]\((?!https?:|#)([^)\s]+)\)", (ROOT / name).read_text("utf-8"))
+    links = re.findall(
+        r"\]\((?!https?:|#)([^)\s]+)\)", (ROOT / name).read_text("utf-8")
+    )
     folder = (ROOT / name).parent
-    assert [link for link in links if not (folder / link.partition("#")[0]).exists()] == []
+    assert [
+        link for link in links if not (folder / link.partition("#")[0]).exists()
+    ] == []
 
 
 def test_readme_is_short_and_opens_with_the_readers_and_the_commands():
@@ -258,17 +382,34 @@ def test_readme_is_short_and_opens_with_the_readers_and_the_commands():
 def test_reproduce_smoke(tmp_path):
     environment = {**os.environ, "SFUSION_BUILD": str(tmp_path), "CI": "true"}
     command = [sys.executable, "-m", "sfusion", "reproduce", "--profile", "smoke"]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        command, env=environment, cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
 
     folder, profile = tmp_path / "smoke", load_profile("smoke")
-    results, units = load_results(folder / "results"), len(profile.tasks) * len(profile.seeds)
-    assert len(results.trajectories) == 6 * units * len(expand(profile.strategies, profile.random_orders))
-    assert len(results.distillation) == (2 * len(profile.distillation.removals) + 1) * units
-    assert {file.stem for file in (folder / "notebooks").glob("*.ipynb")} == set(NOTEBOOKS)
+    results, units = (
+        load_results(folder / "results"),
+        len(profile.tasks) * len(profile.seeds),
+    )
+    assert len(results.trajectories) == 6 * units * len(
+        expand(profile.strategies, profile.random_orders)
+    )
+    assert (
+        len(results.distillation)
+        == (2 * len(profile.distillation.removals) + 1) * units
+    )
+    assert {file.stem for file in (folder / "notebooks").glob("*.ipynb")} == set(
+        NOTEBOOKS
+    )
     # What the committed replay saved, a reproduction saves too.
-    for made, committed in (("figures", ROOT / "figures"), ("tables", COMMITTED / SHOWN / "tables")):
+    for made, committed in (
+        ("figures", ROOT / "figures"),
+        ("tables", COMMITTED / SHOWN / "tables"),
+    ):
         files = list((folder / made).iterdir())
-        assert {file.name for file in files} == {file.name for file in committed.iterdir()}
+        assert {file.name for file in files} == {
+            file.name for file in committed.iterdir()
+        }
         assert all(file.stat().st_size for file in files)

@@ -13,15 +13,16 @@ from sklearn.preprocessing import StandardScaler
 
 from sfusion import load_model, load_profile, remove_layers, study
 from sfusion.analysis.claims import scoreboard
-from sfusion.models.layers import size
+from sfusion.experiments.machine import machine
+from sfusion.experiments.profiles import Profile
+from sfusion.experiments.pruning_study import run_study
+from sfusion.experiments.store import RecordStore
+from sfusion.models.size import size
 from sfusion.pruning import searches
 from sfusion.pruning.fusion import shipped_rows
 from sfusion.pruning.strategies import STUDIED, expand, parse_path, path_name, remaining
 from sfusion.pruning.tree import unpack
-from sfusion.records.profiles import Profile
-from sfusion.records.store import RecordStore
 from sfusion.signals import MEASURES
-from sfusion.study import machine, run_study
 
 KEY = ["task", "seed", "path"]
 pytestmark = pytest.mark.usefixtures("tiny_data")
@@ -29,7 +30,9 @@ pytestmark = pytest.mark.usefixtures("tiny_data")
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
-    return tiny.make_profile(tiny.write_model(tmp_path_factory.mktemp("study") / "model"))
+    return tiny.make_profile(
+        tiny.write_model(tmp_path_factory.mktemp("study") / "model")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -44,20 +47,30 @@ def results(profile, folder):
 
 
 def _task(profile, name):
-    return searches.open_tree(searches.Experiment(profile, name, 0), RecordStore("unused")).task
+    return searches.open_tree(
+        searches.Experiment(profile, name, 0), RecordStore("unused")
+    ).task
 
 
 def _with(profile, **changes):
     """Change a profile; a dict changes a stage of it, or its sizes."""
     for name, value in changes.items():
-        changed = getattr(profile, name).model_copy(update=value) if isinstance(value, dict) else value
+        changed = (
+            getattr(profile, name).model_copy(update=value)
+            if isinstance(value, dict)
+            else value
+        )
         profile = profile.model_copy(update={name: changed})
     return profile
 
 
 def test_every_strategy_is_followed_down_to_one_layer_on_every_unit(results, profile):
-    units = itertools.product(profile.tasks, [0], expand(STUDIED, profile.random_orders), range(4))
-    found = results.trajectories[["task", "seed", "strategy", "removed"]].itertuples(index=False, name=None)
+    units = itertools.product(
+        profile.tasks, [0], expand(STUDIED, profile.random_orders), range(4)
+    )
+    found = results.trajectories[["task", "seed", "strategy", "removed"]].itertuples(
+        index=False, name=None
+    )
     assert sorted(found) == sorted(units)
     for _, paths in results.trajectories.groupby(["task", "strategy"])["path"]:
         *steps, last = map(parse_path, paths)
@@ -70,7 +83,9 @@ def test_nodes_are_the_paths_that_were_visited_or_searched(results, profile):
     # The greedy search tries every child; the other one takes every set from the top down.
     children = {
         (one.task, 0, path_name((*parse_path(one.path), layer)))
-        for one in results.trajectories.query("strategy == 'greedy-oracle' and removed < 3").itertuples()
+        for one in results.trajectories.query(
+            "strategy == 'greedy-oracle' and removed < 3"
+        ).itertuples()
         for layer in remaining(parse_path(one.path), 4)
     }
     sets = {
@@ -80,30 +95,49 @@ def test_nodes_are_the_paths_that_were_visited_or_searched(results, profile):
         for path in itertools.combinations((3, 2, 1, 0), removed)
     }
     assert children - visited and sets - visited
-    assert sorted(map(tuple, results.nodes[KEY].to_numpy())) == sorted(visited | children | sets)
-    assert results.nodes[["validation_accuracy", "test_accuracy"]].stack().between(0, 1).all()
+    assert sorted(map(tuple, results.nodes[KEY].to_numpy())) == sorted(
+        visited | children | sets
+    )
+    assert (
+        results.nodes[["validation_accuracy", "test_accuracy"]]
+        .stack()
+        .between(0, 1)
+        .all()
+    )
 
 
 def test_the_greedy_search_takes_the_child_of_highest_validation_accuracy(results):
     scores = results.nodes.set_index(KEY)["validation_accuracy"]
-    for one in results.trajectories.query("strategy == 'greedy-oracle' and removed > 0").itertuples():
+    for one in results.trajectories.query(
+        "strategy == 'greedy-oracle' and removed > 0"
+    ).itertuples():
         *before, taken = parse_path(one.path)
-        ranks = [(scores[one.task, 0, path_name((*before, layer))], layer) for layer in remaining(before, 4)]
+        ranks = [
+            (scores[one.task, 0, path_name((*before, layer))], layer)
+            for layer in remaining(before, 4)
+        ]
         assert taken == max(ranks)[1]  # of equal ones that nearest the output
 
 
 def test_sizes_are_those_of_the_models(results, profile):
     for task, nodes in results.nodes.groupby("task"):
-        model = load_model(profile.model, num_labels=len(_task(profile, task).label_names))
+        model = load_model(
+            profile.model, num_labels=len(_task(profile, task).label_names)
+        )
         for node in nodes.itertuples():
             gone = parse_path(node.path)
-            expected = {"removed": len(gone), **size(remove_layers(model, gone), profile.max_length)}
+            expected = {
+                "removed": len(gone),
+                **size(remove_layers(model, gone), profile.max_length),
+            }
             assert {name: getattr(node, name) for name in expected} == expected
 
 
 def test_signals_have_a_row_per_remaining_layer_where_they_are_read(results):
     read = results.signals.groupby(KEY)["layer"].agg(tuple)
-    assert all(layers == remaining(parse_path(path), 4) for (*_, path), layers in read.items())
+    assert all(
+        layers == remaining(parse_path(path), 4) for (*_, path), layers in read.items()
+    )
     assert list(results.signals) == [*KEY, "layer", *MEASURES]
     assert np.isfinite(results.signals[list(MEASURES)]).all(axis=None)
     # Where something reads them: not at the leaves, nor where a search alone has been.
@@ -113,21 +147,34 @@ def test_signals_have_a_row_per_remaining_layer_where_they_are_read(results):
 
 
 def test_distillation_has_its_conditions_at_the_asked_depths(results, profile):
-    forest = results.trajectories.query("strategy == 'random-forest' and removed in (1, 2)")
+    forest = results.trajectories.query(
+        "strategy == 'random-forest' and removed in (1, 2)"
+    )
     for task in profile.tasks:
         mine = results.distillation[results.distillation["task"] == task]
         found = mine.groupby("condition")["path"].agg(list).to_dict()
         pruned = forest.loc[forest["task"] == task, "path"].tolist()
-        assert found == {"distilled": pruned, "same-steps": pruned, "original-same-steps": [""]}
+        assert found == {
+            "distilled": pruned,
+            "same-steps": pruned,
+            "original-same-steps": [""],
+        }
 
 
 def test_tasks_are_described_and_the_baseline_measured(results, profile):
-    assert results.tasks[["task", "seed"]].values.tolist() == [[t, 0] for t in profile.tasks]
+    assert results.tasks[["task", "seed"]].values.tolist() == [
+        [t, 0] for t in profile.tasks
+    ]
     for row in results.tasks.itertuples():
         task = _task(profile, row.task)
-        assert (row.classes, row.fingerprint) == (len(task.label_names), task.fingerprint)
+        assert (row.classes, row.fingerprint) == (
+            len(task.label_names),
+            task.fingerprint,
+        )
         assert row.source == task.source
-        assert [row.train, row.validation, row.test] == [len(x) for x in (task.train, task.validation, task.test)]
+        assert [row.train, row.validation, row.test] == [
+            len(x) for x in (task.train, task.validation, task.test)
+        ]
         counts = np.bincount(task.train.labels)
         test = task.test.labels.numpy()
         assert row.majority_accuracy == np.mean(test == counts.argmax())
@@ -135,19 +182,27 @@ def test_tasks_are_described_and_the_baseline_measured(results, profile):
         vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
         baseline = LogisticRegression(max_iter=1000)
         baseline.fit(vectors.fit_transform(task.texts["train"]), task.train.labels)
-        assert row.tfidf_accuracy == baseline.score(vectors.transform(task.texts["test"]), test)
+        assert row.tfidf_accuracy == baseline.score(
+            vectors.transform(task.texts["test"]), test
+        )
         # A mean over the real tokens of each text alone, of the encoder as it was pretrained.
         encoder = load_model(profile.model, label_names=task.label_names).base_model
         states = {
             part: [
-                encoder(ids[mask.bool()][None]).last_hidden_state[0].mean(0).detach().numpy()
+                encoder(ids[mask.bool()][None])
+                .last_hidden_state[0]
+                .mean(0)
+                .detach()
+                .numpy()
                 for ids, mask in zip(data.input_ids, data.attention_mask, strict=True)
             ]
             for part, data in (("train", task.train), ("test", task.test))
         }
         frozen = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
         frozen.fit(states["train"], task.train.labels)
-        assert row.frozen_accuracy == pytest.approx(frozen.score(states["test"], test), abs=1.5 / len(test))
+        assert row.frozen_accuracy == pytest.approx(
+            frozen.score(states["test"], test), abs=1.5 / len(test)
+        )
 
 
 def test_the_manifest_says_what_and_where(results, profile):
@@ -159,12 +214,16 @@ def test_the_manifest_says_what_and_where(results, profile):
     assert manifest["revision"]
 
 
-def test_fusions_of_the_own_tree_and_of_the_others_differ(results, monkeypatch, profile, folder):
+def test_fusions_of_the_own_tree_and_of_the_others_differ(
+    results, monkeypatch, profile, folder
+):
     asked = {}
     fit = study.fit_fusion
 
     def watched(table, model):
-        asked.setdefault(model, []).append(sorted(set(table.groupby(["task", "seed"]).groups)))
+        asked.setdefault(model, []).append(
+            sorted(set(table.groupby(["task", "seed"]).groups))
+        )
         return fit(table, model)
 
     monkeypatch.setattr(study, "fit_fusion", watched)
@@ -173,12 +232,22 @@ def test_fusions_of_the_own_tree_and_of_the_others_differ(results, monkeypatch, 
     expected = [[("agnews", 0)], [("imdb", 0)], [("imdb", 0)], [("agnews", 0)]]
     # The forest also reads positions, shuffled signals, and those of redundancy, and learns to order siblings.
     often = expected[:2] * 5 + expected[2:] * 5
-    assert asked == {"linear-regression": expected, "ridge-regression": expected, "random-forest": often}
+    assert asked == {
+        "linear-regression": expected,
+        "ridge-regression": expected,
+        "random-forest": often,
+    }
 
 
-def test_a_forest_of_another_model_learns_from_its_removals_on_other_tasks(monkeypatch, profile, folder):
+def test_a_forest_of_another_model_learns_from_its_removals_on_other_tasks(
+    monkeypatch, profile, folder
+):
     seen, fit = [], study.fit_fusion
-    monkeypatch.setattr(study, "fit_fusion", lambda table, model: seen.append(table) or fit(table, model))
+    monkeypatch.setattr(
+        study,
+        "fit_fusion",
+        lambda table, model: seen.append(table) or fit(table, model),
+    )
     strategies = ["weight-norm", "random-forest-other-model"]
     found = run_study(profile, folder, strategies=strategies, quiet=True)
     assert set(found.trajectories["strategy"]) == set(strategies)
@@ -200,7 +269,9 @@ def test_the_records_say_which_test_texts_were_right(results):
 def test_one_task_has_no_other_to_learn_from(profile, folder, results):
     alone = run_study(_with(profile, tasks=("agnews",)), folder, quiet=True)
     strategies = set(results.trajectories["strategy"])
-    assert set(alone.trajectories["strategy"]) == {name for name in strategies if not name.endswith("-transfer")}
+    assert set(alone.trajectories["strategy"]) == {
+        name for name in strategies if not name.endswith("-transfer")
+    }
 
 
 BAD = {
@@ -217,7 +288,9 @@ BAD = {
 def test_what_cannot_be_run_is_one_line_and_leaves_nothing(words, profile, tmp_path):
     strategies, changes = BAD[words]
     with tiny.refused(words):
-        run_study(_with(profile, **changes), tmp_path, strategies=strategies, quiet=True)
+        run_study(
+            _with(profile, **changes), tmp_path, strategies=strategies, quiet=True
+        )
     assert not list(tmp_path.iterdir())
 
 
@@ -225,8 +298,14 @@ def test_what_cannot_be_run_is_one_line_and_leaves_nothing(words, profile, tmp_p
 def test_the_papers_profile_runs_through_the_same_code(tmp_path, monkeypatch):
     """Twelve layers, nine tasks, dropout, embeddings that learn: smaller, nothing replaced."""
     # A process keeps one pretrained model, 90 MB; here all nine are small.
-    monkeypatch.setattr(searches, "_pretrained", functools.cache(searches._pretrained.__wrapped__))
-    short, depths, strategies = {"samples": 8, "batch_size": 8}, (1, 11), ("weight-norm", "random-forest")
+    monkeypatch.setattr(
+        searches, "_pretrained", functools.cache(searches._pretrained.__wrapped__)
+    )
+    short, depths, strategies = (
+        {"samples": 8, "batch_size": 8},
+        (1, 11),
+        ("weight-norm", "random-forest"),
+    )
     profile = _with(
         load_profile("paper"),
         model=str(tiny.write_model(tmp_path / "model", layers=12)),
@@ -253,4 +332,10 @@ def test_a_study_of_all_strategies_fills_the_scoreboard(results):
     board = scoreboard(results)
     assert list(board.index) == ["C1", "C2", "C3", "C4", "C5", "C6"]
     assert board["needed"].notna().all()
-    assert set(board["verdict"]) <= {"supported", "partly", "not supported", "undecided", "cannot be tested"}
+    assert set(board["verdict"]) <= {
+        "supported",
+        "partly",
+        "not supported",
+        "undecided",
+        "cannot be tested",
+    }

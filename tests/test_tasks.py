@@ -20,29 +20,43 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sfusion.data import corpora, readers, tasks
-from sfusion.models.loading import load_tokenizer
+from sfusion.data.files import Rows, read_rows
+from sfusion.data.hub import _revision
+from sfusion.data.labels import resolve_labels
+from sfusion.data.pools import TEXT_LIMIT, TaskSpec
+from sfusion.data.sources import read_pool
+from sfusion.data.splits import SPLITS, _counts, allocate, draw, hold_out, split_rows
+from sfusion.data.tokenizers import load_tokenizer
 
 COLOURS = ("red", "green", "blue")
 COUNTS = {"train": 60, "validation": 12, "test": 24}
 # What `datasets` writes into a file whose labels are numbers of the colours.
-DECLARED = datasets.Features({"label": datasets.ClassLabel(names=COLOURS)}).arrow_schema.metadata
+DECLARED = datasets.Features(
+    {"label": datasets.ClassLabel(names=COLOURS)}
+).arrow_schema.metadata
 
 
 @pytest.fixture(autouse=True)
 def _no_folder(monkeypatch):
     monkeypatch.delenv("SFUSION_DATA", raising=False)
-    readers.read_pool.cache_clear()
-    readers._revision.cache_clear()
+    read_pool.cache_clear()
+    _revision.cache_clear()
 
 
 def _texts(split, count):
     labels = [number % 3 for number in range(count)]
-    texts = [f"The {COLOURS[label]} boat number {split}{i} sails" for i, label in enumerate(labels)]
+    texts = [
+        f"The {COLOURS[label]} boat number {split}{i} sails"
+        for i, label in enumerate(labels)
+    ]
     return {"text": texts, "label": labels}
 
 
 def _write(folder, split, columns, metadata=DECLARED):
-    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), folder / "boats" / f"{split}.parquet")
+    pq.write_table(
+        pa.table(columns).replace_schema_metadata(metadata),
+        folder / "boats" / f"{split}.parquet",
+    )
 
 
 @pytest.fixture
@@ -91,18 +105,25 @@ def test_embedded_task_is_large_enough_and_no_object_is_in_two_splits(name):
     for split, texts in task.texts.items():
         assert _labels(task, split) == frame.loc[texts, "label"].tolist()
         assert set(_labels(task, split)) == set(task.label_names)
-    train, validation, test = (set(frame.loc[task.texts[split], "source"]) for split in readers.SPLITS)
+    train, validation, test = (
+        set(frame.loc[task.texts[split], "source"]) for split in SPLITS
+    )
     assert not train & validation
     assert not (train | validation) & test
 
 
 def test_seed_changes_train_and_validation_but_not_test():
-    first, second = (tasks.load_task("subject", seed=seed, sizes=(200, 80, 90)) for seed in (0, 1))
+    first, second = (
+        tasks.load_task("subject", seed=seed, sizes=(200, 80, 90)) for seed in (0, 1)
+    )
     assert first.fingerprint == second.fingerprint
     for split in ("train", "validation"):
         assert set(first.texts[split]) != set(second.texts[split])
     common = set(first.texts["train"]) & set(second.texts["train"])
-    orders = [[text for text in task.texts["train"] if text in common] for task in (first, second)]
+    orders = [
+        [text for text in task.texts["train"] if text in common]
+        for task in (first, second)
+    ]
     assert len(common) > 2 and orders[0] != orders[1]
     # Nor do the other sizes change it.
     large = tasks.load_task("subject", sizes=(900, 400, 90))
@@ -112,7 +133,9 @@ def test_seed_changes_train_and_validation_but_not_test():
 def test_another_process_builds_and_draws_the_same(monkeypatch, tmp_path):
     call = "load_task('input-or-output', seed=3, sizes=(50, 20, 30))"
     code = f"from sfusion import load_task; task = {call}; print(ascii([task.fingerprint, task.texts]))"
-    with monkeypatch.context() as patch:  # without the cache, and with other hashes than this process
+    with (
+        monkeypatch.context() as patch
+    ):  # without the cache, and with other hashes than this process
         patch.setenv("SFUSION_CACHE", str(tmp_path))
         patch.setenv("PYTHONHASHSEED", "7")
         printed = subprocess.check_output([sys.executable, "-c", code], text=True)
@@ -122,16 +145,32 @@ def test_another_process_builds_and_draws_the_same(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("given_as", [str, load_tokenizer])
 def test_encoding_by_a_named_or_a_given_tokenizer(given_as):
-    task = tasks.load_task("input-or-output", sizes=(30, 10, 20), max_length=16, tokenizer=given_as("minilm-l6"))
+    task = tasks.load_task(
+        "input-or-output",
+        sizes=(30, 10, 20),
+        max_length=16,
+        tokenizer=given_as("minilm-l6"),
+    )
     tokenizer = load_tokenizer("minilm-l6")
-    for split in readers.SPLITS:
+    for split in SPLITS:
         part, texts = getattr(task, split), task.texts[split]
-        assert part.input_ids.dtype == part.attention_mask.dtype == part.labels.dtype == torch.long
-        for ids, real, text in zip(part.input_ids, part.attention_mask, texts, strict=True):
+        assert (
+            part.input_ids.dtype
+            == part.attention_mask.dtype
+            == part.labels.dtype
+            == torch.long
+        )
+        for ids, real, text in zip(
+            part.input_ids, part.attention_mask, texts, strict=True
+        ):
             whole = tokenizer(text)["input_ids"]
             length = min(len(whole), 16)
             padding = [tokenizer.pad_token_id] * (16 - length)
-            assert ids.tolist() == [*whole[: length - 1], tokenizer.sep_token_id, *padding]
+            assert ids.tolist() == [
+                *whole[: length - 1],
+                tokenizer.sep_token_id,
+                *padding,
+            ]
             assert real.tolist() == [1] * length + [0] * (16 - length)
 
 
@@ -145,22 +184,31 @@ def test_rows_are_taken_together_and_trim_cuts_shared_padding_off_and_nothing_el
     for field in ("input_ids", "attention_mask", "labels"):
         assert torch.equal(getattr(taken, field), getattr(part, field)[rows])
         # The 3 labels are fewer than the columns.
-        assert torch.equal(getattr(taken.trim(), field), getattr(taken, field)[..., :width])
+        assert torch.equal(
+            getattr(taken.trim(), field), getattr(taken, field)[..., :width]
+        )
     # Padding in front stays: positions would move.
-    front = tasks.Encoded(taken.input_ids.flip(1), taken.attention_mask.flip(1), taken.labels)
+    front = tasks.Encoded(
+        taken.input_ids.flip(1), taken.attention_mask.flip(1), taken.labels
+    )
     assert front.trim().input_ids.shape == (3, 64)
 
 
 # --- splitting -------------------------------------------------------------------------------
 
 FAST = settings(deadline=None, max_examples=60)
-ITEMS = st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 15)), min_size=1, max_size=80)
+ITEMS = st.lists(
+    st.tuples(st.sampled_from("abc"), st.integers(0, 15)), min_size=1, max_size=80
+)
 
 
 @FAST
-@given(st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 40), min_size=1), st.integers(0, 200))
+@given(
+    st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 40), min_size=1),
+    st.integers(0, 200),
+)
 def test_allocate_sums_up_in_proportion(counts, n):
-    places = readers.allocate(counts, n)
+    places = allocate(counts, n)
     total = sum(counts.values())
     assert sum(places.values()) == min(n, total)
     assert all(0 <= places[label] <= count for label, count in counts.items())
@@ -168,7 +216,9 @@ def test_allocate_sums_up_in_proportion(counts, n):
         assert min(places.values()) >= 1
     if n <= total:
         for label, count in counts.items():
-            assert abs(places[label] - n * count / total) < 2 + len(counts) * count / total
+            assert (
+                abs(places[label] - n * count / total) < 2 + len(counts) * count / total
+            )
 
 
 @FAST
@@ -177,12 +227,14 @@ def test_hold_out_keeps_groups_whole_and_classes_covered(items, share, seed):
     # A group has one class here, as an object has one module.
     labels = [label for label, _ in items]
     groups = [f"{label}{group}" for label, group in items]
-    held = readers.hold_out(labels, groups, share, f"validation {seed}")
+    held = hold_out(labels, groups, share, f"validation {seed}")
     assert held.shape == (len(items),)
     assert len(set(zip(groups, held, strict=True))) == len(set(groups))
     taken = Counter(compress(labels, held))
     for label, count in Counter(labels).items():
-        largest = max(size for group, size in Counter(groups).items() if group[0] == label)
+        largest = max(
+            size for group, size in Counter(groups).items() if group[0] == label
+        )
         assert taken[label] < count
         assert taken[label] <= share * count + 2 + largest / 2
 
@@ -191,11 +243,13 @@ def test_hold_out_keeps_groups_whole_and_classes_covered(items, share, seed):
 @given(ITEMS, st.floats(0.0, 1.0))
 def test_single_items_are_held_out_and_drawn_exactly_in_proportion(items, share):
     labels, n = [label for label, _ in items], round(share * len(items))
-    quota = readers.allocate(readers._counts(labels), n)
-    held = readers.hold_out(labels, range(len(items)), share, "salt")
-    spared = {label: min(places, labels.count(label) - 1) for label, places in quota.items()}
+    quota = allocate(_counts(labels), n)
+    held = hold_out(labels, range(len(items)), share, "salt")
+    spared = {
+        label: min(places, labels.count(label) - 1) for label, places in quota.items()
+    }
     assert Counter(compress(labels, held)) == Counter(spared)
-    drawn = readers.draw(labels, range(len(items)), n, "salt")
+    drawn = draw(labels, range(len(items)), n, "salt")
     assert len(set(drawn)) == len(drawn)
     assert Counter(labels[i] for i in drawn) == Counter(quota)
 
@@ -205,8 +259,8 @@ def test_single_items_are_held_out_and_drawn_exactly_in_proportion(items, share)
 def test_what_is_held_out_or_drawn_does_not_depend_on_the_order(items, n, random):
     def chosen(rows):
         labels, groups, numbers = zip(*rows, strict=True)
-        held = set(compress(groups, readers.hold_out(labels, groups, 0.3, "salt")))
-        return held, [rows[i] for i in readers.draw(labels, numbers, n, "salt")]
+        held = set(compress(groups, hold_out(labels, groups, 0.3, "salt")))
+        return held, [rows[i] for i in draw(labels, numbers, n, "salt")]
 
     rows = [(*item, number) for number, item in enumerate(items)]
     assert chosen(rows) == chosen(random.sample(rows, len(rows)))
@@ -222,17 +276,25 @@ def test_folder_task_pools_train_and_validation_and_splits_them_again(folder):
     assert task.source == "folder"
     for split, texts in task.texts.items():
         assert [text.split()[1] for text in texts] == _labels(task, split)
-    assert _pooled(task) == {*_texts("train", 60)["text"], *_texts("validation", 12)["text"]}
+    assert _pooled(task) == {
+        *_texts("train", 60)["text"],
+        *_texts("validation", 12)["text"],
+    }
     assert not set(_texts("validation", 12)["text"]) >= set(task.texts["validation"])
     assert torch.bincount(task.validation.labels).tolist() == [4, 4, 4]
 
 
-def test_sizes_are_respected_as_far_as_there_are_texts_and_the_validation_file_may_be_missing(folder):
+def test_sizes_are_respected_as_far_as_there_are_texts_and_the_validation_file_may_be_missing(
+    folder,
+):
     assert _sizes(_load(folder, sizes=(30, 9, 6))) == [30, 9, 6]
     assert _sizes(_load(folder, sizes=(None, None, 6))) == [60, 12, 6]
     assert _sizes(_load(folder, sizes=(60, 12, 24))) == [60, 12, 24]
     assert _sizes(_load(folder, sizes=(900, 300, 400))) == [54, 18, 24]
-    assert torch.bincount(_load(folder, sizes=(30, 9, 6)).train.labels).tolist() == [10] * 3
+    assert (
+        torch.bincount(_load(folder, sizes=(30, 9, 6)).train.labels).tolist()
+        == [10] * 3
+    )
     (folder / "boats" / "validation.parquet").unlink()
     assert _sizes(_load(folder)) == [48, 12, 24]
 
@@ -241,7 +303,11 @@ def test_repeats_test_texts_and_the_order_of_the_rows_change_nothing(folder):
     before = _load(folder, sizes=(30, 9, 10)).texts
     train, test = _texts("train", 60), _texts("test", 24)
     more = {key: train[key] + train[key][:5] + test[key][:7] for key in train}
-    for split, columns in (("train", more), ("validation", _texts("validation", 12)), ("test", test)):
+    for split, columns in (
+        ("train", more),
+        ("validation", _texts("validation", 12)),
+        ("test", test),
+    ):
         _write(folder, split, {key: values[::-1] for key, values in columns.items()})
     assert _load(folder, sizes=(30, 9, 10)).texts == before
     task = _load(folder)
@@ -249,7 +315,10 @@ def test_repeats_test_texts_and_the_order_of_the_rows_change_nothing(folder):
 
 
 def test_fingerprint_covers_every_split_but_no_sampling(folder):
-    prints = [_load(folder, sizes=sizes, seed=3).fingerprint for sizes in ((None,) * 3, (30, 9, 6))]
+    prints = [
+        _load(folder, sizes=sizes, seed=3).fingerprint
+        for sizes in ((None,) * 3, (30, 9, 6))
+    ]
     for split, count in COUNTS.items():
         columns = _texts(split, count)
         columns["text"][3] += " home"
@@ -259,28 +328,47 @@ def test_fingerprint_covers_every_split_but_no_sampling(folder):
     assert len(set(prints)) == 4
 
 
-@pytest.mark.parametrize(("labels", "ordered"), [(COLOURS, ("blue", "green", "red")), ((10, 9, 2), ("2", "9", "10"))])
-def test_labels_without_declared_names_are_sorted_numbers_by_value(folder, labels, ordered):
-    for split in readers.SPLITS:
+@pytest.mark.parametrize(
+    ("labels", "ordered"),
+    [(COLOURS, ("blue", "green", "red")), ((10, 9, 2), ("2", "9", "10"))],
+)
+def test_labels_without_declared_names_are_sorted_numbers_by_value(
+    folder, labels, ordered
+):
+    for split in SPLITS:
         columns = _texts(split, 24)
-        _write(folder, split, {**columns, "label": [labels[number] for number in columns["label"]]}, metadata=None)
+        _write(
+            folder,
+            split,
+            {**columns, "label": [labels[number] for number in columns["label"]]},
+            metadata=None,
+        )
     task = _load(folder)
     assert task.label_names == ordered
     colours = [text.split()[1] for text in task.texts["test"]]
-    assert _labels(task, "test") == [str(labels[COLOURS.index(colour)]) for colour in colours]
+    assert _labels(task, "test") == [
+        str(labels[COLOURS.index(colour)]) for colour in colours
+    ]
 
 
 def test_rows_without_text_or_label_go(folder):
-    columns = {"text": [None, "", "  ", "a", "b", "c"], "label": ["red", "red", "red", None, "red", "blue"]}
+    columns = {
+        "text": [None, "", "  ", "a", "b", "c"],
+        "label": ["red", "red", "red", None, "red", "blue"],
+    }
     _write(folder, "train", columns, metadata=None)
     assert _pooled(_load(folder)) == {"b", "c", *_texts("validation", 12)["text"]}
 
 
 def test_long_texts_and_many_rows_are_cut(folder, monkeypatch):
     columns = _texts("train", 60)
-    _write(folder, "train", {**columns, "text": [text + " far" * 5000 for text in columns["text"]]})
-    assert max(len(text) for text in _load(folder).texts["train"]) == readers.TEXT_LIMIT
-    readers.read_pool.cache_clear()
+    _write(
+        folder,
+        "train",
+        {**columns, "text": [text + " far" * 5000 for text in columns["text"]]},
+    )
+    assert max(len(text) for text in _load(folder).texts["train"]) == TEXT_LIMIT
+    read_pool.cache_clear()
     monkeypatch.setattr(readers, "ROW_LIMIT", 40)
     first, second = _load(folder, seed=0), _load(folder, seed=1)
     assert len(first.train) + len(first.validation) == 40 + 12
@@ -291,7 +379,9 @@ def test_folder_comes_from_the_environment(folder, monkeypatch):
     (folder / "boats").rename(folder / "imdb")
     monkeypatch.setenv("SFUSION_DATA", str(folder))
     assert tasks.load_task("imdb").source == "folder"
-    assert tasks.load_task("input-or-output", sizes=(9, 9, 9)).source.startswith("embedded")
+    assert tasks.load_task("input-or-output", sizes=(9, 9, 9)).source.startswith(
+        "embedded"
+    )
 
 
 def test_files_are_read_once_until_they_change(folder, monkeypatch):
@@ -321,10 +411,20 @@ def _hub_split(name, split):
     lines = [f"{split} line {i} on {names[label]}" for i, label in enumerate(labels)]
     *before, text = COLUMNS.get(name, ("text",))
     label = "topic" if name == "yahoo" else "label"
-    columns = {text: lines, label: labels, "label_text": [names[number] for number in labels]}
-    data = datasets.Dataset.from_pandas(pd.DataFrame({**dict(zip(before, ("Title", ""), strict=False)), **columns}))
+    columns = {
+        text: lines,
+        label: labels,
+        "label_text": [names[number] for number in labels],
+    }
+    data = datasets.Dataset.from_pandas(
+        pd.DataFrame({**dict(zip(before, ("Title", ""), strict=False)), **columns})
+    )
     # The numbers of newsgroup have no names.
-    return data if name == "newsgroup" else data.cast_column(label, datasets.ClassLabel(names=names))
+    return (
+        data
+        if name == "newsgroup"
+        else data.cast_column(label, datasets.ClassLabel(names=names))
+    )
 
 
 @pytest.fixture
@@ -335,15 +435,25 @@ def hub(tmp_path, monkeypatch):
     def load_local(repo, data_files=None, revision=None):
         assert revision == SHA
         (name,) = (name for name, spec in tasks.TASKS.items() if spec.repo == repo)
-        more = {"arxiv": ["validation"], "patent": ["validation"], "imdb": ["unsupervised"]}
+        more = {
+            "arxiv": ["validation"],
+            "patent": ["validation"],
+            "imdb": ["unsupervised"],
+        }
         for split in ("train", "test", *more.get(name, ())):
             file = f"data/{split}-00000-of-00001.parquet"
-            if name in CONVERTED:  # the Hub's own conversion has a folder a configuration and a split
+            if (
+                name in CONVERTED
+            ):  # the Hub's own conversion has a folder a configuration and a split
                 file = f"{CONVERTED[name]}/{split}/0000.parquet"
             path = tmp_path / name / file
             path.parent.mkdir(parents=True, exist_ok=True)
             _hub_split(name, split).to_parquet(path)
-        return load(str(tmp_path / name), data_files=data_files, cache_dir=str(tmp_path / "cache"))
+        return load(
+            str(tmp_path / name),
+            data_files=data_files,
+            cache_dir=str(tmp_path / "cache"),
+        )
 
     monkeypatch.setattr(huggingface_hub, "dataset_info", info)
     monkeypatch.setattr(datasets, "load_dataset", load_local)
@@ -354,22 +464,28 @@ def hub(tmp_path, monkeypatch):
 def test_hub_task(hub, name):
     task, repo = tasks.load_task(name), tasks.TASKS[name].repo
     assert task.source == f"hub: {repo}@{SHA}"
-    readers.read_pool.cache_clear()
+    read_pool.cache_clear()
     assert tasks.load_task(name).texts == task.texts
     # Asked once a process. Sets that are made with a script are read from the Hub's conversion.
     revision = "refs/convert/parquet" if name in CONVERTED else None
     hub.assert_called_once_with(repo, revision=revision, timeout=5)
-    assert task.label_names == tuple(f"{name} class {number:02d}" for number in range(CLASSES[name]))
+    assert task.label_names == tuple(
+        f"{name} class {number:02d}" for number in range(CLASSES[name])
+    )
     assert len(_pooled(task)) == (2 if name in CONVERTED else 1) * 4 * CLASSES[name]
     assert len(task.test) == 4 * CLASSES[name]
     start = {"dbpedia": "Title ", "amazon": "Title ", "yahoo": "Title  "}.get(name, "")
     for split, texts in task.texts.items():
         assert _labels(task, split) == [text.partition(" on ")[2] for text in texts]
-        assert {text.partition(" line ")[0] for text in texts} <= {start + part for part in readers.SPLITS}
+        assert {text.partition(" line ")[0] for text in texts} <= {
+            start + part for part in SPLITS
+        }
 
 
 def test_hub_column_that_has_gone(hub, monkeypatch):
-    monkeypatch.setitem(tasks.TASKS, "agnews", readers.TaskSpec("agnews", "fancyzhx/ag_news", ("headline",)))
+    monkeypatch.setitem(
+        tasks.TASKS, "agnews", TaskSpec("agnews", "fancyzhx/ag_news", ("headline",))
+    )
     _fails(f"fancyzhx/ag_news@{SHA} has no column 'headline': it has label", "agnews")
 
 
@@ -403,13 +519,34 @@ def test_bad_arguments():
 @pytest.mark.parametrize(
     ("message", "files"),
     [
-        ("train.parquet has no column 'text': it has .*other", {"train": {"other": ["a"], "label": [0]}}),
-        ("train.parquet has no column 'label': it has .*other", {"train": {"text": ["a"], "other": [0]}}),
-        ("train.parquet has label 3: there are 3 label names", {"train": {"text": ["a"], "label": [3]}}),
-        *((f"the {split} split is empty", {split: {"text": [], "label": []}}) for split in COUNTS),
-        ("the train split has 1 class", dict.fromkeys(["train", "validation"], {"text": ["a"], "label": [0]})),
-        ("every training text occurs in the test split", dict.fromkeys(["train", "validation"], _texts("test", 24))),
-        ("too few texts for a validation split", dict.fromkeys(["train", "validation"], _texts("train", 3))),
+        (
+            "train.parquet has no column 'text': it has .*other",
+            {"train": {"other": ["a"], "label": [0]}},
+        ),
+        (
+            "train.parquet has no column 'label': it has .*other",
+            {"train": {"text": ["a"], "other": [0]}},
+        ),
+        (
+            "train.parquet has label 3: there are 3 label names",
+            {"train": {"text": ["a"], "label": [3]}},
+        ),
+        *(
+            (f"the {split} split is empty", {split: {"text": [], "label": []}})
+            for split in COUNTS
+        ),
+        (
+            "the train split has 1 class",
+            dict.fromkeys(["train", "validation"], {"text": ["a"], "label": [0]}),
+        ),
+        (
+            "every training text occurs in the test split",
+            dict.fromkeys(["train", "validation"], _texts("test", 24)),
+        ),
+        (
+            "too few texts for a validation split",
+            dict.fromkeys(["train", "validation"], _texts("train", 3)),
+        ),
     ],
 )
 def test_bad_splits(folder, message, files):
@@ -420,9 +557,19 @@ def test_bad_splits(folder, message, files):
 
 def test_bad_files(folder):
     (folder / "boats" / "test.parquet").unlink()
-    _fails("no file .*boats.test.parquet: a task folder holds", "boats", source="folder", folder=folder)
+    _fails(
+        "no file .*boats.test.parquet: a task folder holds",
+        "boats",
+        source="folder",
+        folder=folder,
+    )
     (folder / "boats" / "train.parquet").write_text("text,label\na,1\n")
-    _fails("train.parquet is not a readable Parquet file: ", "boats", source="folder", folder=folder)
+    _fails(
+        "train.parquet is not a readable Parquet file: ",
+        "boats",
+        source="folder",
+        folder=folder,
+    )
 
 
 # --- a user's own files ------------------------------------------------------------------------
@@ -430,7 +577,9 @@ def test_bad_files(folder):
 
 def _frame(count):
     """As many different texts, of three classes in turn."""
-    return pd.DataFrame({"text": f"text {i}", "label": COLOURS[i % 3]} for i in range(count))
+    return pd.DataFrame(
+        {"text": f"text {i}", "label": COLOURS[i % 3]} for i in range(count)
+    )
 
 
 def _refuses(message, function, *arguments, **keywords):
@@ -439,7 +588,14 @@ def _refuses(message, function, *arguments, **keywords):
 
 
 def test_columns_go_by_name_integers_are_labels_and_texts_stay_as_they_are(tmp_path):
-    texts = ["NA", "  two spaces ", "null", "007", "a\nline", "Grüße, 'quoted' \"twice\""]
+    texts = [
+        "NA",
+        "  two spaces ",
+        "null",
+        "007",
+        "a\nline",
+        "Grüße, 'quoted' \"twice\"",
+    ]
     # What looks like a date is a text, too.
     kinds = {"label": ["10", "2"] * 3, "date": ["2020-01-01", "2021-01-01"] * 3}
     frame = pd.DataFrame({"body": texts, **kinds, "label": [10, 2] * 3})
@@ -448,12 +604,14 @@ def test_columns_go_by_name_integers_are_labels_and_texts_stay_as_they_are(tmp_p
     frame.to_parquet(tmp_path / "data.parquet")
     for source in (frame, datasets.Dataset.from_pandas(frame), *tmp_path.iterdir()):
         for column, labels in kinds.items():
-            rows = readers.read_rows(source, text_column="body", label_column=column)
+            rows = read_rows(source, text_column="body", label_column=column)
             assert rows.frame.to_dict("list") == {"text": texts, "label": labels}
 
 
 def _declared(labels):
-    data = datasets.Dataset.from_dict({"text": [f"text {i}" for i in range(len(labels))], "label": labels})
+    data = datasets.Dataset.from_dict(
+        {"text": [f"text {i}" for i in range(len(labels))], "label": labels}
+    )
     return data.cast_column("label", datasets.ClassLabel(names=COLOURS))
 
 
@@ -461,13 +619,20 @@ def test_declared_names_number_the_classes(tmp_path):
     data = _declared([0, 2, 1])
     data.to_parquet(tmp_path / "data.parquet")
     for source in (tmp_path / "data.parquet", data):
-        rows = readers.read_rows(source)
-        assert (rows.names, rows.frame["label"].tolist()) == (COLOURS, ["red", "blue", "green"])
+        rows = read_rows(source)
+        assert (rows.names, rows.frame["label"].tolist()) == (
+            COLOURS,
+            ["red", "blue", "green"],
+        )
 
 
 def test_kinds_of_labels():
     def read(labels):
-        return readers.read_rows(pd.DataFrame({"text": ["one", "two"], "label": labels})).frame["label"].tolist()
+        return (
+            read_rows(pd.DataFrame({"text": ["one", "two"], "label": labels}))
+            .frame["label"]
+            .tolist()
+        )
 
     assert read([1.0, 0.0]) == ["1", "0"]
     assert read([True, False]) == ["True", "False"]
@@ -479,17 +644,37 @@ def test_kinds_of_labels():
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("data.txt", b"text,label\na,b\n", "data.txt: the suffix must be .csv, .jsonl or .parquet"),
+        (
+            "data.txt",
+            b"text,label\na,b\n",
+            "data.txt: the suffix must be .csv, .jsonl or .parquet",
+        ),
         ("data.csv", b"", "data.csv is not a readable file: "),
         ("data.csv", b"text,label\n", "data.csv holds no text"),
-        ("data.csv", b"text,other\na,b\n", "data.csv has no column 'label': it has text, other"),
+        (
+            "data.csv",
+            b"text,other\na,b\n",
+            "data.csv has no column 'label': it has text, other",
+        ),
         ("data.csv", b"text,label\n\xe9t\xe9,b\nc,d\n", "data.csv is not UTF-8 text"),
         ("data.csv", b"text,label\na,b\n,c\n", "row 2 has no text in column 'text'"),
-        ("data.csv", b"text,label\na,b\nc,\n", "row 2 has the label '': give a name or an integer"),
+        (
+            "data.csv",
+            b"text,label\na,b\nc,\n",
+            "row 2 has the label '': give a name or an integer",
+        ),
         ("data.csv", b'text,label\na,b,c\n"d', "data.csv is not a readable file: "),
-        ("data.csv", b"text,label\nHello, world,pos\n", "put texts with commas in quotes"),
+        (
+            "data.csv",
+            b"text,label\nHello, world,pos\n",
+            "put texts with commas in quotes",
+        ),
         ("data.jsonl", b"{broken", "data.jsonl is not a readable file: "),
-        ("data.jsonl", b'{"text": "a", "label": 1}\n5\n', "a line is not an object such as"),
+        (
+            "data.jsonl",
+            b'{"text": "a", "label": 1}\n5\n',
+            "a line is not an object such as",
+        ),
         ("data.jsonl", b"\xff\xfe", "data.jsonl is not "),
         ("data.jsonl", b'{"text": null, "label": 1}', "row 1 has no text"),
         ("data.jsonl", b'{"text": 5, "label": 1}', "row 1 has no text"),
@@ -500,19 +685,19 @@ def test_kinds_of_labels():
 )
 def test_a_bad_file_is_one_line(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
-    _refuses(message, readers.read_rows, tmp_path / name)
+    _refuses(message, read_rows, tmp_path / name)
 
 
 def test_other_bad_data_is_one_line():
-    _refuses("no file .*gone.csv", readers.read_rows, "no/such/gone.csv")
-    _refuses("label -1: there are 3 label names", readers.read_rows, _declared([0, 1, -1]))
-    _refuses("data of type list", readers.read_rows, [("a text", "a label")])
+    _refuses("no file .*gone.csv", read_rows, "no/such/gone.csv")
+    _refuses("label -1: there are 3 label names", read_rows, _declared([0, 1, -1]))
+    _refuses("data of type list", read_rows, [("a text", "a label")])
 
 
 def _split(train, test=None, seed=0, limit=1000):
     if test is not None:
-        test = readers.Rows(test, (), "test.csv")
-    return readers.split_rows(readers.Rows(train, (), "train.csv"), test, seed=seed, limit=limit)
+        test = Rows(test, (), "test.csv")
+    return split_rows(Rows(train, (), "train.csv"), test, seed=seed, limit=limit)
 
 
 @settings(deadline=None, max_examples=20)
@@ -525,7 +710,9 @@ def test_no_text_is_in_two_splits_and_every_class_in_each(count, seed, limit):
     assert set(split["train"]["label"]) == set(COLOURS)
     assert len(split["train"]) <= limit
     again = _split(frame.sample(frac=1, random_state=1), seed=seed, limit=limit)
-    assert {k: set(v["text"]) for k, v in again.items()} == {k: set(v["text"]) for k, v in split.items()}
+    assert {k: set(v["text"]) for k, v in again.items()} == {
+        k: set(v["text"]) for k, v in split.items()
+    }
 
 
 def test_a_test_file_is_kept_whole_and_out_of_the_training_texts():
@@ -533,21 +720,28 @@ def test_a_test_file_is_kept_whole_and_out_of_the_training_texts():
     test = pd.concat([frame[:9], frame[:3]], ignore_index=True)
     split = _split(frame, test)
     assert split["test"].equals(test)
-    assert not set(split["test"]["text"]) & {*split["train"]["text"], *split["validation"]["text"]}
+    assert not set(split["test"]["text"]) & {
+        *split["train"]["text"],
+        *split["validation"]["text"],
+    }
     assert len(split["train"]) + len(split["validation"]) == 51
 
 
 def test_what_cannot_be_split_is_one_line():
     frame = _frame(30)
     strange = frame.assign(label=["violet", *frame["label"][1:]])
-    _refuses("test.csv has the label 'violet', train.csv has not", _split, frame, strange)
+    _refuses(
+        "test.csv has the label 'violet', train.csv has not", _split, frame, strange
+    )
     _refuses("every text occurs in test.csv", _split, frame, frame)
     _refuses("train.csv has 1 class", _split, frame, frame[frame["label"] != "red"])
     _refuses("too few texts for a validation split", _split, frame[:3])
 
 
 def _numbers(found, labels=None):
-    return readers.resolve_labels(found, ("negative", "neutral", "positive"), "train.csv", labels)
+    return resolve_labels(
+        found, ("negative", "neutral", "positive"), "train.csv", labels
+    )
 
 
 def test_labels_take_the_models_numbers():
@@ -557,8 +751,17 @@ def test_labels_take_the_models_numbers():
 
 
 def test_labels_are_never_guessed():
-    _refuses("has the label 'good', the model's classes are 'negative'", _numbers, ["good", "bad"])
+    _refuses(
+        "has the label 'good', the model's classes are 'negative'",
+        _numbers,
+        ["good", "bad"],
+    )
     # Counted from 0 or from 1? Not guessed.
     _refuses("has the label '1'", _numbers, ["1", "2"])
     _refuses("has the label '1'", _numbers, ["1", "2", "3"])
-    _refuses("2 labels are given for the model's 3 classes", _numbers, ["good", "bad"], ["bad", "good"])
+    _refuses(
+        "2 labels are given for the model's 3 classes",
+        _numbers,
+        ["good", "bad"],
+        ["bad", "good"],
+    )

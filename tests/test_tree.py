@@ -16,15 +16,27 @@ import tiny
 import torch
 from safetensors.torch import load, save
 
-from sfusion import extract_signals, remove_layers, sweep, training
+from sfusion import extract_signals, remove_layers, sweep
+from sfusion.experiments.pruning_study import TRAJECTORIES, run_study
+from sfusion.experiments.searches import Search
+from sfusion.experiments.store import RecordStore, content_key
+from sfusion.experiments.trees import Experiment, compute_node, open_tree
 from sfusion.pruning import tree as module
-from sfusion.pruning.searches import Experiment, Search, compute_node, open_tree
-from sfusion.pruning.strategies import STRATEGIES, STUDIED, expand, parse_path, remaining, step_layers
+from sfusion.pruning.strategies import (
+    STRATEGIES,
+    STUDIED,
+    expand,
+    parse_path,
+    remaining,
+    step_layers,
+)
 from sfusion.pruning.tree import CONDITIONS, probe_samples, unpack
-from sfusion.records.store import RecordStore, content_key
 from sfusion.signals import MEASURES
-from sfusion.study import TRAJECTORIES, run_study
-from sfusion.training import classified, derive_seed, fine_tune, fixed_threads, predict_logits
+from sfusion.training.distillation import distill
+from sfusion.training.evaluation import classified, predict_logits
+from sfusion.training.loop import fine_tune
+from sfusion.training.precision import fixed_threads
+from sfusion.training.seeds import derive_seed
 
 SINGLE = expand([name for name in STUDIED if STRATEGIES[name].teaches_fusions], 2)
 FEW = ("energy", "weight-norm", "attention-entropy", "random", "random-forest")
@@ -35,7 +47,9 @@ pytestmark = pytest.mark.usefixtures("tiny_data")
 
 @pytest.fixture(scope="module")
 def profile(tmp_path_factory):
-    return tiny.make_profile(tiny.write_model(tmp_path_factory.mktemp("tree") / "model", DEPTH))
+    return tiny.make_profile(
+        tiny.write_model(tmp_path_factory.mktemp("tree") / "model", DEPTH)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +61,12 @@ def _iterate(unit, labels, folder):
     """Walk strategies side by side: what they found, and what is on disk then."""
     search = Search([unit], RecordStore(folder / "store"), quiet=True)
     search.iterate(labels, teach=True)
-    paths = pd.DataFrame(search.trajectories, columns=TRAJECTORIES).set_index(["strategy", "removed"])["path"]
-    return SimpleNamespace(records=search.records, paths=paths.map(parse_path), texts=tiny.texts(folder))
+    paths = pd.DataFrame(search.trajectories, columns=TRAJECTORIES).set_index(
+        ["strategy", "removed"]
+    )["path"]
+    return SimpleNamespace(
+        records=search.records, paths=paths.map(parse_path), texts=tiny.texts(folder)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -75,41 +93,53 @@ def tree(unit, tmp_path):
 @pytest.fixture
 def trained():
     """List the calls that train; a distillation is such a call too."""
-    with patch.object(training, "fine_tune", wraps=training.fine_tune) as watched:
+    with patch.object(module, "fine_tune", wraps=fine_tune) as watched:
         yield watched.call_args_list
 
 
 @pytest.fixture
 def put():
     """List the calls that write a record: of the store, the specification and the result."""
-    with patch.object(RecordStore, "put", autospec=True, side_effect=RecordStore.put) as watched:
+    with patch.object(
+        RecordStore, "put", autospec=True, side_effect=RecordStore.put
+    ) as watched:
         yield watched.call_args_list
 
 
 def _same_results(one, other):
     for name in ("tasks", "signals", "trajectories", "distillation"):
         pd.testing.assert_frame_equal(getattr(one, name), getattr(other, name))
-    pd.testing.assert_frame_equal(one.nodes.drop(columns=TIMES), other.nodes.drop(columns=TIMES))
+    pd.testing.assert_frame_equal(
+        one.nodes.drop(columns=TIMES), other.nodes.drop(columns=TIMES)
+    )
 
 
 @pytest.mark.parametrize("label", ["task-relevance-mi", "random-1"])
-def test_a_strategy_alone_finds_what_it_finds_among_all(label, unit, together, tmp_path):
+def test_a_strategy_alone_finds_what_it_finds_among_all(
+    label, unit, together, tmp_path
+):
     found = _iterate(unit, [label], tmp_path)
     assert found.paths.tolist() == together.paths[label].tolist()
     assert len(found.records) == DEPTH
     assert found.texts.items() <= together.texts.items()
 
 
-def test_in_any_order_a_shared_prefix_is_trained_once_to_the_same_bits(unit, together, trained, tmp_path):
+def test_in_any_order_a_shared_prefix_is_trained_once_to_the_same_bits(
+    unit, together, trained, tmp_path
+):
     found = _iterate(unit, SINGLE[::-1], tmp_path)
     assert found.texts == together.texts
-    pd.testing.assert_series_equal(found.paths.sort_index(), together.paths.sort_index())
+    pd.testing.assert_series_equal(
+        found.paths.sort_index(), together.paths.sort_index()
+    )
     seeds = {call.kwargs["seed"] for call in trained}
     assert len(trained) == len(seeds) == len(found.records) == found.paths.nunique()
     assert len(trained) < 1 + len(SINGLE) * (DEPTH - 1)  # some strategies do agree
 
 
-@pytest.mark.parametrize("label, worst", [("weight-norm", min), ("attention-entropy", max)])
+@pytest.mark.parametrize(
+    "label, worst", [("weight-norm", min), ("attention-entropy", max)]
+)
 def test_choices_follow_from_the_signals_of_the_node(label, worst, together, unit):
     for removed in range(DEPTH - 1):
         path = together.paths[label, removed]
@@ -123,12 +153,21 @@ def test_choices_follow_from_the_signals_of_the_node(label, worst, together, uni
 def test_a_node_is_its_parent_without_the_layer_and_fine_tuned(path, unit, tree):
     task, profile = tree.task, unit.profile
     model = remove_layers(tree.source(), ())
-    fine_tune(model, task.train, profile.original, seed=derive_seed("order", unit.seed, ()))
+    fine_tune(
+        model, task.train, profile.original, seed=derive_seed("order", unit.seed, ())
+    )
     for step, gone in enumerate(path):
         layers, left = step_layers(gone), remaining(path[:step], DEPTH)
         model = remove_layers(model, map(left.index, layers))
-        recipe = profile.recovery.model_copy(update={"samples": profile.recovery.samples * max(1, len(layers))})
-        fine_tune(model, task.train, recipe, seed=derive_seed("order", unit.seed, path[: step + 1]))
+        recipe = profile.recovery.model_copy(
+            update={"samples": profile.recovery.samples * max(1, len(layers))}
+        )
+        fine_tune(
+            model,
+            task.train,
+            recipe,
+            seed=derive_seed("order", unit.seed, path[: step + 1]),
+        )
     for _ in range(2):  # trained, then from the cache
         for name, tensor in model.state_dict().items():
             assert torch.equal(tree.model(path).state_dict()[name], tensor)
@@ -145,7 +184,9 @@ def test_a_node_is_its_parent_without_the_layer_and_fine_tuned(path, unit, tree)
 
 def test_only_what_is_asked_for_is_computed(tree, put):
     tree.evaluate((1,), "validation")
-    assert [(call.args[1]["kind"], call.args[1].get("split")) for call in put] == [("evaluation", "validation")]
+    assert [(call.args[1]["kind"], call.args[1].get("split")) for call in put] == [
+        ("evaluation", "validation")
+    ]
     assert "signals" not in tree.visit((1,), signals=False)
     assert {call.args[1]["kind"] for call in put} == {"evaluation", "training"}
 
@@ -154,7 +195,7 @@ def test_only_what_is_asked_for_is_computed(tree, put):
 def test_a_condition_starts_from_its_node_and_is_recorded(condition, tree):
     assert list(CONDITIONS) == ["distilled", "same-steps", "original-same-steps"]
     path = () if condition == "original-same-steps" else (2,)
-    with patch.object(training, "distill", wraps=training.distill) as watched:
+    with patch.object(module, "distill", wraps=distill) as watched:
         found = tree.evaluate(path, "test", condition)
         assert tree.evaluate(path, "test", condition) == found
     watched.assert_called_once()
@@ -162,29 +203,40 @@ def test_a_condition_starts_from_its_node_and_is_recorded(condition, tree):
     assert data is tree.task.train and recipe is tree.recipes["distillation"]
     # The same samples in every condition.
     assert watched.call_args.kwargs["seed"] == derive_seed("distillation", 0)
-    assert torch.equal(predict_logits(student, data), predict_logits(tree.model(path), data))
+    assert torch.equal(
+        predict_logits(student, data), predict_logits(tree.model(path), data)
+    )
     assert (teacher is not None) == (condition == "distilled")
     assert teacher is None or torch.equal(teacher, predict_logits(tree.model(()), data))
 
 
 def test_a_worker_that_sees_other_data_stops(unit, tmp_path):
     store = RecordStore(tmp_path / "store")
-    here, there = (content_key(open_tree(replace(unit, task=task), store).base) for task in ("agnews", "imdb"))
+    here, there = (
+        content_key(open_tree(replace(unit, task=task), store).base)
+        for task in ("agnews", "imdb")
+    )
     with tiny.refused("other data"):
         compute_node(unit, (), True, store, there)
     assert not store.folder.exists()
     assert compute_node(unit, (), True, store, here)["signals"]
 
 
-def test_a_process_notices_another_model_other_texts_and_other_versions(tmp_path, monkeypatch):
-    unit = Experiment(tiny.make_profile(tiny.write_model(tmp_path / "model")), "agnews", 0)
+def test_a_process_notices_another_model_other_texts_and_other_versions(
+    tmp_path, monkeypatch
+):
+    unit = Experiment(
+        tiny.make_profile(tiny.write_model(tmp_path / "model")), "agnews", 0
+    )
     store = RecordStore(tmp_path / "store")
     before = open_tree(unit, store)
     old = next(before.source().parameters())
     assert open_tree(unit, store) is before
     tiny.write_model(tmp_path / "model", seed=1)
     assert not torch.equal(next(open_tree(unit, store).source().parameters()), old)
-    monkeypatch.setenv("SFUSION_DATA", str(tiny.write_task(tmp_path / "data", "agnews", seed=1)))
+    monkeypatch.setenv(
+        "SFUSION_DATA", str(tiny.write_task(tmp_path / "data", "agnews", seed=1))
+    )
     assert open_tree(unit, store).base["task"] != before.base["task"]
     monkeypatch.setattr(module, "versions", lambda: {"torch": "99.0"})
     assert open_tree(replace(unit, seed=1), store).base["versions"] == {"torch": "99.0"}
@@ -201,10 +253,18 @@ def test_the_second_run_trains_nothing(profile, whole, trained, put):
 
 def test_a_sweep_trains_what_its_strategies_need_alone(profile, tmp_path, monkeypatch):
     monkeypatch.setattr("sfusion.study.load_profile", lambda name: profile)
-    for asked, labels in ((None, SINGLE), (["energy", "linear-regression"], ["energy", "linear-regression"])):
-        found = sweep("tiny", asked and iter(asked), folder=tmp_path / "more", quiet=True)
+    for asked, labels in (
+        (None, SINGLE),
+        (["energy", "linear-regression"], ["energy", "linear-regression"]),
+    ):
+        found = sweep(
+            "tiny", asked and iter(asked), folder=tmp_path / "more", quiet=True
+        )
         assert set(found["strategy"]) == set(labels)
-        assert len(found) == 2 * DEPTH * len(labels) and found["test_accuracy"].between(0, 1).all()
+        assert (
+            len(found) == 2 * DEPTH * len(labels)
+            and found["test_accuracy"].between(0, 1).all()
+        )
     with tiny.refused("'magic'"):
         sweep("tiny", ["energy", "magic"], folder=tmp_path / "more", quiet=True)
     found = sweep("tiny", ["random"], folder=tmp_path, quiet=True)
@@ -219,9 +279,16 @@ def test_a_one_shot_strategy_removes_at_once_what_it_ranks_first_at_the_root(
     label, profile, trained, tmp_path, monkeypatch
 ):
     # It teaches no fusion and is none, and is followed all the same.
-    monkeypatch.setattr("sfusion.study.load_profile", lambda _: profile.model_copy(update={"tasks": ("agnews",)}))
+    monkeypatch.setattr(
+        "sfusion.study.load_profile",
+        lambda _: profile.model_copy(update={"tasks": ("agnews",)}),
+    )
     found = sweep("tiny", [label], folder=tmp_path, quiet=True)
-    read = [(spec["path"], result) for spec, result in tiny.records(tmp_path).values() if spec["kind"] == "signals"]
+    read = [
+        (spec["path"], result)
+        for spec, result in tiny.records(tmp_path).values()
+        if spec["kind"] == "signals"
+    ]
     ranked = [3, 2, 1, 0]
     if label == "one-shot-angular-distance":
         ((path, signals),) = read
@@ -229,18 +296,24 @@ def test_a_one_shot_strategy_removes_at_once_what_it_ranks_first_at_the_root(
         ranked.sort(key=signals["angular-distance"].__getitem__)
     else:
         assert not read
-    assert found["path"].tolist() == ["+".join(map(str, sorted(ranked[:n]))) for n in range(DEPTH)]
+    assert found["path"].tolist() == [
+        "+".join(map(str, sorted(ranked[:n]))) for n in range(DEPTH)
+    ]
     recovery = profile.recovery.samples
     samples = [profile.original.samples, recovery, 2 * recovery, 3 * recovery]
     assert [call.args[2].samples for call in trained] == samples
 
 
-def test_a_study_without_room_for_weights_finds_the_same(profile, whole, trained, tmp_path, monkeypatch):
+def test_a_study_without_room_for_weights_finds_the_same(
+    profile, whole, trained, tmp_path, monkeypatch
+):
     monkeypatch.setenv("SFUSION_WEIGHTS_GB", "0")
     results = run_study(profile, tmp_path, strategies=FEW, quiet=True)
     _same_results(results, whole.results)
     assert tiny.texts(tmp_path) == whole.texts
-    assert len(trained) > len(results.nodes) + len(results.distillation)  # parents again and again
+    assert len(trained) > len(results.nodes) + len(
+        results.distillation
+    )  # parents again and again
 
 
 def test_weights_that_lack_a_parameter_are_trained_again(tree, trained):
@@ -258,7 +331,9 @@ def test_weights_that_lack_a_parameter_are_trained_again(tree, trained):
 @pytest.mark.parametrize("architecture", ["gpt2", "modernbert"])
 def test_a_study_of_another_architecture(architecture, tmp_path, trained):
     """Frozen embeddings of any name are left out of the cache, and layers that must stay do."""
-    profile = tiny.make_profile(tiny.write_other_model(tmp_path / "model", architecture), tasks=("agnews",))
+    profile = tiny.make_profile(
+        tiny.write_other_model(tmp_path / "model", architecture), tasks=("agnews",)
+    )
     names = ["energy", "random", "top-first", "random-forest", "greedy-oracle"]
     results = run_study(profile, tmp_path / "study", strategies=names, quiet=True)
     assert set(results.trajectories["removed"]) == {0, 1, 2, 3}
@@ -268,24 +343,50 @@ def test_a_study_of_another_architecture(architecture, tmp_path, trained):
     assert len(trained) == len(results.nodes) + len(results.distillation)
 
 
-def test_a_signal_that_the_architecture_lacks_leaves_its_strategy_out(profile, tmp_path, monkeypatch):
+def test_a_signal_that_the_architecture_lacks_leaves_its_strategy_out(
+    profile, tmp_path, monkeypatch
+):
     lacking = {"energy": float("nan")}
-    monkeypatch.setattr(module, "extract_signals", lambda *a, **kw: extract_signals(*a, **kw).assign(**lacking))
+    monkeypatch.setattr(
+        module,
+        "extract_signals",
+        lambda *a, **kw: extract_signals(*a, **kw).assign(**lacking),
+    )
     with pytest.warns(UserWarning, match="no such signal: .'energy'"):
-        results = run_study(profile.model_copy(update={"tasks": ("agnews",)}), tmp_path, strategies=FEW, quiet=True)
-    expected = {"weight-norm", "attention-entropy", "random-0", "random-1", "random-forest"}
+        results = run_study(
+            profile.model_copy(update={"tasks": ("agnews",)}),
+            tmp_path,
+            strategies=FEW,
+            quiet=True,
+        )
+    expected = {
+        "weight-norm",
+        "attention-entropy",
+        "random-0",
+        "random-1",
+        "random-forest",
+    }
     assert set(results.trajectories["strategy"]) == expected
     assert results.signals["energy"].isna().all()
 
 
-KINDS = [("evaluation", None), ("signals", None), ("task", None), ("evaluation", "distilled")]
+KINDS = [
+    ("evaluation", None),
+    ("signals", None),
+    ("task", None),
+    ("evaluation", "distilled"),
+]
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_one_damaged_record_is_computed_again_alone(kind, profile, whole, trained, put, tmp_path):
+def test_one_damaged_record_is_computed_again_alone(
+    kind, profile, whole, trained, put, tmp_path
+):
     folder = shutil.copytree(whole.folder, tmp_path / "copy")
     specs = {name: spec for name, (spec, _) in sorted(tiny.records(folder).items())}
-    name = next(n for n, spec in specs.items() if (spec["kind"], spec.get("condition")) == kind)
+    name = next(
+        n for n, spec in specs.items() if (spec["kind"], spec.get("condition")) == kind
+    )
     file = folder / "store" / "records" / name[:2] / name
     file.write_text(file.read_text().replace('"value"', '"other"'))
     with pytest.warns(UserWarning, match=name):
@@ -297,16 +398,33 @@ def test_one_damaged_record_is_computed_again_alone(kind, profile, whole, traine
     _same_results(results, whole.results)
 
 
-DECIDING = {"task": "imdb", "seed": 1, "threads": 2, "precision": "bf16", "max_length": 10, "sizes": {"probe": 12}}
-DECIDING |= {"original": {"warmup": 0.5}, "recovery": {"dropout": True}, "distillation": {"temperature": 3.0}}
+DECIDING = {
+    "task": "imdb",
+    "seed": 1,
+    "threads": 2,
+    "precision": "bf16",
+    "max_length": 10,
+    "sizes": {"probe": 12},
+}
+DECIDING |= {
+    "original": {"warmup": 0.5},
+    "recovery": {"dropout": True},
+    "distillation": {"temperature": 3.0},
+}
 
 
 def _spec(unit, path, changes=None, **details):
     """Specify a node of an experiment after changes to it or its profile; a dict changes a part."""
     changes = dict(changes or {})
     own = {name: changes.pop(name) for name in ("task", "seed") if name in changes}
-    parts = {n: getattr(unit.profile, n).model_copy(update=v) for n, v in changes.items() if isinstance(v, dict)}
-    unit = replace(unit, profile=unit.profile.model_copy(update={**changes, **parts}), **own)
+    parts = {
+        n: getattr(unit.profile, n).model_copy(update=v)
+        for n, v in changes.items()
+        if isinstance(v, dict)
+    }
+    unit = replace(
+        unit, profile=unit.profile.model_copy(update={**changes, **parts}), **own
+    )
     spec = open_tree(unit, RecordStore("unused")).spec("evaluation", path, **details)
     return {**spec.pop("recipes"), **spec}
 
@@ -314,28 +432,48 @@ def _spec(unit, path, changes=None, **details):
 @pytest.mark.parametrize("key", DECIDING)
 def test_whatever_decides_a_result_is_in_its_specification(key, unit):
     details = {"condition": "distilled"} if key == "distillation" else {}
-    here, there = (_spec(unit, (1, 0), changes, **details) for changes in ({}, {key: DECIDING[key]}))
+    here, there = (
+        _spec(unit, (1, 0), changes, **details)
+        for changes in ({}, {key: DECIDING[key]})
+    )
     assert {name for name in here if here[name] != there[name]} == {key}
 
 
 def test_what_does_not_decide_a_result_is_not(unit):
-    other = {"name": "other", "description": "", "random_orders": 9, "tasks": ("agnews",)}
+    other = {
+        "name": "other",
+        "description": "",
+        "random_orders": 9,
+        "tasks": ("agnews",),
+    }
     assert _spec(unit, (1,), other) == _spec(unit, (1,))
     # How a child recovers does not touch the unpruned model, nor the teacher the pruned ones.
     assert _spec(unit, (), {"recovery": {"dropout": True}}) == _spec(unit, ())
-    assert _spec(unit, (1,), {"distillation": {"temperature": 3.0}}) == _spec(unit, (1,))
+    assert _spec(unit, (1,), {"distillation": {"temperature": 3.0}}) == _spec(
+        unit, (1,)
+    )
     deeper = {"distillation": {"removals": (3,)}}
-    assert _spec(unit, (1,), deeper, condition="distilled") == _spec(unit, (1,), condition="distilled")
+    assert _spec(unit, (1,), deeper, condition="distilled") == _spec(
+        unit, (1,), condition="distilled"
+    )
     assert _spec(unit, (1, 0)) != _spec(unit, (0, 1))
 
 
 # Processes of their own, from a server that imports the package once for all of them.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["sfusion.study", "datasets", "transformers.models.bert.modeling_bert"])
+PROCESSES.set_forkserver_preload(
+    ["sfusion.study", "datasets", "transformers.models.bert.modeling_bert"]
+)
 
 
 def _start(profile, folder):
-    arguments = profile, folder, FEW, folder / "trained", {**os.environ, "OMP_NUM_THREADS": "1"}
+    arguments = (
+        profile,
+        folder,
+        FEW,
+        folder / "trained",
+        {**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     process = PROCESSES.Process(target=tiny.run_counted, args=arguments)
     process.start()
     return process
@@ -349,7 +487,9 @@ def _stamps(folder):
 @pytest.mark.slow
 def test_a_killed_study_goes_on_where_it_stopped(profile, whole, tmp_path):
     total = len(whole.texts)
-    rng = random.Random(time.time_ns())  # other moments in every run; the outcome is one
+    rng = random.Random(
+        time.time_ns()
+    )  # other moments in every run; the outcome is one
     for enough in sorted(rng.choices(range(3 * total // 4), k=6)):
         before = _stamps(tmp_path)
         process = _start(profile, tmp_path)

@@ -18,9 +18,9 @@ from datasets import ClassLabel, Dataset, Features, Value, disable_progress_bars
 from transformers import AutoConfig, AutoModel, BertConfig, BertModel, BertTokenizer
 
 from sfusion import SfusionError
+from sfusion.experiments.profiles import Profile
+from sfusion.experiments.results import FRAMES, UNIT, Results
 from sfusion.pruning.strategies import STRATEGIES, expand
-from sfusion.records.profiles import Profile
-from sfusion.records.results import FRAMES, UNIT, Results
 from sfusion.signals import MEASURES
 
 THEMES = (
@@ -43,7 +43,10 @@ def write_model(folder, layers=4, seed=0):
     tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(words)})
     tokenizer.save_pretrained(folder)
     torch.manual_seed(seed)
-    config = BertConfig(**COMMON | {"num_hidden_layers": layers, "intermediate_size": 32}, vocab_size=len(words))
+    config = BertConfig(
+        **COMMON | {"num_hidden_layers": layers, "intermediate_size": 32},
+        vocab_size=len(words),
+    )
     BertModel(config).save_pretrained(folder)
     return folder
 
@@ -51,7 +54,9 @@ def write_model(folder, layers=4, seed=0):
 def write_other_model(folder, kind):
     """Save a random model of another architecture, 4 layers, with the tokenizer of the first."""
     write_model(folder)
-    config = AutoConfig.for_model(kind, **COMMON, vocab_size=len(BertTokenizer.from_pretrained(folder)))
+    config = AutoConfig.for_model(
+        kind, **COMMON, vocab_size=len(BertTokenizer.from_pretrained(folder))
+    )
     torch.manual_seed(0)
     AutoModel.from_config(config).save_pretrained(folder)
     return folder
@@ -76,14 +81,26 @@ def write_task(folder, name, classes=3, sizes=(48, 24, 24), seed=0):
     (folder / name).mkdir(parents=True)
     disable_progress_bars()
     offset = int.from_bytes(name.encode()[:3], "big") + 1000 * seed
-    for position, (split, size) in enumerate(zip(("train", "validation", "test"), sizes, strict=True)):
+    for position, (split, size) in enumerate(
+        zip(("train", "validation", "test"), sizes, strict=True)
+    ):
         texts, labels = sentences(size, classes, offset + position)
         data = Dataset.from_dict({"text": texts, "label": labels}, features=features)
         data.to_parquet(folder / name / f"{split}.parquet")
     return folder
 
 
-NINE = ("newsgroup", "dbpedia", "arxiv", "patent", "yahoo", "yelp", "agnews", "imdb", "amazon")
+NINE = (
+    "newsgroup",
+    "dbpedia",
+    "arxiv",
+    "patent",
+    "yahoo",
+    "yelp",
+    "agnews",
+    "imdb",
+    "amazon",
+)
 
 
 @functools.cache
@@ -148,11 +165,20 @@ def path_of(label, removed):
 def sizes_of(layers):
     """Count as a model would: 100 numbers below the layers, 10 in each, 1000 FLOPs a layer."""
     parameters = 100 + 10 * layers
-    return {"layers": layers, "parameters": parameters, "encoder_parameters": 10 * layers, "flops": 1000 * layers}
+    return {
+        "layers": layers,
+        "parameters": parameters,
+        "encoder_parameters": 10 * layers,
+        "flops": 1000 * layers,
+    }
 
 
 def make_results(
-    score, taught=lambda task, seed, condition, removed: (0.5, 0.5), tasks=("t", "u", "v"), seeds=(0, 1), labels=LABELS
+    score,
+    taught=lambda task, seed, condition, removed: (0.5, 0.5),
+    tasks=("t", "u", "v"),
+    seeds=(0, 1),
+    labels=LABELS,
 ):
     """Write the results of a study by hand: two removals a strategy, distilled at both.
 
@@ -182,12 +208,23 @@ def make_results(
         for name in ("distilled", "same-steps", "original-same-steps"):
             for removed in (0,) if name.startswith("original") else (1, 2):
                 path = path_of("random-forest", removed)
-                distillation.append((task, seed, path, removed, name, *taught(task, seed, name, removed)))
+                distillation.append(
+                    (
+                        task,
+                        seed,
+                        path,
+                        removed,
+                        name,
+                        *taught(task, seed, name, removed),
+                    )
+                )
     keys = ["task", "seed", "path"]
     for key in nodes:
         for layer in (0, WIDE - 1):
             values = dict(zip(MEASURES, rng.normal(size=len(MEASURES)), strict=True))
-            signals.append({**dict(zip(keys, key, strict=True)), "layer": layer, **values})
+            signals.append(
+                {**dict(zip(keys, key, strict=True)), "layer": layer, **values}
+            )
     accuracies = ["validation_accuracy", "test_accuracy"]
     return Results(
         tasks=pd.DataFrame(
@@ -204,11 +241,20 @@ def make_results(
             }
             for task, seed in units
         ),
-        nodes=pd.DataFrame([{**dict(zip(keys, key, strict=True)), **row} for key, row in nodes.items()]),
+        nodes=pd.DataFrame(
+            [{**dict(zip(keys, key, strict=True)), **row} for key, row in nodes.items()]
+        ),
         signals=pd.DataFrame(signals),
-        trajectories=pd.DataFrame(visits, columns=["task", "seed", "strategy", "removed", "path"]),
-        distillation=pd.DataFrame(distillation, columns=[*keys, "removed", "condition", *accuracies]),
-        manifest={"machine": {"processor": "this one", "threads": 1}, "profile": {"name": "hand"}},
+        trajectories=pd.DataFrame(
+            visits, columns=["task", "seed", "strategy", "removed", "path"]
+        ),
+        distillation=pd.DataFrame(
+            distillation, columns=[*keys, "removed", "condition", *accuracies]
+        ),
+        manifest={
+            "machine": {"processor": "this one", "threads": 1},
+            "profile": {"name": "hand"},
+        },
     )
 
 
@@ -228,8 +274,8 @@ def texts(folder):
 
 def run_counted(profile, folder, strategies, log, environment):
     """Run a study in a process of its own and write down how often it trained."""
-    from sfusion import training
-    from sfusion.study import run_study
+    from sfusion.experiments.pruning_study import run_study
+    from sfusion.pruning import tree
 
     # A fork server passes on its own environment, that of whichever test started it.
     os.environ.update(environment)
@@ -242,7 +288,7 @@ def run_counted(profile, folder, strategies, log, environment):
 
         return wrapper
 
-    training.fine_tune = counted(training.fine_tune)
+    tree.fine_tune = counted(tree.fine_tune)
     run_study(profile, folder, strategies=strategies, quiet=True)
     Path(log).write_text(str(len(trained)))
 
@@ -250,4 +296,7 @@ def run_counted(profile, folder, strategies, log, environment):
 def of_units(results, query):
     """Keep the tasks and seeds of a query."""
     units = results.tasks.query(query)[UNIT]
-    return replace(results, **{name: getattr(results, name).merge(units, on=UNIT) for name in FRAMES})
+    return replace(
+        results,
+        **{name: getattr(results, name).merge(units, on=UNIT) for name in FRAMES},
+    )

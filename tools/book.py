@@ -20,8 +20,8 @@ import yaml
 from sphinx.cmd.build import build_main
 
 import sfusion as sf
+from sfusion.experiments.profiles import ROOT
 from sfusion.notebooks import NOTEBOOKS, SHOWN, TWELVE
-from sfusion.records.profiles import ROOT
 
 PAGES = ROOT / "docs" / "book"
 DRAWN = re.compile(r"sf\.figures\.(\w+)\(")
@@ -49,9 +49,15 @@ def lay_notebooks(folder):
                 for figure, function in zip(saved, drawn, strict=True)
             ]
             if links and cell.cell_type == "code":
-                cells.append(nbformat.v4.new_markdown_cell("<br>\n".join(links), id=f"{cell.id}-links"))
+                cells.append(
+                    nbformat.v4.new_markdown_cell(
+                        "<br>\n".join(links), id=f"{cell.id}-links"
+                    )
+                )
         notebook.cells = cells
-        (folder / f"{name}.ipynb").write_text(nbformat.writes(notebook), encoding="utf-8")
+        (folder / f"{name}.ipynb").write_text(
+            nbformat.writes(notebook), encoding="utf-8"
+        )
 
 
 def number(row):
@@ -62,22 +68,40 @@ def number(row):
 
 def lay_claims(folder):
     """Write a page per claim, and the page that lists them."""
-    board, twelve = (sf.claims.scoreboard(sf.open_results(name)) for name in (SHOWN, TWELVE))
+    board, twelve = (
+        sf.claims.scoreboard(sf.open_results(name)) for name in (SHOWN, TWELVE)
+    )
     words = yaml.safe_load((PAGES / "claims.yaml").read_text(encoding="utf-8"))
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(ROOT / "tools" / "templates"), undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(ROOT / "tools" / "templates"),
+        undefined=jinja2.StrictUndefined,
     )
     template, rows = environment.get_template("claim.md.jinja"), []
     for claim, row in board.iterrows():
-        values = {"claim": claim, "row": row, "number": number(row), "sign": sf.claims.CLAIMS["sign"][claim]}
-        values |= {"twelve": twelve.loc[claim], "twelve_number": number(twelve.loc[claim])}
+        values = {
+            "claim": claim,
+            "row": row,
+            "number": number(row),
+            "sign": sf.claims.CLAIMS["sign"][claim],
+        }
+        values |= {
+            "twelve": twelve.loc[claim],
+            "twelve_number": number(twelve.loc[claim]),
+        }
         text = template.render(**values, words=words[claim], rule=RULE)
         (folder / f"{claim}.md").write_text(text, encoding="utf-8")
-        found = {"verdict, 6 layers": row["verdict"], "12 layers": twelve["verdict"][claim]}
-        rows.append({"": f"[{claim}]({claim}.md)", "the paper says": row["paper"], **found})
+        found = {
+            "verdict, 6 layers": row["verdict"],
+            "12 layers": twelve["verdict"][claim],
+        }
+        rows.append(
+            {"": f"[{claim}]({claim}.md)", "the paper says": row["paper"], **found}
+        )
     table = pd.DataFrame(rows).to_markdown(index=False)
     toctree = "\n".join(["```{toctree}", ":hidden:", *board.index, "```"])
-    (folder / "index.md").write_text(f"# The six claims\n\n{table}\n\n{toctree}\n", encoding="utf-8")
+    (folder / "index.md").write_text(
+        f"# The six claims\n\n{table}\n\n{toctree}\n", encoding="utf-8"
+    )
 
 
 def lay_reference(folder):
@@ -87,14 +111,21 @@ def lay_reference(folder):
         parts = file.relative_to(ROOT).with_suffix("").parts
         module = ".".join(part for part in parts if part != "__init__")
         if not module.endswith("__main__") and module != "sfusion":
-            pages.setdefault(parts[1] if len(parts) > 2 else "sfusion", []).append(module)
+            pages.setdefault(parts[1] if len(parts) > 2 else "sfusion", []).append(
+                module
+            )
     for room, modules in pages.items():
         blocks = [
             f"```{{eval-rst}}\n.. automodule:: {module}\n   :members:\n   :exclude-members: set\n```"
             for module in modules
         ]
-        titled = [f"## {module}\n\n{block}" for module, block in zip(modules, blocks, strict=True)]
-        (folder / f"{room}.md").write_text(f"# {room}\n\n" + "\n\n".join(titled) + "\n", encoding="utf-8")
+        titled = [
+            f"## {module}\n\n{block}"
+            for module, block in zip(modules, blocks, strict=True)
+        ]
+        (folder / f"{room}.md").write_text(
+            f"# {room}\n\n" + "\n\n".join(titled) + "\n", encoding="utf-8"
+        )
     listed = "\n".join(["```{toctree}", ":maxdepth: 2", *pages, "```"])
     text = f"# The reference\n\n{sf.__doc__.strip()}\n\n{listed}\n"
     (folder / "index.md").write_text(text, encoding="utf-8")
@@ -115,7 +146,9 @@ def lay_out(source):
     shutil.copytree(ROOT / "figures", source / "figures")
     records = (PAGES / "explorer.json").read_text(encoding="utf-8")
     # A script, for a page that is opened as a file may load nothing else.
-    (source / "_static" / "records.js").write_text(f"const RECORDS = {records};\n", encoding="utf-8")
+    (source / "_static" / "records.js").write_text(
+        f"const RECORDS = {records};\n", encoding="utf-8"
+    )
 
 
 class _Page(HTMLParser):
@@ -148,7 +181,9 @@ def broken_links(folder):
                 continue
             target = (file.parent / unquote(link.path)).resolve() if link.path else file
             known = target.is_file() and (not link.fragment or target not in pages)
-            if not known and unquote(link.fragment) not in getattr(pages.get(target), "anchors", ()):
+            if not known and unquote(link.fragment) not in getattr(
+                pages.get(target), "anchors", ()
+            ):
                 broken.append(f"{file.relative_to(folder.resolve())} -> {reference}")
     return sorted(broken)
 
@@ -160,9 +195,23 @@ def main():
     for folder in (out, source):
         shutil.rmtree(folder, ignore_errors=True)
     lay_out(source)
-    code = build_main(["-q", "-W", "--keep-going", "-d", str(source / ".doctrees"), str(source), str(out)])
+    code = build_main(
+        [
+            "-q",
+            "-W",
+            "--keep-going",
+            "-d",
+            str(source / ".doctrees"),
+            str(source),
+            str(out),
+        ]
+    )
     broken = broken_links(out)
-    print("\n".join([*(f"broken link: {line}" for line in broken), f"the book is in {out}"]))
+    print(
+        "\n".join(
+            [*(f"broken link: {line}" for line in broken), f"the book is in {out}"]
+        )
+    )
     return int(bool(code or broken))
 
 

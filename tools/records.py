@@ -11,14 +11,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from sfusion.records.store import RecordStore
+from sfusion.experiments.store import RecordStore
 
 
 def pack(store, file):
     """Write all records of a store into one Parquet file, a row each."""
-    rows = [json.loads(path.read_bytes()) for path in sorted((store.folder / "records").glob("*/*.json"))]
-    texts = [{name: json.dumps(row[name], sort_keys=True) for name in ("spec", "result")} for row in rows]
-    pd.DataFrame(texts, columns=["spec", "result"]).to_parquet(file, index=False, compression="zstd")
+    rows = [
+        json.loads(path.read_bytes())
+        for path in sorted((store.folder / "records").glob("*/*.json"))
+    ]
+    texts = [
+        {name: json.dumps(row[name], sort_keys=True) for name in ("spec", "result")}
+        for row in rows
+    ]
+    pd.DataFrame(texts, columns=["spec", "result"]).to_parquet(
+        file, index=False, compression="zstd"
+    )
     return len(rows)
 
 

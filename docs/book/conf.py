@@ -38,5 +38,7 @@ html_css_files = ["explorer.css"]
 html_copy_source = False
 html_show_sourcelink = False
 exclude_patterns = ["_static"]
-suppress_warnings = ["mystnb.mime_priority"]  # of outputs that a browser shows in another form
+suppress_warnings = [
+    "mystnb.mime_priority"
+]  # of outputs that a browser shows in another form
 assert sfusion  # autodoc must find the checkout's package, not another

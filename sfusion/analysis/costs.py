@@ -1,21 +1,40 @@
 """Costs: what a strategy costs and gains, and what each removed layer costs in accuracy."""
 
+import numpy as np
 import pandas as pd
+from matplotlib.ticker import FixedLocator, NullLocator
 
-from sfusion.analysis.statistics import bootstrap, measured
-from sfusion.analysis.tables import BEST_SINGLE, curves, redrawn, with_best_single
+from sfusion.analysis.drawing import (
+    HIGHLIGHTED,
+    LINE,
+    PAGE,
+    one_panel,
+    strategy_colour,
+    strategy_title,
+    styled,
+)
+from sfusion.analysis.scores import BEST_SINGLE, measured, redrawn, with_best_single
+from sfusion.analysis.statistics import bootstrap
+from sfusion.experiments.results import UNIT
 from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, lookup
-from sfusion.records.results import UNIT
 from sfusion.signals import MEASURES, SIGNALS
 
-DEFAULT = "middle-first"  # in whose order `compress` removes layers, unless asked otherwise
+DEFAULT = (
+    "middle-first"  # in whose order `compress` removes layers, unless asked otherwise
+)
 
 
 def _costs(results):
     """Return the FLOPs of a recovery, a probe, an evaluation and a label, by layers left."""
-    profile, flops = results.manifest["profile"], results.nodes.groupby("layers")["flops"].mean()
+    profile, flops = (
+        results.manifest["profile"],
+        results.nodes.groupby("layers")["flops"].mean(),
+    )
     # A backward pass costs two forward passes.
-    samples = {"recovery": 3 * profile["recovery"]["samples"], "probe": 3 * profile["sizes"]["probe"]}
+    samples = {
+        "recovery": 3 * profile["recovery"]["samples"],
+        "probe": 3 * profile["sizes"]["probe"],
+    }
     samples["evaluation"] = results.tasks["validation"].mean()
     samples["label"] = samples["recovery"] + samples["evaluation"]
     return {kind: flops * count for kind, count in samples.items()}
@@ -26,9 +45,14 @@ def _tried(results, depth, which):
     taken = results.trajectories["strategy"].map(lambda label: which(lookup(label)))
     rows = results.trajectories[taken & (results.trajectories["removed"] > 0)]
     children = rows[[*UNIT, "path"]].drop_duplicates()
-    parents = children.assign(path=children["path"].str.rpartition("-")[0]).drop_duplicates()
+    parents = children.assign(
+        path=children["path"].str.rpartition("-")[0]
+    ).drop_duplicates()
     parents = parents[parents["path"] != ""]
-    return [(depth - 1 - paths["path"].str.count("-")).tolist() for paths in (children, parents)]
+    return [
+        (depth - 1 - paths["path"].str.count("-")).tolist()
+        for paths in (children, parents)
+    ]
 
 
 def compute_costs(results, frame):
@@ -46,7 +70,7 @@ def compute_costs(results, frame):
     ----------
     results : Results
     frame : DataFrame
-        From :func:`sfusion.analysis.tables.curves`.
+        From :meth:`Results.curves`.
 
     Returns
     -------
@@ -65,7 +89,12 @@ def compute_costs(results, frame):
     rows = {}
     for name in means:
         strategy = STRATEGIES.get(name)
-        trained, seen, labelled, asked = down, [], [], []  # of all units: labelled and asked
+        trained, seen, labelled, asked = (
+            down,
+            [],
+            [],
+            [],
+        )  # of all units: labelled and asked
         if name == BEST_SINGLE:
             trained, seen = [], [depth]  # its path is among those of the twelve
             labelled, asked = _tried(results, depth, lambda one: one.name in SIGNALS)
@@ -73,27 +102,40 @@ def compute_costs(results, frame):
             trained = []  # its path is among the children: every one of every model on it
             labelled = [left - 1 for left in probed for _ in range(left)] * units
         else:
-            if name in MEASURES or (strategy.learned_from and strategy.reads != "position"):
+            if name in MEASURES or (
+                strategy.learned_from and strategy.reads != "position"
+            ):
                 seen = probed
             if strategy.learned_from == IN_DATASET:
-                labelled, parents = _tried(results, depth, lambda one: one.teaches_fusions)
+                labelled, parents = _tried(
+                    results, depth, lambda one: one.teaches_fusions
+                )
                 asked = parents if seen else []
         flops = {
             "training": sum(cost["recovery"][n] for n in trained),
-            "signals": sum(cost["probe"][n] for n in seen) + sum(cost["probe"][n] for n in asked) / units,
+            "signals": sum(cost["probe"][n] for n in seen)
+            + sum(cost["probe"][n] for n in asked) / units,
             "labels": sum(cost["label"][n] for n in labelled) / units,
         }
         rows[name] = {
             **{part: number / 1e12 for part, number in flops.items()},
             "times": sum(flops.values()) / sum(cost["recovery"][n] for n in down),
-            **dict(zip(("gain", "low", "high"), bootstrap(means[name] - means["top-first"]), strict=True)),
+            **dict(
+                zip(
+                    ("gain", "low", "high"),
+                    bootstrap(means[name] - means["top-first"]),
+                    strict=True,
+                )
+            ),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
 
 
 def _contrast(differences):
     """Average over tasks and seeds, in percentage points, with the 95% bootstrap interval."""
-    return dict(zip(("points", "low", "high"), bootstrap(100 * differences), strict=True))
+    return dict(
+        zip(("points", "low", "high"), bootstrap(100 * differences), strict=True)
+    )
 
 
 def cost_of_depth(results, strategy=DEFAULT):
@@ -111,12 +153,17 @@ def cost_of_depth(results, strategy=DEFAULT):
         percentage points of test accuracy against the original, ``low`` and ``high``: mean over
         tasks and seeds.
     """
-    frame = curves(results)
+    frame = results.curves()
     frame = frame[frame["name"] == strategy]
     accuracy, rows = redrawn(frame, ["layers"]), {}
-    sizes = {name: frame.pivot_table(index=UNIT, columns="layers", values=name) for name in ("parameters", "flops")}
+    sizes = {
+        name: frame.pivot_table(index=UNIT, columns="layers", values=name)
+        for name in ("parameters", "flops")
+    }
     for left in sorted(accuracy, reverse=True)[1:]:
-        shares = {name: (size[left] / size[max(size)]).mean() for name, size in sizes.items()}
+        shares = {
+            name: (size[left] / size[max(size)]).mean() for name, size in sizes.items()
+        }
         rows[left] = shares | _contrast(accuracy[left] - accuracy[max(accuracy)])
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layers left")
 
@@ -135,41 +182,65 @@ def strategies_ranked(results, against="random"):
     DataFrame
         Index ``strategy``, best first; ``points``, ``low`` and ``high``.
     """
-    frame = curves(results)
+    frame = results.curves()
     means = redrawn(frame[frame["removed"] > 0], ["name"])
-    names = [name for name in STRATEGIES if name in means and name != against and STRATEGIES[name].group != "control"]
+    names = [
+        name
+        for name in STRATEGIES
+        if name in means and name != against and STRATEGIES[name].group != "control"
+    ]
     rows = {name: _contrast(means[name] - means[against]) for name in names}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
     return table.sort_values("points", ascending=False, kind="stable")
 
 
-def compression_table(report):
-    """Tabulate a compression's report, before and after.
+@styled
+def overhead(table):
+    """Draw the gain of each strategy against its compute cost.
 
     Parameters
     ----------
-    report : dict
-        From :func:`sfusion.records.results.load_report`.
+    table : DataFrame
+        From :func:`compute_costs`.
 
     Returns
     -------
-    DataFrame
-        Index ``measure``; columns ``original``, ``compressed`` and ``ratio``.
+    Figure
+        Across, all FLOPs as a multiple of those of dropping the top layers; up, mean accuracy
+        over depths minus that of dropping the top layers, with its 95% bootstrap interval.
     """
-    before, after = report["before"], report["after"]
-    rows = {
-        "layers": ("layers", 1),
-        "parameters (M)": ("parameters", 1e6),
-        "weights (MB)": ("bytes", 1e6),
-        "GFLOPs per text": ("flops", 1e9),
-        "test accuracy (%)": ("accuracy", 0.01),
-        "lower end of its 95% interval (%)": ("low", 0.01),
-        "upper end (%)": ("high", 0.01),
-    }
-    table = {title: [entry[key] / unit for entry in (before, after)] for title, (key, unit) in rows.items()}
-    for batch in before["latency_ms"]:
-        times = [entry["latency_ms"][batch]["median"] for entry in (before, after)]
-        table[f"median ms, {batch.replace('_', ' ')}"] = times
-    frame = pd.DataFrame.from_dict(table, orient="index", columns=["original", "compressed"])
-    frame["ratio"] = frame["compressed"] / frame["original"]
-    return frame.rename_axis("measure")
+    figure, axes = one_panel(PAGE, 3.4)
+    axes.axhline(0, **LINE)
+    named = [
+        "random-forest-transfer",
+        "random-forest-position-transfer",
+        "linear-regression",
+        *HIGHLIGHTED,
+    ]
+    colours = [
+        strategy_colour(name) if name in named else "0.75" for name in table.index
+    ]
+    axes.vlines(table["times"], table["low"], table["high"], colours, linewidth=0.8)
+    axes.scatter(table["times"], table["gain"], s=14, zorder=3, linewidth=0, c=colours)
+    shown = table[table.index.isin(named)].sort_values("gain")
+    step, placed = 0.05 * (table["high"].max() - table["low"].min()), []
+    for name, row in shown.iterrows():
+        x, y = row["times"], row["gain"]
+        while any(abs(np.log(x / a)) < 0.7 and abs(y - b) < step for a, b in placed):
+            y += step / 4
+        placed.append((x, y))
+        axes.text(
+            1.05 * x, y, strategy_title(name), color=strategy_colour(name), va="center"
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set(
+        major_locator=FixedLocator([1, 1.2, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 48]),
+        major_formatter="{x:g}",
+    )
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(0.93, 1.6 * table["times"].max())
+    axes.set_xlabel("compute cost: FLOPs as a multiple of dropping the top layers")
+    axes.set_ylabel(
+        "mean accuracy over depths minus that of\ndropping the top layers (pp, 95%)"
+    )
+    return figure

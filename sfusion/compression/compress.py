@@ -12,20 +12,37 @@ import pandas as pd
 from huggingface_hub.utils import WeakFileLock
 from joblib import cpu_count
 
-from sfusion import SfusionError
 from sfusion.compression import report
 from sfusion.data import corpora
-from sfusion.data.readers import draw, order_labels, read_rows, resolve_labels, split_rows
-from sfusion.data.tasks import encode, tokenise
-from sfusion.models.layers import architecture_of, layer_stack, remove_layers, size, token_limit
-from sfusion.models.loading import fingerprint, load_classifier, load_tokenizer, locate_model, numbered, with_new_head
+from sfusion.data.encoding import encode
+from sfusion.data.files import read_rows
+from sfusion.data.labels import order_labels, resolve_labels
+from sfusion.data.pretrained import fingerprint, locate_model
+from sfusion.data.splits import draw, split_rows
+from sfusion.data.tasks import tokenise
+from sfusion.data.tokenizers import load_tokenizer
+from sfusion.errors import SfusionError
+from sfusion.experiments.parallel import progress
+from sfusion.experiments.profiles import PROBE
+from sfusion.experiments.store import RecordStore
+from sfusion.models.architectures import architecture_of, layer_stack, token_limit
+from sfusion.models.layers import remove_layers
+from sfusion.models.size import size
+from sfusion.models.source import load_classifier, numbered, with_new_head
 from sfusion.pruning.fusion import fit_fusion, shipped_rows
-from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY, STRATEGIES, path_name, removed
-from sfusion.pruning.tree import PruningTree, follow, identity, probe_samples
-from sfusion.records.parallel import progress
-from sfusion.records.profiles import PROBE, Distillation, Recipe
-from sfusion.records.store import RecordStore
-from sfusion.training import NO_LABEL, derive_seed, fixed_threads
+from sfusion.pruning.identity import identity
+from sfusion.pruning.strategies import (
+    COMPRESSION_STRATEGIES,
+    DEFAULT_STRATEGY,
+    STRATEGIES,
+    path_name,
+    removed,
+)
+from sfusion.pruning.tree import PruningTree, follow, probe_samples
+from sfusion.training.distillation import NO_LABEL
+from sfusion.training.precision import fixed_threads
+from sfusion.training.recipes import Distillation, Recipe
+from sfusion.training.seeds import derive_seed
 
 LONGEST = 128  # tokens, unless the user asks for more
 
@@ -93,8 +110,12 @@ def recipes(samples, hidden, learning_rate=None, unlabelled=0):
     width = next((width for width in RATES if width >= hidden), max(RATES))
     return {
         stage: kind(
-            samples=min(max(passes * (samples + unlabelled * (kind is Distillation)), least), most),
-            learning_rate=learning_rate or RATES[width][stage] * min(1.0, width / hidden),
+            samples=min(
+                max(passes * (samples + unlabelled * (kind is Distillation)), least),
+                most,
+            ),
+            learning_rate=learning_rate
+            or RATES[width][stage] * min(1.0, width / hidden),
             head_rate=HEAD_RATE if stage == "original" else 1.0,
         )
         for stage, (kind, passes, least, most) in BUDGETS.items()
@@ -117,7 +138,7 @@ def compress(
     ----------
     model : str or Path
         A directory, a Hub name, ``minilm-l6`` or ``mpnet-base``, see
-        :func:`sfusion.models.loading.locate_model`. Safetensors only; no code of a model is run.
+        :func:`sfusion.data.pretrained.locate_model`. Safetensors only; no code of a model is run.
     train, test : str, Path, DataFrame or datasets.Dataset
         CSV, JSONL or Parquet. Without a test file a fifth of the training texts is held out.
     out : str or Path
@@ -154,7 +175,7 @@ def compress(
     seed : int
         Varies splits, head, and order of samples.
     quiet : bool, optional
-        See :func:`sfusion.records.parallel.progress`.
+        See :func:`sfusion.experiments.parallel.progress`.
 
     Returns
     -------
@@ -167,7 +188,16 @@ def compress(
     """
     started = time.perf_counter(), time.process_time()
     out = Path(os.path.abspath(out))  # "." has no name of its own
-    _check_options(out, keep, max_drop, strategy, seed, learning_rate, threads, unlabelled is not None and not distill)
+    _check_options(
+        out,
+        keep,
+        max_drop,
+        strategy,
+        seed,
+        learning_rate,
+        threads,
+        unlabelled is not None and not distill,
+    )
     if onnx or int8:
         report.check_onnx()
     rows = read_rows(train, text_column, label_column)
@@ -177,7 +207,10 @@ def compress(
     split = split_rows(rows, tests, seed=seed, limit=most)
     place = locate_model(model)
     source, tuned, numbers = load_source(place, rows, labels, new_head, seed)
-    depth, lowest = len(layer_stack(source)), max(1, len(architecture_of(source.config).fixed))
+    depth, lowest = (
+        len(layer_stack(source)),
+        max(1, len(architecture_of(source.config).fixed)),
+    )
     if keep is not None and not lowest <= keep < depth:
         raise SfusionError(f"cannot keep {keep} layers: give {lowest} to {depth - 1}")
     tokenizer = load_tokenizer(place)
@@ -187,11 +220,27 @@ def compress(
     if more is not None:
         extra = _unlabelled(more, task, tokenizer, most, seed)
         options["unlabelled"] = corpora.fingerprint(more.frame)
-    base = identity(task, fingerprint(place), seed, task.train.input_ids.shape[1], threads or cpu_count(), **options)
+    base = identity(
+        task,
+        fingerprint(place),
+        seed,
+        task.train.input_ids.shape[1],
+        threads or cpu_count(),
+        **options,
+    )
     source.to(base["device"])
     work, last = out.parent / f".{out.name}.sfusion", lowest if keep is None else keep
-    with _writing(out, work), fixed_threads(base["threads"]), progress(1, "compress", quiet) as bar:
-        stages = recipes(len(task.train), source.config.hidden_size, learning_rate, 0 if extra is None else len(extra))
+    with (
+        _writing(out, work),
+        fixed_threads(base["threads"]),
+        progress(1, "compress", quiet) as bar,
+    ):
+        stages = recipes(
+            len(task.train),
+            source.config.hidden_size,
+            learning_rate,
+            0 if extra is None else len(extra),
+        )
         probe = probe_samples(task, PROBE, seed)
         tree = PruningTree(
             lambda: source, task, RecordStore(work), stages, base=base, probe=probe, strategies=[strategy],
@@ -199,7 +248,9 @@ def compress(
         )  # fmt: skip
         one = STRATEGIES[strategy]
         bar.reset(total=_work(tree, last, distill, one.once, keep is None))
-        fusion = fit_fusion(shipped_rows(one.reads), one.model) if one.learned_from else None
+        fusion = (
+            fit_fusion(shipped_rows(one.reads), one.model) if one.learned_from else None
+        )
         parts = follow(tree, strategy, last, fusion, every=keep is None)
         bar.set_description("distil" if distill else "choose")
         chosen, accuracies = choose_depth(tree, parts, keep, max_drop, distill)
@@ -210,7 +261,16 @@ def compress(
         shutil.rmtree(output := work / "output", ignore_errors=True)  # of a killed run
         output.mkdir()
         written = report.build(
-            output, tree, chosen, curve, model, asked, held_out=test is None, onnx=onnx, int8=int8, started=started
+            output,
+            tree,
+            chosen,
+            curve,
+            model,
+            asked,
+            held_out=test is None,
+            onnx=onnx,
+            int8=int8,
+            started=started,
         )
         os.replace(output, out)  # an empty directory gives way
         # A curve is there to be chosen from: its work makes the choice quick.
@@ -224,18 +284,39 @@ def _check_options(out, keep, max_drop, strategy, seed, rate, threads, untaught)
     known, drop = ", ".join(COMPRESSION_STRATEGIES), max_drop is not None
     taken = out.exists() and (not out.is_dir() or any(out.iterdir()))
     for wrong, message in (
-        (strategy not in COMPRESSION_STRATEGIES, f"strategy {strategy!r} is not known: use one of {known}"),
+        (
+            strategy not in COMPRESSION_STRATEGIES,
+            f"strategy {strategy!r} is not known: use one of {known}",
+        ),
         (keep is not None and drop, "give keep or max_drop, not both"),
-        (drop and not 0 <= max_drop < 1, f"max_drop {max_drop}: give a share such as 0.01, one percentage point"),
-        (keep is not None and keep < 1, f"cannot keep {keep} layers: keep at least one"),
+        (
+            drop and not 0 <= max_drop < 1,
+            f"max_drop {max_drop}: give a share such as 0.01, one percentage point",
+        ),
+        (
+            keep is not None and keep < 1,
+            f"cannot keep {keep} layers: keep at least one",
+        ),
         (seed < 0, f"seed {seed}: give 0 or more"),
-        (rate is not None and not 0 < rate < math.inf, f"learning_rate {rate}: give a positive number"),
-        (threads is not None and not 0 < threads < math.inf, f"threads {threads}: give a positive number"),
-        (untaught, "unlabelled texts are for the distillation, which is switched off: leave out one of the two"),
+        (
+            rate is not None and not 0 < rate < math.inf,
+            f"learning_rate {rate}: give a positive number",
+        ),
+        (
+            threads is not None and not 0 < threads < math.inf,
+            f"threads {threads}: give a positive number",
+        ),
+        (
+            untaught,
+            "unlabelled texts are for the distillation, which is switched off: leave out one of the two",
+        ),
         (out.is_symlink(), f"{out} is a link: give the directory itself"),
         (taken, f"{out} exists already and is not empty: give a new directory"),
         (not out.parent.is_dir(), f"{out.parent} is not a directory; create it first"),
-        (not os.access(out.parent, os.W_OK), f"{out.parent} cannot be written: choose another directory"),
+        (
+            not os.access(out.parent, os.W_OK),
+            f"{out.parent} cannot be written: choose another directory",
+        ),
     ):
         if wrong:
             raise SfusionError(message)
@@ -247,7 +328,7 @@ def load_source(name, train, labels=None, new_head=False, seed=0):
     Parameters
     ----------
     name : str or Path
-        As in :func:`sfusion.models.loading.locate_model`.
+        As in :func:`sfusion.data.pretrained.locate_model`.
     train : Rows
         The texts.
     labels, new_head, seed
@@ -268,13 +349,17 @@ def load_source(name, train, labels=None, new_head=False, seed=0):
     model, tuned = load_classifier(name)
     found = sorted(set(train.frame["label"]))
     if tuned and not new_head:
-        own = [model.config.id2label[number] for number in range(model.config.num_labels)]
+        own = [
+            model.config.id2label[number] for number in range(model.config.num_labels)
+        ]
         numbers = resolve_labels(found, own, train.where, labels)
         if labels:
             model.config.update(numbered(labels))
         return model, True, numbers
     if labels is not None and (strange := sorted(set(found) - set(labels))):
-        raise SfusionError(f"{train.where} has the label {strange[0]!r}, which labels do not name")
+        raise SfusionError(
+            f"{train.where} has the label {strange[0]!r}, which labels do not name"
+        )
     names = tuple(labels or order_labels(train.names, [train.frame], train.where))
     head = with_new_head(model, names, derive_seed("head", seed))
     return head, False, {label: names.index(label) for label in found}
@@ -301,18 +386,28 @@ def fit_tokens(tokenizer, config, texts, max_length=None):
         When the model takes no texts of that length, or not this tokenizer's.
     """
     report.ready_tokenizer(tokenizer, config)
-    limit = min(token_limit(config) or tokenizer.model_max_length, tokenizer.model_max_length)
+    limit = min(
+        token_limit(config) or tokenizer.model_max_length, tokenizer.model_max_length
+    )
     if max_length is None:
-        enough = int(pd.Series(map(len, tokenizer(texts)["input_ids"])).quantile(0.95, interpolation="higher"))
+        enough = int(
+            pd.Series(map(len, tokenizer(texts)["input_ids"])).quantile(
+                0.95, interpolation="higher"
+            )
+        )
         max_length = min(-(-max(enough, 8) // 8) * 8, LONGEST, limit)
     if not 3 <= max_length <= limit:
-        raise SfusionError(f"max_length {max_length}: the model takes 3 to {limit} tokens")
+        raise SfusionError(
+            f"max_length {max_length}: the model takes 3 to {limit} tokens"
+        )
     return max_length
 
 
 def _task(split, numbers, config, tokenizer, max_length):
     """Tokenise the splits."""
-    max_length = fit_tokens(tokenizer, config, split["train"]["text"].tolist(), max_length)
+    max_length = fit_tokens(
+        tokenizer, config, split["train"]["text"].tolist(), max_length
+    )
     names = [config.id2label[number] for number in range(config.num_labels)]
     whole = [split["train"], split["validation"]]
     return tokenise("own", split, names, numbers, tokenizer, max_length, whole, "files")
@@ -323,9 +418,15 @@ def _unlabelled(rows, task, tokenizer, most, seed):
     known = {text for texts in task.texts.values() for text in texts}
     texts = [text for text in dict.fromkeys(rows.frame["text"]) if text not in known]
     if not texts:
-        raise SfusionError(f"{rows.where}: every text is among the labelled ones: give others")
-    texts = [texts[i] for i in draw([""] * len(texts), texts, most, f"unlabelled {seed}")]
-    return encode(texts, [NO_LABEL] * len(texts), tokenizer, task.train.input_ids.shape[1])
+        raise SfusionError(
+            f"{rows.where}: every text is among the labelled ones: give others"
+        )
+    texts = [
+        texts[i] for i in draw([""] * len(texts), texts, most, f"unlabelled {seed}")
+    ]
+    return encode(
+        texts, [NO_LABEL] * len(texts), tokenizer, task.train.input_ids.shape[1]
+    )
 
 
 def _work(tree, last, distill, once, every):
@@ -333,7 +434,11 @@ def _work(tree, last, distill, once, every):
     gone = tree.depth - last
     steps = range(gone if once and not every else 1, gone + 1)
     recovered = sum((count if once else 1) * (tree.depth - count) for count in steps)
-    layers = {"original": 0 if tree.tuned else tree.depth, "recovery": recovered, "distillation": distill * last}
+    layers = {
+        "original": 0 if tree.tuned else tree.depth,
+        "recovery": recovered,
+        "distillation": distill * last,
+    }
     return sum(tree.recipes[stage].samples * count for stage, count in layers.items())
 
 
@@ -360,7 +465,11 @@ def choose_depth(tree, parts, keep, max_drop, distill):
     spread = (original * (1 - original) / samples) ** 0.5
     # A difference of whole samples: rounding of the shares must not decide.
     floor = original - (spread if max_drop is None else max_drop) - 0.5 / samples / 1000
-    best = parts[-1] if keep is not None else [part for part in parts if found[part, None] >= floor][-1]
+    best = (
+        parts[-1]
+        if keep is not None
+        else [part for part in parts if found[part, None] >= floor][-1]
+    )
     # The teacher may bring back what fine-tuning could not: try on while it does.
     for part in parts[max(1, parts.index(best)) :] if distill else ():
         found[part, "distilled"] = tree.evaluate(part, "validation", "distilled")
@@ -375,12 +484,31 @@ def choose_depth(tree, parts, keep, max_drop, distill):
 def tabulate(tree, chosen, accuracies):
     """Tabulate what :func:`choose_depth` measured, see :class:`CompressionResult`."""
     rows, samples = [], len(tree.task.validation)
-    for (part, condition), accuracy in sorted(accuracies.items(), key=lambda item: len(removed(item[0][0]))):
-        cost = size(remove_layers(tree.source(), removed(part)), tree.base["max_length"])
+    for (part, condition), accuracy in sorted(
+        accuracies.items(), key=lambda item: len(removed(item[0][0]))
+    ):
+        cost = size(
+            remove_layers(tree.source(), removed(part)), tree.base["max_length"]
+        )
         interval = report.accuracy_interval(round(accuracy * samples), samples)
-        row = {"layers": cost["layers"], "distilled": condition is not None, "chosen": (part, condition) == chosen}
-        row |= {"path": path_name(part), "validation_accuracy": accuracy, "low": interval["low"]}
-        rows.append(row | {"high": interval["high"], "parameters": cost["parameters"], "flops": cost["flops"]})
+        row = {
+            "layers": cost["layers"],
+            "distilled": condition is not None,
+            "chosen": (part, condition) == chosen,
+        }
+        row |= {
+            "path": path_name(part),
+            "validation_accuracy": accuracy,
+            "low": interval["low"],
+        }
+        rows.append(
+            row
+            | {
+                "high": interval["high"],
+                "parameters": cost["parameters"],
+                "flops": cost["flops"],
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -392,6 +520,8 @@ def _writing(out, work):
         with WeakFileLock(work / "lock", timeout=0.1):
             yield
     except TimeoutError:  # of the lock: nothing else here waits
-        raise SfusionError(f"{out} is being made by another process: wait for it, or give another place") from None
+        raise SfusionError(
+            f"{out} is being made by another process: wait for it, or give another place"
+        ) from None
     except OSError as error:
         raise SfusionError(f"cannot write {out}: {error.strerror or error}") from error

@@ -23,15 +23,18 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData, metadata_load
 from scipy.stats import binomtest
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from sfusion import SfusionError, first_line
-from sfusion.analysis.costs import compression_table
-from sfusion.analysis.figures import compression_curve, save_figure
+from sfusion.analysis.compressing import compression_curve, compression_table
+from sfusion.analysis.drawing import save_figure
 from sfusion.analysis.statistics import interval_text
-from sfusion.data.readers import SPLITS
-from sfusion.models.layers import architecture_of, copy_model, size
-from sfusion.models.loading import load_tokenizer, locate_model
+from sfusion.data.pretrained import locate_model
+from sfusion.data.splits import SPLITS
+from sfusion.data.tokenizers import load_tokenizer
+from sfusion.errors import SfusionError, first_line
+from sfusion.models.architectures import architecture_of
+from sfusion.models.layers import copy_model
+from sfusion.models.size import size
 from sfusion.pruning.strategies import removed
-from sfusion.training import predict_logits
+from sfusion.training.evaluation import predict_logits
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
 WITHIN = 0.01  # one percentage point of accuracy, where the user names no other limit
@@ -40,7 +43,9 @@ DRAWS = 5000  # of the bootstrap
 ONNX = ("onnx", "onnx_int8")
 OPSET = 18
 ONNX_BATCH = 64
-TOLERANCE = 1e-3  # of a logit, or of the largest where that is above 1: two runtimes' rounding
+TOLERANCE = (
+    1e-3  # of a logit, or of the largest where that is above 1: two runtimes' rounding
+)
 
 
 def licence(directory):
@@ -71,13 +76,22 @@ def ready_tokenizer(tokenizer, config):
     """
     if tokenizer.pad_token is None:
         number = config.pad_token_id
-        own = tokenizer.eos_token if number is None else tokenizer.convert_ids_to_tokens(number)
+        own = (
+            tokenizer.eos_token
+            if number is None
+            else tokenizer.convert_ids_to_tokens(number)
+        )
         if own is None:
-            raise SfusionError("the tokenizer has neither a padding nor an end token: add one")
+            raise SfusionError(
+                "the tokenizer has neither a padding nor an end token: add one"
+            )
         tokenizer.pad_token = own
     if config.pad_token_id is None:
         config.pad_token_id = tokenizer.pad_token_id
-    if config.pad_token_id != tokenizer.pad_token_id and architecture_of(config).reads == "last":
+    if (
+        config.pad_token_id != tokenizer.pad_token_id
+        and architecture_of(config).reads == "last"
+    ):
         raise SfusionError(
             f"the tokenizer pads with token {tokenizer.pad_token_id}, the model expects "
             f"{config.pad_token_id} and would read padding: make them agree"
@@ -120,35 +134,68 @@ def build(folder, tree, chosen, curve, model, asked, *, held_out, onnx, int8, st
     """
     task, base, source = tree.task, tree.base, tree.source().config
     place = locate_model(model)
-    tokenizer, stored = load_tokenizer(place), AutoConfig.from_pretrained(place).dtype or torch.float32
+    tokenizer, stored = (
+        load_tokenizer(place),
+        AutoConfig.from_pretrained(place).dtype or torch.float32,
+    )
     runs, right, found = {}, {}, {}
     with tempfile.TemporaryDirectory(dir=folder.parent) as original:
-        for name, target, node in (("before", original, ((), None)), ("after", folder, chosen)):
+        for name, target, node in (
+            ("before", original, ((), None)),
+            ("after", folder, chosen),
+        ):
             copied = copy_model(tree.model(*node), stored).cpu()
             ready_tokenizer(tokenizer, copied.config)
             copied.save_pretrained(target)
             runs[name] = load_plain(target)
-            found[name], right[name] = describe(runs[name], task.test, base["max_length"])
+            found[name], right[name] = describe(
+                runs[name], task.test, base["max_length"]
+            )
     tokenizer.save_pretrained(folder)
     if onnx or int8:
-        for name, entry, run in export(folder, runs["after"], task, int8, _limit(asked["target"])):
+        for name, entry, run in export(
+            folder, runs["after"], task, int8, _limit(asked["target"])
+        ):
             found[name] = entry
             runs |= {name: run} if run else {}
     times, ratios = latency(runs, task.test)
     for name, entry in times.items():
         found[name]["latency_ms"] = entry
-    public = Path(model).resolve().name if Path(model).is_dir() else str(model)  # not its place on this machine
-    data = {"fingerprint": task.fingerprint, "held_out_test": held_out, "max_length": base["max_length"]}
-    counts = {name: len(getattr(task, name)) for name in SPLITS} | {"unlabelled": len(tree.taught) - len(task.train)}
+    public = (
+        Path(model).resolve().name if Path(model).is_dir() else str(model)
+    )  # not its place on this machine
+    data = {
+        "fingerprint": task.fingerprint,
+        "held_out_test": held_out,
+        "max_length": base["max_length"],
+    }
+    counts = {name: len(getattr(task, name)) for name in SPLITS} | {
+        "unlabelled": len(tree.taught) - len(task.train)
+    }
     processor = torch.cpu.get_capabilities().get("cpu_name") or platform.machine()
-    libraries = {name: version(name).split("+")[0] for name in ("torch", "transformers", "sfusion")}
+    libraries = {
+        name: version(name).split("+")[0]
+        for name in ("torch", "transformers", "sfusion")
+    }
     found |= {
-        "model": {"name": public, "type": source.model_type, "licence": licence(place), "was_fine_tuned": tree.tuned},
+        "model": {
+            "name": public,
+            "type": source.model_type,
+            "licence": licence(place),
+            "was_fine_tuned": tree.tuned,
+        },
         **asked,
         "layers": {"original": tree.depth, "removed": removed(chosen[0])},
-        "recipes": {stage: recipe.model_dump(exclude={"removals"}) for stage, recipe in tree.recipes.items()},
+        "recipes": {
+            stage: recipe.model_dump(exclude={"removals"})
+            for stage, recipe in tree.recipes.items()
+        },
         "data": {"classes": list(task.label_names), **data, **counts},
-        "machine": {**{k: base[k] for k in ("threads", "precision", "device")}, "processor": processor, **libraries},
+        "machine": {
+            **{k: base[k] for k in ("threads", "precision", "device")},
+            "processor": processor,
+            **libraries,
+        },
         "seed": base["seed"],
         "change": paired_change(right["before"], right["after"], base["seed"]),
         "latency_ratio": ratios,
@@ -163,14 +210,18 @@ def build(folder, tree, chosen, curve, model, asked, *, held_out, onnx, int8, st
     (folder / "report.json").write_text(text, "utf-8")
     (folder / "README.md").write_text(str(card(found)), "utf-8")
     for file in folder.iterdir():
-        shutil.copymode(folder / "report.json", file)  # some libraries leave theirs to the owner
+        shutil.copymode(
+            folder / "report.json", file
+        )  # some libraries leave theirs to the owner
     return found
 
 
 def load_plain(directory):
     """Load a model directory as any user of transformers would, in evaluation mode."""
     options = {"use_safetensors": True, "trust_remote_code": False}
-    return AutoModelForSequenceClassification.from_pretrained(directory, **options).eval()
+    return AutoModelForSequenceClassification.from_pretrained(
+        directory, **options
+    ).eval()
 
 
 def accuracy_interval(correct, total):
@@ -187,7 +238,11 @@ def accuracy_interval(correct, total):
         ``accuracy``, ``low`` and ``high``, shares; ``correct`` and ``samples``.
     """
     bounds = binomtest(int(correct), int(total)).proportion_ci(method="wilson")
-    share = {"accuracy": float(correct / total), "low": float(bounds.low), "high": float(bounds.high)}
+    share = {
+        "accuracy": float(correct / total),
+        "low": float(bounds.low),
+        "high": float(bounds.high),
+    }
     return share | {"correct": int(correct), "samples": int(total)}
 
 
@@ -208,7 +263,9 @@ def paired_change(before, after, seed=0):
     change = after.astype(float) - before.astype(float)
     # Only three values occur: drawing how often each comes up is drawing the samples.
     values, counts = np.unique(change, return_counts=True)
-    drawn = np.random.default_rng(seed).multinomial(len(change), counts / len(change), DRAWS)
+    drawn = np.random.default_rng(seed).multinomial(
+        len(change), counts / len(change), DRAWS
+    )
     low, high = np.quantile(drawn @ values / len(change), [0.025, 0.975])
     return {"accuracy": float(change.mean()), "low": float(low), "high": float(high)}
 
@@ -261,18 +318,33 @@ def latency(runs, data):
         the median over the rounds of the two times of one round, which a disturbance of some
         rounds does not move.
     """
-    found, ratios = {name: {} for name in runs}, {name: {} for name in runs if name != "before"}
+    found, ratios = (
+        {name: {} for name in runs},
+        {name: {} for name in runs if name != "before"},
+    )
     for count in BATCHES:
         ids = data.input_ids[torch.arange(count) % len(data)]
-        calls = {name: partial(run, ids, attention_mask=torch.ones_like(ids)) for name, run in runs.items()}
+        calls = {
+            name: partial(run, ids, attention_mask=torch.ones_like(ids))
+            for name, run in runs.items()
+        }
         with torch.inference_mode():
-            rounds = [{name: timeit(call, number=1) for name, call in calls.items()} for _ in range(WARM_UP + ROUNDS)]
+            rounds = [
+                {name: timeit(call, number=1) for name, call in calls.items()}
+                for _ in range(WARM_UP + ROUNDS)
+            ]
         times = 1000 * pd.DataFrame(rounds[WARM_UP:])
-        quartiles = times.quantile([0.25, 0.5, 0.75]).set_axis(["low", "median", "high"]).round(3)
+        quartiles = (
+            times.quantile([0.25, 0.5, 0.75])
+            .set_axis(["low", "median", "high"])
+            .round(3)
+        )
         for name in runs:
             found[name][f"batch_{count}"] = quartiles[name].to_dict()
         for name in ratios:
-            ratios[name][f"batch_{count}"] = round(float((times["before"] / times[name]).median()), 3)
+            ratios[name][f"batch_{count}"] = round(
+                float((times["before"] / times[name]).median()), 3
+            )
     return found, ratios
 
 
@@ -332,11 +404,16 @@ def export(folder, model, task, int8, limit=WITHIN):
             files.append(folder / "model.int8.onnx")
             quantize_dynamic(*files)
     if int8:
-        plain, eight = (_measure(file, None, task.validation)[0]["accuracy"] for file in files)
+        plain, eight = (
+            _measure(file, None, task.validation)[0]["accuracy"] for file in files
+        )
         if lost := plain - eight > limit + 1e-9:
             files.pop().unlink()
     logits = predict_logits(model, task.test).numpy()
-    found = [(name, *_measure(file, logits, task.test)) for name, file in zip(ONNX, files, strict=False)]
+    found = [
+        (name, *_measure(file, logits, task.test))
+        for name, file in zip(ONNX, files, strict=False)
+    ]
     difference = found[0][1]["largest_difference"]
     if difference > TOLERANCE * max(1.0, float(np.abs(logits).max())):
         raise SfusionError(
@@ -364,7 +441,9 @@ def _export(model, data, file):
                 node.metadata_props.clear()
         program.save(file, external_data=False)
     except Exception as error:  # the exporter's errors have no common base
-        raise SfusionError(f"the model cannot be exported to ONNX: {first_line(error)}") from error
+        raise SfusionError(
+            f"the model cannot be exported to ONNX: {first_line(error)}"
+        ) from error
 
 
 def _measure(file, logits, data):
@@ -376,13 +455,22 @@ def _measure(file, logits, data):
     options.log_severity_level = 3
     # Its idle threads would go on spinning beside the next model that is timed.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        file, options, providers=["CPUExecutionProvider"]
+    )
 
     def run(input_ids, attention_mask):
-        feed = {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()}
+        feed = {
+            "input_ids": input_ids.numpy(),
+            "attention_mask": attention_mask.numpy(),
+        }
         return session.run(None, feed)[0]
 
-    batches = zip(data.input_ids.split(ONNX_BATCH), data.attention_mask.split(ONNX_BATCH), strict=True)
+    batches = zip(
+        data.input_ids.split(ONNX_BATCH),
+        data.attention_mask.split(ONNX_BATCH),
+        strict=True,
+    )
     found = np.concatenate([run(*batch) for batch in batches])
     predicted = found.argmax(-1)
     entry = {
@@ -421,9 +509,22 @@ def verdict(found):
 def summary(found):
     """Put a report into a few lines."""
     gone = ", ".join(map(str, found["layers"]["removed"])) or "none"
-    table = compression_table(found).to_string(float_format="{:.4g}".format, index_names=False)
-    notes = [f"{name}: {found[name]['left_out']}" for name in ONNX if "left_out" in found.get(name, ())]
-    return "\n".join([found["verdict"], f"removed by {found['strategy']}: layers {gone}", table, *notes])
+    table = compression_table(found).to_string(
+        float_format="{:.4g}".format, index_names=False
+    )
+    notes = [
+        f"{name}: {found[name]['left_out']}"
+        for name in ONNX
+        if "left_out" in found.get(name, ())
+    ]
+    return "\n".join(
+        [
+            found["verdict"],
+            f"removed by {found['strategy']}: layers {gone}",
+            table,
+            *notes,
+        ]
+    )
 
 
 def card(found):
@@ -440,7 +541,14 @@ def card(found):
     """
     base, accuracy = found["model"]["name"], round(found["after"]["accuracy"], 4)
     name, about = f"{base}, {found['after']['layers']} layers", "the user's test texts"
-    result = EvalResult("text-classification", "own", about, "accuracy", accuracy, task_name="Text classification")
+    result = EvalResult(
+        "text-classification",
+        "own",
+        about,
+        "accuracy",
+        accuracy,
+        task_name="Text classification",
+    )
     metadata = ModelCardData(
         base_model=base if "/" in base else None,  # a name on the Hub
         license=found["model"]["licence"], library_name="transformers", pipeline_tag="text-classification",
@@ -450,4 +558,6 @@ def card(found):
     exported = [found[name] for name in ONNX if name in found]
     table = compression_table(found).to_markdown(floatfmt=".4g")
     made = {"base": base, "table": table, "taught": taught, "exported": exported}
-    return ModelCard.from_template(metadata, template_path=str(TEMPLATE), **made, **found)
+    return ModelCard.from_template(
+        metadata, template_path=str(TEMPLATE), **made, **found
+    )

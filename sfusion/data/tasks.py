@@ -5,16 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-import torch
 
-from sfusion import SfusionError
 from sfusion.data import corpora
-from sfusion.data.readers import ASK_FOLDER, SPLITS, TaskSpec, divide, read_pool
-from sfusion.models.loading import load_tokenizer, stamped
+from sfusion.data.encoding import Encoded, encode
+from sfusion.data.pools import ASK_FOLDER, TaskSpec
+from sfusion.data.sources import read_pool
+from sfusion.data.splits import SPLITS, divide
+from sfusion.data.tokenizers import load_tokenizer
+from sfusion.disk import stamped
+from sfusion.errors import SfusionError
 
 SOURCES = ("auto", "embedded", "folder", "hub")
 
 _YAHOO = ("question_title", "question_content", "best_answer")
+
 # The paper's nine: repositories and columns are our reading, its sources are not known.
 _SPECS = [
     *map(TaskSpec, corpora.CORPORA),
@@ -28,47 +32,8 @@ _SPECS = [
     TaskSpec("imdb", "stanfordnlp/imdb"),
     TaskSpec("amazon", "fancyzhx/amazon_polarity", ("title", "content")),
 ]
+
 TASKS = {spec.name: spec for spec in _SPECS}
-
-
-@dataclass(frozen=True, eq=False)
-class Encoded:
-    """Tokenised texts with their labels, N sequences of T tokens.
-
-    Attributes
-    ----------
-    input_ids, attention_mask : torch.LongTensor, shape (N, T)
-        Token numbers, and 1 for real tokens, 0 for padding.
-    labels : torch.LongTensor, shape (N,)
-        Class numbers.
-    """
-
-    input_ids: torch.Tensor
-    attention_mask: torch.Tensor
-    labels: torch.Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def take(self, indices):
-        """Rows by number, in the order given."""
-        rows = torch.as_tensor(indices, dtype=torch.long)
-        return Encoded(self.input_ids[rows], self.attention_mask[rows], self.labels[rows])
-
-    def __add__(self, other):
-        """Put other rows behind these."""
-        pairs = ((getattr(part, name) for part in (self, other)) for name in ("input_ids", "attention_mask", "labels"))
-        return Encoded(*(torch.cat(tuple(pair)) for pair in pairs))
-
-    def to(self, device):
-        """Move the rows to a device."""
-        return Encoded(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device))
-
-    def trim(self):
-        """Cut off the last columns, where every row is padding."""
-        columns = self.attention_mask.any(0).nonzero()
-        width = int(columns.max()) + 1 if len(columns) else 1
-        return Encoded(self.input_ids[:, :width], self.attention_mask[:, :width], self.labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,28 +66,6 @@ class Task:
     source: str
 
 
-def encode(texts, labels, tokenizer, max_length):
-    """Tokenise texts, N of them.
-
-    Parameters
-    ----------
-    texts : list of str
-        Texts.
-    labels : sequence of int, length N
-        Class numbers.
-    tokenizer : transformers tokenizer
-        Must know a padding token.
-    max_length : int
-        Tokens per text, by truncation or padding.
-
-    Returns
-    -------
-    Encoded
-    """
-    tokens = tokenizer(texts, padding="max_length", truncation=True, max_length=max_length, return_tensors="pt")
-    return Encoded(tokens["input_ids"], tokens["attention_mask"], torch.tensor(labels, dtype=torch.long))
-
-
 def resolve(name, source="auto", folder=None):
     """Determine where a task is read from.
 
@@ -142,7 +85,9 @@ def resolve(name, source="auto", folder=None):
         For an unknown task or source, or when there is no folder.
     """
     if source not in SOURCES:
-        raise SfusionError(f"unknown source {source!r}: choose one of {', '.join(SOURCES)}")
+        raise SfusionError(
+            f"unknown source {source!r}: choose one of {', '.join(SOURCES)}"
+        )
     if name not in TASKS and source != "folder":
         raise SfusionError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
     folder = folder or os.environ.get("SFUSION_DATA") or None
@@ -155,11 +100,22 @@ def resolve(name, source="auto", folder=None):
     if folder is None:
         raise SfusionError(f"task {name!r} from a folder: {ASK_FOLDER.format(name)}")
     folder = os.path.abspath(folder)
-    return source, folder, stamped(Path(folder, name, f"{split}.parquet") for split in SPLITS)
+    return (
+        source,
+        folder,
+        stamped(Path(folder, name, f"{split}.parquet") for split in SPLITS),
+    )
 
 
 def load_task(
-    name, *, seed=0, sizes=(None, None, None), max_length=32, tokenizer="minilm-l6", source="auto", folder=None
+    name,
+    *,
+    seed=0,
+    sizes=(None, None, None),
+    max_length=32,
+    tokenizer="minilm-l6",
+    source="auto",
+    folder=None,
 ):
     """Load a task, split and tokenised.
 
@@ -198,14 +154,29 @@ def load_task(
         fewer than 2 classes, the Hub is out of reach, or an argument makes no sense.
     """
     if len(sizes) != 3 or any(size is not None and size < 1 for size in sizes):
-        raise SfusionError(f"sizes {tuple(sizes)}: give 3 positive numbers, or None for all")
+        raise SfusionError(
+            f"sizes {tuple(sizes)}: give 3 positive numbers, or None for all"
+        )
     pool = read_pool(TASKS.get(name, TaskSpec(name)), *resolve(name, source, folder))
-    tokenizer = load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
+    tokenizer = (
+        load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
+    )
     if not 3 <= max_length <= tokenizer.model_max_length:
-        raise SfusionError(f"max_length {max_length}: give 3 to {tokenizer.model_max_length} tokens")
+        raise SfusionError(
+            f"max_length {max_length}: give 3 to {tokenizer.model_max_length} tokens"
+        )
     drawn = divide(pool, sizes, seed, f"task {name!r}")
     numbers = {label: number for number, label in enumerate(pool.label_names)}
-    return tokenise(name, drawn, pool.label_names, numbers, tokenizer, max_length, [pool.rest, pool.test], pool.source)
+    return tokenise(
+        name,
+        drawn,
+        pool.label_names,
+        numbers,
+        tokenizer,
+        max_length,
+        [pool.rest, pool.test],
+        pool.source,
+    )
 
 
 def tokenise(name, frames, label_names, numbers, tokenizer, max_length, whole, source):
@@ -231,7 +202,19 @@ def tokenise(name, frames, label_names, numbers, tokenizer, max_length, whole, s
     Task
     """
     texts = {split: frame["text"].tolist() for split, frame in frames.items()}
-    labels = {split: frame["label"].map(numbers).tolist() for split, frame in frames.items()}
-    encoded = {split: encode(texts[split], labels[split], tokenizer, max_length) for split in frames}
+    labels = {
+        split: frame["label"].map(numbers).tolist() for split, frame in frames.items()
+    }
+    encoded = {
+        split: encode(texts[split], labels[split], tokenizer, max_length)
+        for split in frames
+    }
     fingerprint = corpora.fingerprint(pd.concat(whole))
-    return Task(name, tuple(label_names), **encoded, texts=texts, fingerprint=fingerprint, source=source)
+    return Task(
+        name,
+        tuple(label_names),
+        **encoded,
+        texts=texts,
+        fingerprint=fingerprint,
+        source=source,
+    )

@@ -8,7 +8,7 @@ from sklearn.base import clone
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression, RidgeCV
 
-from sfusion import SfusionError
+from sfusion.errors import SfusionError
 from sfusion.signals import MEASURES, SIGNALS
 
 LABEL = "accuracy_change"
@@ -30,7 +30,9 @@ FUSION_MODELS = {
     "linear-regression": LinearRegression(),
     # Some sixty rows of twelve signals that say much the same: the penalty is cross-validated.
     "ridge-regression": RidgeCV(np.logspace(-2, 4, 13)),
-    "random-forest": RandomForestRegressor(n_estimators=200, min_samples_leaf=2, random_state=0, n_jobs=1),
+    "random-forest": RandomForestRegressor(
+        n_estimators=200, min_samples_leaf=2, random_state=0, n_jobs=1
+    ),
 }
 
 
@@ -51,13 +53,17 @@ def standardise(signals):
     DataFrame
         Mean 0 and standard deviation 1 per column; 0 where all layers agree.
     """
-    return pd.DataFrame(_scaled(signals.to_numpy(float)), signals.index, signals.columns)
+    return pd.DataFrame(
+        _scaled(signals.to_numpy(float)), signals.index, signals.columns
+    )
 
 
 def _scaled(values):
     centred = values - values.mean(0)
     # Equal values are found by comparison: their deviations are rounding, not exactly 0.
-    spread = np.where(values.max(0) > values.min(0), np.sqrt((centred**2).mean(0)), np.inf)
+    spread = np.where(
+        values.max(0) > values.min(0), np.sqrt((centred**2).mean(0)), np.inf
+    )
     return np.nan_to_num(centred / spread)  # a signal that does not exist says nothing
 
 
@@ -96,10 +102,14 @@ def _measures(reads):
 def _read(values, layers, depth, reads, rng):
     count = len(layers)
     left = np.arange(count) / max(1, count - 1)
-    place = np.column_stack([left, np.asarray(layers) / max(1, depth - 1), [count / depth] * count])
+    place = np.column_stack(
+        [left, np.asarray(layers) / max(1, depth - 1), [count / depth] * count]
+    )
     if reads == "position":
         return place
-    scaled = _scaled(values)[rng.permutation(count) if reads == "shuffled" else slice(None)]
+    scaled = _scaled(values)[
+        rng.permutation(count) if reads == "shuffled" else slice(None)
+    ]
     return np.hstack([scaled, place]) if reads in EVERYTHING else scaled
 
 
@@ -124,9 +134,16 @@ def training_table(nodes, signals, reads="signals"):
         fine-tuning that follows, minus the parent's, as a share; of ``"siblings"`` (declared here) minus
         the mean over the parent's tried removals, and none of a parent with a single one.
     """
-    names, node, depth = READS[reads], ["task", "seed", "path"], int(signals["layer"].max()) + 1
+    names, node, depth = (
+        READS[reads],
+        ["task", "seed", "path"],
+        int(signals["layer"].max()) + 1,
+    )
     ordered = signals.sort_values([*node, "layer"], ignore_index=True)
-    values, layers = ordered[_measures(reads)].to_numpy(float), ordered["layer"].to_numpy()
+    values, layers = (
+        ordered[_measures(reads)].to_numpy(float),
+        ordered["layer"].to_numpy(),
+    )
     read = np.empty((len(ordered), len(names)))
     for key, rows in ordered.groupby(node).indices.items():  # a frame per node is slow
         rng = np.random.default_rng(list("/".join(map(str, key)).encode()))
@@ -134,13 +151,21 @@ def training_table(nodes, signals, reads="signals"):
     scaled = ordered[[*node, "layer"]].join(pd.DataFrame(read, columns=names))
     # Of single layers: what a step of several costs is no one layer's.
     children = nodes.loc[nodes["path"] != "", [*node, "validation_accuracy"]].copy()
-    children[["path", "layer"]] = children["path"].str.extract(r"^(|[^+]*(?=-))-?(\d+)$")
+    children[["path", "layer"]] = children["path"].str.extract(
+        r"^(|[^+]*(?=-))-?(\d+)$"
+    )
     children = children.dropna(subset="layer").astype({"layer": int})
-    edges = children.merge(nodes[[*node, "validation_accuracy"]], on=node, suffixes=("", "_parent"))
+    edges = children.merge(
+        nodes[[*node, "validation_accuracy"]], on=node, suffixes=("", "_parent")
+    )
     edges[LABEL] = edges["validation_accuracy"] - edges["validation_accuracy_parent"]
-    edges = centred(edges, node) if reads == "siblings" else edges  # what separates the parents orders no layers
+    edges = (
+        centred(edges, node) if reads == "siblings" else edges
+    )  # what separates the parents orders no layers
     table = edges.merge(scaled, on=[*node, "layer"], validate="one_to_one")
-    return table[[*node, "layer", *names, LABEL]].sort_values([*node, "layer"], ignore_index=True)
+    return table[[*node, "layer", *names, LABEL]].sort_values(
+        [*node, "layer"], ignore_index=True
+    )
 
 
 def centred(table, by):
@@ -159,7 +184,9 @@ def centred(table, by):
         The rows of groups of more than one: a single one would teach nothing.
     """
     groups = table.groupby(by)[LABEL]
-    return table.assign(**{LABEL: table[LABEL] - groups.transform("mean")})[groups.transform("size") > 1]
+    return table.assign(**{LABEL: table[LABEL] - groups.transform("mean")})[
+        groups.transform("size") > 1
+    ]
 
 
 def fit_fusion(table, model="random-forest"):
@@ -184,11 +211,17 @@ def fit_fusion(table, model="random-forest"):
         For an unknown model or fewer than two rows.
     """
     if model not in FUSION_MODELS:
-        raise SfusionError(f"fusion {model!r} is not known: use one of {', '.join(FUSION_MODELS)}")
+        raise SfusionError(
+            f"fusion {model!r} is not known: use one of {', '.join(FUSION_MODELS)}"
+        )
     if len(table) < 2:
-        raise SfusionError(f"a fusion needs at least two tried removals; there are {len(table)}")
+        raise SfusionError(
+            f"a fusion needs at least two tried removals; there are {len(table)}"
+        )
     # Not all of them: a signal that was added since is not in the removals that are shipped.
-    names = max(([name for name in names if name in table] for names in READS.values()), key=len)
+    names = max(
+        ([name for name in names if name in table] for names in READS.values()), key=len
+    )
     table = table.sort_values([*names, LABEL])
     return clone(FUSION_MODELS[model]).fit(table[names], table[LABEL])
 
@@ -209,4 +242,6 @@ def shipped_rows(reads="signals", without=None):
         See :func:`training_table`; with the column ``model``.
     """
     table = pd.read_parquet(SHIPPED_ROWS)
-    return table[(table["reads"] == reads) & (table["model"] != without)].dropna(axis=1, how="all")
+    return table[(table["reads"] == reads) & (table["model"] != without)].dropna(
+        axis=1, how="all"
+    )

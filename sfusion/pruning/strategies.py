@@ -7,12 +7,18 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from sfusion import SfusionError
+from sfusion.errors import SfusionError
 from sfusion.pruning.fusion import EVERYTHING, FUSION_MODELS, features
 from sfusion.signals import REDUNDANCY, SIGNALS
 
-IN_DATASET, TRANSFER, OTHER_MODEL = LEARNED_FROM = "in-dataset", "leave-one-dataset-out", "leave-one-model-out"
-_TOLD_BY = dict(zip(LEARNED_FROM, ("", "transfer", "other-model"), strict=True))  # in names
+IN_DATASET, TRANSFER, OTHER_MODEL = LEARNED_FROM = (
+    "in-dataset",
+    "leave-one-dataset-out",
+    "leave-one-model-out",
+)
+_TOLD_BY = dict(
+    zip(LEARNED_FROM, ("", "transfer", "other-model"), strict=True)
+)  # in names
 
 
 @dataclass(frozen=True)
@@ -80,17 +86,26 @@ class Strategy:
     @property
     def teaches_fusions(self):
         """Whether fusions may learn from its removals: a fusion or a search would leak, a control add nothing."""
-        return self.learned_from is None and self.score is not None and not self.once and self.group != "reversed"
+        return (
+            self.learned_from is None
+            and self.score is not None
+            and not self.once
+            and self.group != "reversed"
+        )
 
     @property
     def reads_signals(self):
         """Whether its choice needs the pass that extracts the signals."""
-        return self.signal is not None or (self.learned_from is not None and self.reads != "position")
+        return self.signal is not None or (
+            self.learned_from is not None and self.reads != "position"
+        )
 
     @property
     def measures(self):
         """Names of the measures that it reads beside the twelve signals."""
-        return set(REDUNDANCY) & (set(REDUNDANCY) if self.reads in EVERYTHING else {self.signal})
+        return set(REDUNDANCY) & (
+            set(REDUNDANCY) if self.reads in EVERYTHING else {self.signal}
+        )
 
 
 def _by_signal(signal, turned=False):
@@ -98,10 +113,19 @@ def _by_signal(signal, turned=False):
     names = signal.slug, signal.title, signal.group
     if turned:
         names = f"reversed-{signal.slug}", f"{signal.title}, reversed", "reversed"
-    return Strategy(*names, lambda view: sign * view.signals[signal.slug].to_numpy(), signal=signal.slug)
+    return Strategy(
+        *names,
+        lambda view: sign * view.signals[signal.slug].to_numpy(),
+        signal=signal.slug,
+    )
 
 
-_TITLES = {"all": "all features", "siblings": "siblings", "position": "position alone", "shuffled": "permuted signals"}
+_TITLES = {
+    "all": "all features",
+    "siblings": "siblings",
+    "position": "position alone",
+    "shuffled": "permuted signals",
+}
 
 
 def _by_fusion(model, learned_from, reads="signals"):
@@ -109,9 +133,14 @@ def _by_fusion(model, learned_from, reads="signals"):
         table = features(view.signals, view.layers, view.depth, reads, view.rng)
         return view.fusion.predict(table[view.fusion.feature_names_in_])
 
-    told, group = _TOLD_BY[learned_from], "control" if reads in ("position", "shuffled") else "fusion"
+    told, group = (
+        _TOLD_BY[learned_from],
+        "control" if reads in ("position", "shuffled") else "fusion",
+    )
     name = "-".join(filter(None, (model, reads * (reads != "signals"), told)))
-    title = ", ".join(filter(None, (model.capitalize(), _TITLES.get(reads), told))).replace("-", " ")
+    title = ", ".join(
+        filter(None, (model.capitalize(), _TITLES.get(reads), told))
+    ).replace("-", " ")
     return Strategy(name, title, group, score, learned_from, model, reads)
 
 
@@ -122,12 +151,20 @@ def _random(view, keep=None):
 
 def _by_order(name, title, order):
     """Turn a function of the depth, which lists the layers in the order they go, into a strategy."""
-    return Strategy(name, title, "position", lambda view: [-order(view.depth).index(n) for n in view.layers])
+    return Strategy(
+        name,
+        title,
+        "position",
+        lambda view: [-order(view.depth).index(n) for n in view.layers],
+    )
 
 
 def _middle_first(depth, last_stays=False):
     """Go from the middle outwards, of two as far out the upper one first."""
-    return sorted(range(depth), key=lambda n: (last_stays and n == depth - 1, abs(n - (depth - 1) / 2), -n))
+    return sorted(
+        range(depth),
+        key=lambda n: (last_stays and n == depth - 1, abs(n - (depth - 1) / 2), -n),
+    )
 
 
 def _alternate(depth):
@@ -143,22 +180,36 @@ STRATEGIES = {
     strategy.name: strategy
     for strategy in (
         *(_by_signal(signal) for signal in SIGNALS.values()),
-        *(_by_fusion(model, source) for source in LEARNED_FROM for model in FUSION_MODELS),
+        *(
+            _by_fusion(model, source)
+            for source in LEARNED_FROM
+            for model in FUSION_MODELS
+        ),
         # A fusion that reads the measures of redundancy and the position too; what one could know
         # without any signal, and what it makes of noise.
         *(
             _by_fusion("random-forest", source, reads)
             for reads in _TITLES
             for source in LEARNED_FROM
-            if reads not in EVERYTHING or source != OTHER_MODEL  # no rows of them are shipped
+            if reads not in EVERYTHING
+            or source != OTHER_MODEL  # no rows of them are shipped
         ),
         Strategy("random", "Random order", "random", _random),
-        Strategy("random-keep-last", "Random, last layer stays", "random", lambda v: _random(v, v.depth - 1)),
+        Strategy(
+            "random-keep-last",
+            "Random, last layer stays",
+            "random",
+            lambda v: _random(v, v.depth - 1),
+        ),
         # Poor Man's BERT, Sajjad et al. 2020, arXiv:2004.03844; that the last layer stays, declared here.
         _by_order("top-first", "Top layers first", lambda depth: range(depth)[::-1]),
         _by_order("bottom-first", "Bottom layers first", range),
         _by_order("symmetric", "Middle layers first", _middle_first),
-        _by_order("middle-first", "Middle first, last layer stays", lambda depth: _middle_first(depth, True)),
+        _by_order(
+            "middle-first",
+            "Middle first, last layer stays",
+            lambda depth: _middle_first(depth, True),
+        ),
         _by_order("alternate", "Every second layer first", _alternate),
         *(_by_signal(measure) for measure in REDUNDANCY.values()),
         *(_by_signal(signal, turned=True) for signal in SIGNALS.values()),
@@ -166,9 +217,17 @@ STRATEGIES = {
         Strategy("greedy-oracle", "Greedy search", "search", None),
     )
 }
-_RANKED_ONCE = "top-first", "middle-first", "angular-distance", "random-forest", "random-forest-other-model"
+_RANKED_ONCE = (
+    "top-first",
+    "middle-first",
+    "angular-distance",
+    "random-forest",
+    "random-forest-other-model",
+)
 STRATEGIES |= {
-    f"one-shot-{one.name}": replace(one, name=f"one-shot-{one.name}", title=f"{one.title}, one-shot", once=True)
+    f"one-shot-{one.name}": replace(
+        one, name=f"one-shot-{one.name}", title=f"{one.title}, one-shot", once=True
+    )
     for one in map(STRATEGIES.get, _RANKED_ONCE)
 }
 # Without the forests of another model: its removals must have been recorded before.
@@ -182,9 +241,14 @@ STUDIED = [
 COMPRESSION_STRATEGIES = [
     name
     for name, one in STRATEGIES.items()
-    if one.score and one.reads == "signals" and one.learned_from in (None, IN_DATASET) and one.group != "reversed"
+    if one.score
+    and one.reads == "signals"
+    and one.learned_from in (None, IN_DATASET)
+    and one.group != "reversed"
 ]
-DEFAULT_STRATEGY = "one-shot-middle-first"  # the reasons, on validation: docs/choosing.md
+DEFAULT_STRATEGY = (
+    "one-shot-middle-first"  # the reasons, on validation: docs/choosing.md
+)
 
 
 def step_layers(step):
@@ -204,7 +268,11 @@ def path_name(path):
 
 def parse_path(name):
     """Read what :func:`path_name` wrote."""
-    steps = [tuple(int(layer) for layer in step.split("+") if layer != "x") for step in name.split("-") if step]
+    steps = [
+        tuple(int(layer) for layer in step.split("+") if layer != "x")
+        for step in name.split("-")
+        if step
+    ]
     return tuple(step[0] if len(step) == 1 else step for step in steps)
 
 
@@ -233,7 +301,9 @@ def choose(strategy, view):
         When the strategy reads a signal that the architecture does not have.
     """
     if strategy.signal and view.signals[strategy.signal].isna().any():
-        raise SfusionError(f"strategy {strategy.name!r}: this architecture has no such signal; choose another")
+        raise SfusionError(
+            f"strategy {strategy.name!r}: this architecture has no such signal; choose another"
+        )
     scores = np.asarray(strategy.score(view), dtype=float)
     scores = np.where(np.isin(view.layers, view.fixed), -np.inf, scores)
     return view.layers[len(scores) - 1 - int(np.argmax(scores[::-1]))]
@@ -254,7 +324,10 @@ def expand(names, random_orders):
     list of str
         Labels for :func:`lookup`.
     """
-    draws = {name: [f"{name}-{i}" for i in range(random_orders)] for name in ("random", "random-keep-last")}
+    draws = {
+        name: [f"{name}-{i}" for i in range(random_orders)]
+        for name in ("random", "random-keep-last")
+    }
     return [label for name in names for label in draws.get(name, [name])]
 
 

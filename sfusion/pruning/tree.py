@@ -15,13 +15,29 @@ import numpy as np
 import pandas as pd
 from safetensors.torch import load, save
 
-from sfusion import training
-from sfusion.data.readers import draw
-from sfusion.models.layers import architecture_of, embedding_parameters, layer_stack, remove_layers
-from sfusion.pruning.strategies import View, choose, lookup, path_name, remaining, removed, step_layers
-from sfusion.records.store import SCHEMA, versions
-from sfusion.signals import MEASURES, SIGNALS
+from sfusion.data.splits import draw
+from sfusion.models.architectures import (
+    architecture_of,
+    embedding_parameters,
+    layer_stack,
+)
+from sfusion.models.layers import remove_layers
+from sfusion.pruning.strategies import (
+    View,
+    choose,
+    lookup,
+    path_name,
+    remaining,
+    removed,
+    step_layers,
+)
+from sfusion.signals.definitions import MEASURES, SIGNALS
 from sfusion.signals.extraction import extract_signals
+from sfusion.training.distillation import distill
+from sfusion.training.evaluation import classified, predict_logits
+from sfusion.training.loop import fine_tune
+from sfusion.training.precision import cast
+from sfusion.training.seeds import derive_seed
 
 CONDITIONS = {
     # name: (which model is trained on, whether the original teaches); the others are controls.
@@ -29,6 +45,7 @@ CONDITIONS = {
     "same-steps": ("pruned", False),
     "original-same-steps": ("original", False),
 }
+
 # glibc would keep what a training has freed: of a large model, most of what the process then holds.
 _return_memory = getattr(ctypes.pythonapi, "malloc_trim", int)
 
@@ -70,7 +87,9 @@ class PruningTree:
         self.taught = task.train if unlabelled is None else task.train + unlabelled
         self.tuned, self.keep_distilled = tuned, keep_distilled
         read = set(SIGNALS).union(*(lookup(name).measures for name in strategies))
-        self._measures = {name: measure for name, measure in MEASURES.items() if name in read}
+        self._measures = {
+            name: measure for name, measure in MEASURES.items() if name in read
+        }
         self.on_work, self._counted = on_work or (lambda _: None), set()
         self._held = None
         self._frozen = all(recipe.freeze_embeddings for recipe in recipes.values())
@@ -106,9 +125,23 @@ class PruningTree:
             Plain JSON values.
         """
         details = {key: value for key, value in details.items() if value is not None}
-        ran = {"original": not self.tuned, "recovery": path, "distillation": details.get("condition")}
-        recipes = {name: self.recipes[name].model_dump(exclude={"removals"}) for name, done in ran.items() if done}
-        return {**self.base, "kind": kind, "path": path_name(path), "recipes": recipes, **details}
+        ran = {
+            "original": not self.tuned,
+            "recovery": path,
+            "distillation": details.get("condition"),
+        }
+        recipes = {
+            name: self.recipes[name].model_dump(exclude={"removals"})
+            for name, done in ran.items()
+            if done
+        }
+        return {
+            **self.base,
+            "kind": kind,
+            "path": path_name(path),
+            "recipes": recipes,
+            **details,
+        }
 
     def record(self, kind, path, compute, **details):
         """Return a result and the seconds it took, computed unless it is filed.
@@ -131,7 +164,9 @@ class PruningTree:
         spec = self.spec(kind, path, **details)
         record = self.store.get(spec)
         if record is None:
-            clock = time.process_time if self.base["device"] == "cpu" else time.perf_counter
+            clock = (
+                time.process_time if self.base["device"] == "cpu" else time.perf_counter
+            )
             start = clock()
             record = {"value": compute(), "seconds": clock() - start}
             self.store.put(spec, record)
@@ -156,15 +191,24 @@ class PruningTree:
             return self.source()
         key = path, condition
         if self._held is None or self._held[0] != key:
-            recipe = self.recipes["distillation" if condition else "recovery" if path else "original"]
+            recipe = self.recipes[
+                "distillation" if condition else "recovery" if path else "original"
+            ]
             layers = len(remaining(path, self.depth))
             model = self._cached(path, condition)
             if model is None:
-                model = self._train(path, condition, recipe, lambda n: self.on_work(n * layers))
+                model = self._train(
+                    path, condition, recipe, lambda n: self.on_work(n * layers)
+                )
                 _return_memory(0)
                 if condition is None or self.keep_distilled:
-                    state = {n: p.detach().cpu().contiguous() for n, p in self._learned(model)}
-                    self.store.put_weights(self.spec("weights", path, condition=condition), save(state))
+                    state = {
+                        n: p.detach().cpu().contiguous()
+                        for n, p in self._learned(model)
+                    }
+                    self.store.put_weights(
+                        self.spec("weights", path, condition=condition), save(state)
+                    )
             elif key not in self._counted:  # an earlier run has done it
                 self.on_work(recipe.samples * layers)
             self._counted.add(key)
@@ -175,36 +219,46 @@ class PruningTree:
         options = {"precision": self.base["precision"], "on_batch": on_batch}
         if condition is not None:
             # The order of samples is the same in every condition: the teacher alone differs.
-            seed = training.derive_seed("distillation", self.base["seed"])
+            seed = derive_seed("distillation", self.base["seed"])
             teacher = self.teacher if CONDITIONS[condition][1] else None
-            return training.distill(self.model(path), teacher, self.taught, recipe, seed=seed, **options)
+            return distill(
+                self.model(path), teacher, self.taught, recipe, seed=seed, **options
+            )
         if path:
             gone, left = step_layers(path[-1]), remaining(path[:-1], self.depth)
             model = remove_layers(self.model(path[:-1]), map(left.index, gone))
-            recipe = recipe.model_copy(update={"samples": recipe.samples * max(1, len(gone))})
+            recipe = recipe.model_copy(
+                update={"samples": recipe.samples * max(1, len(gone))}
+            )
         else:
             model = remove_layers(self.source(), ()).to(self.base["device"])
         self.release()
-        seed = training.derive_seed("order", self.base["seed"], path)
-        training.fine_tune(model, self.task.train, recipe, seed=seed, **options)
+        seed = derive_seed("order", self.base["seed"], path)
+        fine_tune(model, self.task.train, recipe, seed=seed, **options)
         return model
 
     @functools.cached_property
     def teacher(self):
         """Logits of the original over the samples it teaches, once for all depths."""
-        return training.predict_logits(training.cast(self.model(()), self.base["precision"]), self.taught)
+        return predict_logits(cast(self.model(()), self.base["precision"]), self.taught)
 
     def _learned(self, model):
         """List the parameters that training changes, by name."""
         frozen = {id(p) for p in embedding_parameters(model)} if self._frozen else set()
-        return [(name, p) for name, p in model.named_parameters() if id(p) not in frozen]
+        return [
+            (name, p) for name, p in model.named_parameters() if id(p) not in frozen
+        ]
 
     def _cached(self, path, condition):
         """Put cached weights into a copy of the source; None if there are none that fit."""
-        content = self.store.get_weights(self.spec("weights", path, condition=condition))
+        content = self.store.get_weights(
+            self.spec("weights", path, condition=condition)
+        )
         if content is None:
             return None
-        model = remove_layers(self.source(), set(range(self.depth)) - set(remaining(path, self.depth)))
+        model = remove_layers(
+            self.source(), set(range(self.depth)) - set(remaining(path, self.depth))
+        )
         missing, unexpected = model.load_state_dict(load(content), strict=False)
         # Other library versions may name parameters anew.
         lacking = {name for name, _ in self._learned(model)} & set(missing)
@@ -252,11 +306,19 @@ class PruningTree:
         data = getattr(self.task, split)
 
         def compute():
-            found = training.classified(self.model(path, condition), data, self.base["precision"])
+            found = classified(
+                self.model(path, condition), data, self.base["precision"]
+            )
             return np.packbits(found).tobytes().hex()
 
-        record = self.record("evaluation", path, compute, split=split, condition=condition)
-        return float(unpack(record["value"], len(data)).mean()), record["value"], record["seconds"]
+        record = self.record(
+            "evaluation", path, compute, split=split, condition=condition
+        )
+        return (
+            float(unpack(record["value"], len(data)).mean()),
+            record["value"],
+            record["seconds"],
+        )
 
     def signals(self, path):
         """Extract the signals of a path's model.
@@ -276,9 +338,14 @@ class PruningTree:
     def _signals(self, path):
         def compute():
             options = {"precision": self.base["precision"], "measures": self._measures}
-            table = extract_signals(self.model(path), self.task.train.take(self.probe), **options)
+            table = extract_signals(
+                self.model(path), self.task.train.take(self.probe), **options
+            )
             # Records hold numbers, and NaN is none.
-            return {n: [None if np.isnan(v) else v for v in table[n].tolist()] for n in table}
+            return {
+                n: [None if np.isnan(v) else v for v in table[n].tolist()]
+                for n in table
+            }
 
         return self.record("signals", path, compute, measures=list(self._measures))
 
@@ -299,40 +366,24 @@ class PruningTree:
             :func:`unpack`; ``signals``, a list per measure, where asked for; seconds of
             ``training``, ``evaluation`` and ``extraction``.
         """
-        trained = self.record("training", path, lambda: self.model(path, condition) and None, condition=condition)
+        trained = self.record(
+            "training",
+            path,
+            lambda: self.model(path, condition) and None,
+            condition=condition,
+        )
         validation, _, looked = self.outcome(path, "validation", condition)
         test, correct, tested = self.outcome(path, "test", condition)
-        record = {"validation_accuracy": validation, "test_accuracy": test, "test_correct": correct}
+        record = {
+            "validation_accuracy": validation,
+            "test_accuracy": test,
+            "test_correct": correct,
+        }
         record |= {"training": trained["seconds"], "evaluation": looked + tested}
         if signals:
             found = self._signals(path)
             record |= {"signals": found["value"], "extraction": found["seconds"]}
         return record
-
-
-def identity(task, model, seed, max_length, threads, precision="auto", **more):
-    """Write down what decides the results of an experiment besides recipes and paths.
-
-    Parameters
-    ----------
-    task : Task
-    model : str
-        Fingerprint.
-    seed, max_length, threads : int
-    precision : str
-        See :func:`sfusion.training.resolve_precision`.
-    **more : object
-        What else decides.
-
-    Returns
-    -------
-    dict
-        Plain JSON values.
-    """
-    device = training.default_device()
-    decided = {"precision": training.resolve_precision(precision, device), "device": device, "versions": versions()}
-    asked = {"seed": seed, "max_length": max_length, "threads": threads}
-    return {"schema": SCHEMA, "task": task.fingerprint, "model": model, **asked, **decided, **more}
 
 
 def unpack(digits, count):
@@ -404,10 +455,16 @@ def next_path(label, path, signals, *, depth, base, fixed=(), fusion=None):
     strategy = lookup(label)
     gone = removed(path)
     parent, kept = ((), (*fixed, *gone)) if strategy.once else (path, fixed)
-    rng = np.random.default_rng(training.derive_seed("strategy", base["seed"], base["task"], label))
+    rng = np.random.default_rng(
+        derive_seed("strategy", base["seed"], base["task"], label)
+    )
     read = signals(parent) if strategy.reads_signals else None
-    layer = choose(strategy, View(remaining(parent, depth), read, rng, fusion, depth, kept))
-    return (tuple(sorted([*gone, layer])),) if strategy.once and gone else (*path, layer)
+    layer = choose(
+        strategy, View(remaining(parent, depth), read, rng, fusion, depth, kept)
+    )
+    return (
+        (tuple(sorted([*gone, layer])),) if strategy.once and gone else (*path, layer)
+    )
 
 
 def follow(tree, label, layers, fusion=None, every=True):
@@ -438,5 +495,10 @@ def follow(tree, label, layers, fusion=None, every=True):
             parts.append(path)
         if left == layers:
             return parts
-        options = {"depth": tree.depth, "base": tree.base, "fixed": tree.fixed, "fusion": fusion}
+        options = {
+            "depth": tree.depth,
+            "base": tree.base,
+            "fixed": tree.fixed,
+            "fusion": fusion,
+        }
         path = next_path(label, path, tree.signals, **options)

@@ -4,56 +4,22 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, PositiveInt, ValidationError
 
-from sfusion import SfusionError
+from sfusion.errors import SfusionError
+from sfusion.training.recipes import Distillation, Recipe, _Checked
 
 _ABOVE = Path(__file__).resolve().parents[1]
+
 # In a checkout profiles lie beside the package, in an installed wheel within it; then what is made
 # goes to the working directory.
-CHECKOUT = (_ABOVE.parent / "profiles").is_dir() and (_ABOVE.parent / "pyproject.toml").is_file()
+CHECKOUT = (_ABOVE.parent / "profiles").is_dir() and (
+    _ABOVE.parent / "pyproject.toml"
+).is_file()
+
 ROOT = _ABOVE.parent if CHECKOUT else Path.cwd()
+
 PROFILES = (_ABOVE.parent if CHECKOUT else _ABOVE) / "profiles"
-
-
-Share = Annotated[float, Field(ge=0, le=1)]
-
-
-class _Checked(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Recipe(_Checked):
-    """How a model is trained. Every value is declared here: the paper's are not known.
-
-    Attributes
-    ----------
-    samples : int
-        Samples seen, over as many epochs as that takes.
-    learning_rate : float
-        Peak of a linear schedule with warm-up.
-    batch_size : int
-        Sequences per step.
-    warmup : float
-        Share of the steps over which the rate rises.
-    weight_decay : float
-        AdamW's decoupled decay.
-    head_rate : float
-        Times the rate of what stands above the layers: a head, and a pooler, that start untrained.
-    dropout : bool
-        Whether the model's dropout is on.
-    freeze_embeddings : bool
-        Whether the embeddings stay as they were pretrained.
-    """
-
-    samples: PositiveInt
-    learning_rate: PositiveFloat = 3e-4
-    batch_size: PositiveInt = 32
-    warmup: Share = 0.1
-    weight_decay: Annotated[float, Field(ge=0)] = 0.01
-    head_rate: PositiveFloat = 1.0
-    dropout: bool = False
-    freeze_embeddings: bool = True
 
 
 class Sizes(_Checked):
@@ -65,25 +31,9 @@ class Sizes(_Checked):
     probe: PositiveInt = 128
 
 
-PROBE = Sizes.model_fields["probe"].default  # texts: mutual information compares all pairs of them
-
-
-class Distillation(Recipe):
-    """How the original teaches the pruned model (Hinton et al. 2015, arXiv:1503.02531).
-
-    Attributes
-    ----------
-    temperature : float
-        Softens teacher and student alike.
-    hard_weight : float
-        Weight of the cross-entropy with the labels; the rest is the teacher's.
-    removals : tuple of int
-        Numbers of removed layers at which the random-forest path is distilled.
-    """
-
-    temperature: PositiveFloat = 2.0
-    hard_weight: Share = 0.5
-    removals: Annotated[tuple[PositiveInt, ...], Field(strict=False)] = ()
+PROBE = Sizes.model_fields[
+    "probe"
+].default  # texts: mutual information compares all pairs of them
 
 
 class Profile(_Checked):
@@ -94,7 +44,7 @@ class Profile(_Checked):
     name, description : str
         File name without ``.yaml``, and what it is for.
     model : str
-        See :func:`sfusion.models.loading.locate_model`.
+        See :func:`sfusion.data.pretrained.locate_model`.
     tasks : tuple of str
         Names in ``sfusion.data.tasks.TASKS``.
     source : {"auto", "embedded", "folder", "hub"}
@@ -159,25 +109,41 @@ def load_profile(name):
     file = Path(name) if str(name).endswith(".yaml") else PROFILES / f"{name}.yaml"
     if not file.is_file():
         known = ", ".join(sorted(p.stem for p in PROFILES.glob("*.yaml")))
-        raise SfusionError(f"profile {str(name)!r} is not known: use one of {known}, or a .yaml file")
+        raise SfusionError(
+            f"profile {str(name)!r} is not known: use one of {known}, or a .yaml file"
+        )
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-            raise SfusionError(f"profile {str(name)!r}: the file holds no keys and values")
+        if not isinstance(content, dict) or not all(
+            isinstance(key, str) for key in content
+        ):
+            raise SfusionError(
+                f"profile {str(name)!r}: the file holds no keys and values"
+            )
         if "name" in content:
-            raise SfusionError(f"profile {str(name)!r}: remove 'name', the file's name is used")
+            raise SfusionError(
+                f"profile {str(name)!r}: remove 'name', the file's name is used"
+            )
         for key in ("seeds", "tasks"):
             values = content.get(key)
             if isinstance(values, list) and len({str(v) for v in values}) < len(values):
-                raise SfusionError(f"profile {str(name)!r}: {key} = {values}: list each one once")
+                raise SfusionError(
+                    f"profile {str(name)!r}: {key} = {values}: list each one once"
+                )
         profile = Profile(name=file.stem, **content)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SfusionError(f"profile {str(name)!r} is not valid YAML: {' '.join(str(error).split())}") from error
+        raise SfusionError(
+            f"profile {str(name)!r} is not valid YAML: {' '.join(str(error).split())}"
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         value = "" if first["type"] == "missing" else f" = {first['input']!r}"
-        raise SfusionError(f"profile {str(name)!r}: {key}{value}: {first['msg']}") from error
+        raise SfusionError(
+            f"profile {str(name)!r}: {key}{value}: {first['msg']}"
+        ) from error
     if set(profile.subsets) - set(profile.tasks):
-        raise SfusionError(f"profile {str(name)!r}: subsets = {list(profile.subsets)}: name some of its tasks")
+        raise SfusionError(
+            f"profile {str(name)!r}: subsets = {list(profile.subsets)}: name some of its tasks"
+        )
     return profile

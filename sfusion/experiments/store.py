@@ -1,32 +1,14 @@
 """The record store: what each run found, filed under everything that decided it."""
 
 import contextlib
-import functools
 import hashlib
 import json
 import os
-import uuid
 import warnings
-from importlib.metadata import version
 from pathlib import Path
 
-from sfusion import SfusionError
-
-SCHEMA = 3  # raised whenever the code comes to compute something else from the same inputs
-# Those whose code is in every number.
-PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn")
-
-
-@functools.cache
-def versions():
-    """Look up the installed versions of ``PACKAGES``.
-
-    Returns
-    -------
-    dict of str to str
-        Without a build's tag: a processor's and a card's build of torch differ by device.
-    """
-    return {name: version(name).split("+")[0] for name in PACKAGES}
+from sfusion.disk import write_atomically
+from sfusion.errors import SfusionError
 
 
 def content_key(spec):
@@ -46,47 +28,14 @@ def content_key(spec):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def write_atomically(file, content):
-    """Write a file so that it is there whole or not at all.
-
-    Parameters
-    ----------
-    file : Path
-        Its folder is made when missing.
-    content : bytes
-
-    Raises
-    ------
-    SfusionError
-        When the disk is full or the folder cannot be written.
-    """
-    file = Path(file)
-    partial = file.with_name(f".partial-{uuid.uuid4().hex}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        # Not by tempfile, whose files are their owner's alone: a result is for whom the umask says.
-        stream = open(partial, "xb")
-    except OSError as error:
-        raise SfusionError(f"cannot write {file}: {error.strerror}; choose another folder") from error
-    try:
-        with stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(partial, file)
-    except BaseException as error:
-        partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise SfusionError(f"cannot write {file}: {error.strerror}; free some space") from error
-        raise
-
-
 def _weights_gb():
     text = os.environ.get("SFUSION_WEIGHTS_GB", "12")
     try:
         return float(text)
     except ValueError:
-        raise SfusionError(f"SFUSION_WEIGHTS_GB={text!r}: give a number of GB") from None
+        raise SfusionError(
+            f"SFUSION_WEIGHTS_GB={text!r}: give a number of GB"
+        ) from None
 
 
 class RecordStore:
@@ -131,10 +80,14 @@ class RecordStore:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise SfusionError(f"cannot read record {file}: {error.strerror}") from error
+            raise SfusionError(
+                f"cannot read record {file}: {error.strerror}"
+            ) from error
         with contextlib.suppress(ValueError, KeyError, TypeError):
             record = json.loads(content)
-            if record["spec"] == spec and record["sha256"] == content_key([spec, record["result"]]):
+            if record["spec"] == spec and record["sha256"] == content_key(
+                [spec, record["result"]]
+            ):
                 return record["result"]
         self._set_aside(file, "record")
         return None
@@ -147,9 +100,13 @@ class RecordStore:
         except FileNotFoundError:
             return  # another process set it aside first
         except OSError as error:
-            raise SfusionError(f"{what} {file} is damaged: {error.strerror}; remove it") from error
+            raise SfusionError(
+                f"{what} {file} is damaged: {error.strerror}; remove it"
+            ) from error
         # The caller of the method that found it.
-        warnings.warn(f"{what} {file} is damaged: set aside, computing it again", stacklevel=3)
+        warnings.warn(
+            f"{what} {file} is damaged: set aside, computing it again", stacklevel=3
+        )
 
     def put(self, spec, result):
         """File a result.
@@ -181,7 +138,9 @@ class RecordStore:
             except FileNotFoundError:
                 continue  # trimmed by a process beside this one
             except OSError as error:
-                raise SfusionError(f"cannot read weights {file}: {error.strerror}") from error
+                raise SfusionError(
+                    f"cannot read weights {file}: {error.strerror}"
+                ) from error
             if file.stem.endswith(hashlib.sha256(content).hexdigest()):
                 with contextlib.suppress(OSError):
                     os.utime(file)  # the cache drops what was used longest ago
@@ -216,7 +175,9 @@ class RecordStore:
                 stat = file.stat()
             except FileNotFoundError:
                 continue  # removed by a process beside this one
-            found.append((file.name.startswith(spared), stat.st_mtime, stat.st_size, file))
+            found.append(
+                (file.name.startswith(spared), stat.st_mtime, stat.st_size, file)
+            )
         total = sum(size for *_, size, _ in found)
         for *_, size, file in sorted(found):
             if total <= self.weights_gb * 1e9:

@@ -10,7 +10,7 @@ import warnings
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from tqdm.auto import tqdm
 
-from sfusion import SfusionError
+from sfusion.errors import SfusionError
 
 BACKENDS = ("loky", "dask", "ray")
 
@@ -29,7 +29,9 @@ def backend():
     """
     name = os.environ.get("SFUSION_BACKEND", "loky")
     if name not in BACKENDS:
-        raise SfusionError(f"SFUSION_BACKEND={name!r}: use one of {', '.join(BACKENDS)}")
+        raise SfusionError(
+            f"SFUSION_BACKEND={name!r}: use one of {', '.join(BACKENDS)}"
+        )
     return name
 
 
@@ -84,15 +86,23 @@ def _dask(workers):
     try:
         client = Client(address) if address else Client(**own)
     except (OSError, ValueError) as error:
-        where = f"DASK_SCHEDULER_ADDRESS={address!r}" if address else "a Dask cluster of its own"
+        where = (
+            f"DASK_SCHEDULER_ADDRESS={address!r}"
+            if address
+            else "a Dask cluster of its own"
+        )
         raise SfusionError(f"{where}: no scheduler answers ({error})") from error
     with client:
         if not client.nthreads():
             print(f"waiting for the first worker of {address}", file=sys.stderr)
             client.wait_for_workers(1)
         for name, count in client.nthreads().items():
-            if count != 1:  # runs that share a process would share its random numbers and thread count
-                raise SfusionError(f"Dask worker {name} has {count} threads: start workers with --nthreads 1")
+            if (
+                count != 1
+            ):  # runs that share a process would share its random numbers and thread count
+                raise SfusionError(
+                    f"Dask worker {name} has {count} threads: start workers with --nthreads 1"
+                )
         yield {}
 
 
@@ -106,7 +116,9 @@ def _ray(workers):
     joined = bool(os.environ.get("RAY_ADDRESS"))
     started = not ray.is_initialized()
     if started:
-        ray.init(**({} if joined else {"num_cpus": workers, "include_dashboard": False}))
+        ray.init(
+            **({} if joined else {"num_cpus": workers, "include_dashboard": False})
+        )
     try:
         # All of a cluster's cores, unless something else was asked for.
         yield {"n_jobs": -1} if joined and "SFUSION_JOBS" not in os.environ else {}
@@ -118,8 +130,14 @@ def _ray(workers):
 @contextlib.contextmanager
 def _loky(threads):
     # A worker is renewed where its caches have grown, and says so; nothing is lost by it.
-    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
-    yield {"inner_max_num_threads": threads, "initializer": _end_with, "initargs": (os.getpid(),)}
+    warnings.filterwarnings(
+        "ignore", message="A worker stopped while some jobs were given"
+    )
+    yield {
+        "inner_max_num_threads": threads,
+        "initializer": _end_with,
+        "initargs": (os.getpid(),),
+    }
 
 
 @contextlib.contextmanager
@@ -143,16 +161,28 @@ def pool(threads):
         When the backend is not installed, does not answer, or has workers of several threads.
     """
     name, workers = backend(), jobs(threads)
-    opened = {"loky": lambda: _loky(threads), "dask": lambda: _dask(workers), "ray": lambda: _ray(workers)}[name]()
+    opened = {
+        "loky": lambda: _loky(threads),
+        "dask": lambda: _dask(workers),
+        "ray": lambda: _ray(workers),
+    }[name]()
     with contextlib.ExitStack() as stack:
         try:
             options = stack.enter_context(opened)
         except ImportError as error:
-            raise SfusionError(f"SFUSION_BACKEND={name!r} needs the extra: pip install 'sfusion[{name}]'") from error
-        stack.enter_context(parallel_config(**{"backend": name, "n_jobs": workers, **options}))
+            raise SfusionError(
+                f"SFUSION_BACKEND={name!r} needs the extra: pip install 'sfusion[{name}]'"
+            ) from error
+        stack.enter_context(
+            parallel_config(**{"backend": name, "n_jobs": workers, **options})
+        )
         # One call per message: a call is seconds of work, unless its record is there already.
-        parallel = stack.enter_context(Parallel(batch_size=1, return_as="generator" if name != "ray" else "list"))
-        yield lambda function, arguments: parallel(delayed(function)(*a) for a in arguments)
+        parallel = stack.enter_context(
+            Parallel(batch_size=1, return_as="generator" if name != "ray" else "list")
+        )
+        yield lambda function, arguments: parallel(
+            delayed(function)(*a) for a in arguments
+        )
 
 
 def progress(total, title, quiet=None):
@@ -173,4 +203,6 @@ def progress(total, title, quiet=None):
     """
     quiet = bool(os.environ.get("CI")) if quiet is None else quiet
     seconds = 0.5 if sys.stderr.isatty() else 30.0
-    return tqdm(total=total, desc=title, disable=quiet, mininterval=seconds, smoothing=0.1)
+    return tqdm(
+        total=total, desc=title, disable=quiet, mininterval=seconds, smoothing=0.1
+    )

@@ -15,15 +15,37 @@ layers that were all trained; C6 was a mean difference, and counts datasets now 
 import numpy as np
 import pandas as pd
 
-from sfusion.analysis import tables
-from sfusion.analysis.statistics import MARGIN, QUESTIONS, TIE, bootstrap, compare_pair, interval_text, units
+from sfusion.analysis.contrasts import QUESTIONS
+from sfusion.analysis.layer_sets import _gain, gain_of_keeping, subsets
+from sfusion.analysis.scores import (
+    distilled,
+    observed,
+    protocols,
+    redrawn,
+    task_means,
+    wide,
+)
+from sfusion.analysis.sizes import ratio_readings
+from sfusion.analysis.statistics import (
+    MARGIN,
+    TIE,
+    bootstrap,
+    compare_pair,
+    interval_text,
+    units,
+)
 from sfusion.pruning.strategies import STRATEGIES
 from sfusion.signals import SIGNALS
 
 PAPER_STRATEGIES = [*SIGNALS, "linear-regression", "random-forest"]
-COUNTING = ("C1", "C3", "C6")  # claims about the datasets at hand: seeds alone are drawn
-RATIO = 18.84
 
+COUNTING = (
+    "C1",
+    "C3",
+    "C6",
+)  # claims about the datasets at hand: seeds alone are drawn
+
+RATIO = 18.84
 
 # Columns statement, standing, measure, first and sign, a row per claim.
 CLAIMS = pd.DataFrame.from_dict(QUESTIONS["claims"], orient="index")
@@ -46,7 +68,11 @@ def judge(low, high, threshold, above=False):
     """
     if low > threshold or (low == threshold and not above):
         return "supported"
-    return "not supported" if high < threshold or (high == threshold and above) else "undecided"
+    return (
+        "not supported"
+        if high < threshold or (high == threshold and above)
+        else "undecided"
+    )
 
 
 def both(first, second):
@@ -69,7 +95,7 @@ def both(first, second):
 
 def _seed_by_seed(frame, statistic):
     """Count the datasets of a claim in every seed alone, which is what one run would have found."""
-    seeds = tables.observed(frame).groupby(level="seed")
+    seeds = observed(frame).groupby(level="seed")
     counts = [f"{len(part) * statistic(part.to_numpy()):.0f}" for _, part in seeds]
     return f"seed by seed {', '.join(counts)}"
 
@@ -95,7 +121,7 @@ def gain_of_own_signal(frame, scores):
     Parameters
     ----------
     frame : DataFrame
-        From :func:`sfusion.analysis.tables.curves`.
+        From :meth:`Results.curves`.
     scores : DataFrame
         Highest test accuracy over the depths, a column per signal, index (task, seed) or (task, seed, draw).
 
@@ -106,61 +132,11 @@ def gain_of_own_signal(frame, scores):
         other. Both are chosen by the mean over seeds of the highest validation accuracy, so a
         signal that only luck made the best on a task gains nothing here.
     """
-    means = tables.task_means(tables.wide(tables.protocols(frame), "validation_accuracy")[list(SIGNALS)])
+    means = task_means(wide(protocols(frame), "validation_accuracy")[list(SIGNALS)])
     one, own = means.mean().idxmax(), means.idxmax(axis=1)
-    return pd.concat([part[own[task]] - part[one] for task, part in scores.groupby(level="task")])
-
-
-def gain_of_keeping(results):
-    """Compare the sets of layers that keep a layer with those that lose it, at each depth.
-
-    Parameters
-    ----------
-    results : Results
-        Of tasks on which every set was trained, see :func:`sfusion.analysis.tables.subsets`.
-
-    Returns
-    -------
-    DataFrame
-        A row per task, seed, ``removed`` and ``layer``: ``gain``, mean test accuracy of the sets of
-        that size that keep the layer minus that of the sets without it, as a share.
-    """
-    sets, layers = tables.subsets(results), range(int(results.nodes["layers"].max()))
-    each = sets.assign(layer=[layers] * len(sets)).explode("layer")
-    kept = [layer not in gone for layer, gone in zip(each["layer"], each["gone"], strict=True)]
-    means = each.groupby(["task", "seed", "layer", "removed", kept])["test_accuracy"].mean().unstack()
-    return (means[True] - means[False]).rename("gain").reset_index()
-
-
-def _gain(sets, layer):
-    kept = sets["gone"].map(lambda gone: layer not in gone)
-    means = tables.redrawn(sets.assign(kept=kept), ["kept", "removed"])
-    return means[True] - means[False]
-
-
-def ratio_readings(results):
-    """Compute what "factor of 18.84" could mean here.
-
-    Parameters
-    ----------
-    results : Results
-
-    Returns
-    -------
-    DataFrame
-        A row per denominator and number of removed layers: ``distilled`` and ``pruned``, fold
-        change of accuracy over size against the original (mean over tasks and seeds);
-        ``distilled_percent``, the same as per cent gained; ``over_pruned_percent``, what
-        distillation adds to the pruned model's ratio, in per cent.
-    """
-    frame = tables.size_ratios(tables.distilled(results).rename(columns={"test_accuracy": "accuracy"}))
-    frame = frame[frame["removed"] > 0]
-    ratios = {title: f"{name}_ratio" for name, title in tables.DENOMINATORS.items()}
-    parts = {t: frame.pivot_table(index="removed", columns="condition", values=one) for t, one in ratios.items()}
-    means = pd.concat(parts, names=["denominator"])[["pruned", "distilled"]].rename_axis(columns=None)
-    means["distilled_percent"] = 100 * (means["distilled"] - 1)
-    means["over_pruned_percent"] = 100 * (means["distilled"] / means["pruned"] - 1)
-    return means.reset_index()
+    return pd.concat(
+        [part[own[task]] - part[one] for task, part in scores.groupby(level="task")]
+    )
 
 
 def _c1(scores):
@@ -168,7 +144,7 @@ def _c1(scores):
     forest, linear = map(PAPER_STRATEGIES.index, ("random-forest", "linear-regression"))
     won = bootstrap(fourteen, _share_won(forest), tasks=False)
     near = bootstrap(fourteen, _share_won(forest, MARGIN), tasks=False)
-    means = tables.task_means(fourteen)
+    means = task_means(fourteen)
     gap = means.max(axis=1) - means["random-forest"]
     ties = _share_won(linear)(means.to_numpy()) * len(gap)
     note = (
@@ -180,9 +156,10 @@ def _c1(scores):
 
 def _c2(scores, frame):
     own = bootstrap(100 * gain_of_own_signal(frame, scores))
-    means = tables.task_means(scores[list(SIGNALS)])
+    means = task_means(scores[list(SIGNALS)])
     best = [
-        " = ".join(STRATEGIES[n].title for n in means.columns[row >= row.max() - TIE]) for _, row in means.iterrows()
+        " = ".join(STRATEGIES[n].title for n in means.columns[row >= row.max() - TIE])
+        for _, row in means.iterrows()
     ]
     note = "highest on test, chance included: " + "; ".join(
         f"{task}: {name}" for task, name in zip(means.index, best, strict=True)
@@ -191,13 +168,19 @@ def _c2(scores, frame):
 
 
 def _c3(results):
-    frame = tables.distilled(results)
-    scores = tables.redrawn(frame, ["condition", "removed"]).T.groupby(level="condition").max().T
+    frame = distilled(results)
+    scores = (
+        redrawn(frame, ["condition", "removed"]).T.groupby(level="condition").max().T
+    )
     pair = scores[["distilled", "original"]]
     above = bootstrap(pair, _share_above, tasks=False)
-    shrunk = bootstrap(scores[["distilled", "original", "pruned"]], _share_shrunk, tasks=False)
+    shrunk = bootstrap(
+        scores[["distilled", "original", "pruned"]], _share_shrunk, tasks=False
+    )
     extra = bootstrap(scores["distilled"] - scores["same-steps"])
-    fair = bootstrap(scores[["distilled", "original-same-steps"]], _share_above, tasks=False)
+    fair = bootstrap(
+        scores[["distilled", "original-same-steps"]], _share_above, tasks=False
+    )
     test = compare_pair(pair["distilled"], pair["original"])["sign_test"]
     note = (
         f"{_seed_by_seed(pair, _share_above)}; exact sign test p = {test:.2f}; the drop shrinks on {shrunk[0]:.0%} "
@@ -208,33 +191,51 @@ def _c3(results):
 
 
 def _c4(results):
-    frame = tables.distilled(results)
-    taught = (frame["condition"] == "distilled") & (frame["removed"] == frame["removed"].max())
+    frame = distilled(results)
+    taught = (frame["condition"] == "distilled") & (
+        frame["removed"] == frame["removed"].max()
+    )
     rows = frame[taught | (frame["condition"] == "original")]
-    pair = tables.redrawn(rows, ["condition"])
+    pair = redrawn(rows, ["condition"])
     sizes = rows.pivot_table(index="task", columns="condition", values="parameters")
     shares = pair["distilled"] / pair["original"]
     fold = bootstrap(shares.mul(sizes["original"] / sizes["distilled"], level="task"))
     readings = ratio_readings(results)
     near = readings[(readings["distilled_percent"] - RATIO).abs() <= 5]
-    where = sorted({f"{int(r.removed)} removed by {r.denominator}" for r in near.itertuples()})
-    note = f"as per cent, within 5 of {RATIO}: " + ("; ".join(where) if where else "no reading")
+    where = sorted(
+        {f"{int(r.removed)} removed by {r.denominator}" for r in near.itertuples()}
+    )
+    note = f"as per cent, within 5 of {RATIO}: " + (
+        "; ".join(where) if where else "no reading"
+    )
     return *fold, RATIO, "cannot be tested", note + "; the paper gives no definition"
 
 
 def _c5(results):
-    sets = tables.subsets(results)
+    sets = subsets(results)
     if sets.empty:
-        return *[np.nan] * 3, 0.0, "undecided", "there is no task on which every layer was removed alone"
+        return (
+            *[np.nan] * 3,
+            0.0,
+            "undecided",
+            "there is no task on which every layer was removed alone",
+        )
     gains = 100 * gain_of_keeping(results).groupby(["layer", "removed"])["gain"].mean()
     depths = gains.index.unique("removed")
     half, notes, found = depths[len(depths) // 2], [], []
     for end, layer in {"first": 0, "last": gains.index[-1][0]}.items():
         found.append(bootstrap(100 * _gain(sets[sets["removed"] == half], layer)[half]))
         by_depth = ", ".join(f"{gain:+.1f}" for gain in gains[layer]).replace("-", "−")
-        notes.append(f"{end} layer {interval_text(*found[-1], signed=True)}, by depth {by_depth}")
+        notes.append(
+            f"{end} layer {interval_text(*found[-1], signed=True)}, by depth {by_depth}"
+        )
     note = f"{'; '.join(notes)}; layers removed: {half}; on {', '.join(sorted(set(sets['task'])))}"
-    return *min(found), 0.0, both(*(judge(*one[1:], 0.0, above=True) for one in found)), note
+    return (
+        *min(found),
+        0.0,
+        both(*(judge(*one[1:], 0.0, above=True) for one in found)),
+        note,
+    )
 
 
 def _c6(scores):
@@ -270,21 +271,28 @@ def scoreboard(results, which=None):
         (what the number would have to reach), ``verdict``, ``note``, and ``drawn``, what the
         interval draws.
     """
-    frame = tables.curves(results)
+    frame = results.curves()
     frame = frame[frame["name"].isin(PAPER_STRATEGIES)]
-    by_depth = tables.redrawn(frame[frame["removed"] > 0], ["name", "removed"])
+    by_depth = redrawn(frame[frame["removed"] > 0], ["name", "removed"])
     scores = by_depth.T.groupby(level="name").max().T  # the paper's: chosen on test
     parts = {"C1": (_c1, scores), "C2": (_c2, scores, frame), "C6": (_c6, scores)}
     parts |= {"C3": (_c3, results), "C4": (_c4, results), "C5": (_c5, results)}
-    rows = {claim: parts[claim][0](*parts[claim][1:]) for claim in which or CLAIMS.index}
+    rows = {
+        claim: parts[claim][0](*parts[claim][1:]) for claim in which or CLAIMS.index
+    }
     columns = ["ours", "low", "high", "needed", "verdict", "note"]
     numbers = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     tasks, seeds = results.tasks["task"].nunique(), results.tasks["seed"].nunique()
     alone = [claim for claim in rows if claim in COUNTING and seeds == 1]
     numbers.loc[alone, "verdict"] = "undecided"
     numbers.loc[alone, "note"] += "; one seed gives no interval over seeds"
-    counts = [f"{tasks * row[0]:.0f} of {tasks}" if c in COUNTING else "" for c, row in rows.items()]
+    counts = [
+        f"{tasks * row[0]:.0f} of {tasks}" if c in COUNTING else ""
+        for c, row in rows.items()
+    ]
     numbers.insert(3, "count", counts)
     numbers["drawn"] = [units(scores, claim not in COUNTING) for claim in rows]
-    words = CLAIMS[["statement", "standing", "measure", "first"]].rename(columns={"statement": "paper"})
+    words = CLAIMS[["statement", "standing", "measure", "first"]].rename(
+        columns={"statement": "paper"}
+    )
     return words.join(numbers, how="right").rename_axis("claim")

@@ -1,0 +1,152 @@
+"""Exhibits: what a notebook shows. A name, a tidy table, a figure or none, and the finding.
+
+Every question that a notebook asks is answered by exhibits, functions of the results of
+one or more studies. A notebook orders them and explains; it never wrangles a frame.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from sfusion.disk import write_atomically
+from sfusion.errors import SfusionError
+
+
+class StudyLacks(SfusionError):
+    """A study does not hold what an exhibit shows; the notebook says so and goes on."""
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """One thing shown in a notebook.
+
+    Attributes
+    ----------
+    name : str
+        File name without ending, unique among all notebooks.
+    table : DataFrame
+        The numbers that figure and finding are made of, tidy; written as CSV.
+    finding : str
+        What the numbers say, Markdown sentences computed from ``table``.
+    figure : matplotlib.figure.Figure, optional
+        Drawn from ``table``.
+    caption : str
+        What the figure or the table holds: units, means over what, intervals over what.
+    shown : DataFrame, optional
+        A table for reading, rounded and titled, where there is one to show.
+    """
+
+    name: str
+    table: pd.DataFrame
+    finding: str = ""
+    figure: Figure | None = None
+    caption: str = ""
+    shown: pd.DataFrame | None = None
+
+
+@dataclass
+class _Folders:
+    """Where :func:`show` writes; nowhere until a notebook says so."""
+
+    figures: Path | None = None
+    tables: Path | None = None
+    names: set[str] = field(default_factory=set)
+
+
+_folders = _Folders()
+
+
+def save_to(figures: str | Path, tables: str | Path) -> None:
+    """Choose the folders that :func:`show` writes to.
+
+    Parameters
+    ----------
+    figures : str or Path
+        For exhibits with a figure: ``<name>.png``, ``.pdf`` and ``.csv``.
+    tables : str or Path
+        For exhibits that are a table: ``<name>.csv``.
+    """
+    _folders.figures = Path(figures)
+    _folders.tables = Path(tables)
+
+
+def exhibit(make: Callable[..., Exhibit]) -> Callable[..., Exhibit]:
+    """Turn a study that lacks something into an exhibit that says so in a sentence.
+
+    Parameters
+    ----------
+    make : callable
+        Returns an :class:`Exhibit`; raises :class:`StudyLacks` for a study that does not
+        hold what is asked for.
+
+    Returns
+    -------
+    callable
+    """
+
+    @functools.wraps(make)
+    def made(*args, **kwargs) -> Exhibit:
+        try:
+            return make(*args, **kwargs)
+        except StudyLacks as error:
+            return Exhibit(make.__name__, pd.DataFrame(), f"*Not shown: {error}.*")
+
+    return made
+
+
+def save(shown: Exhibit) -> None:
+    """Write an exhibit's files into the folders of :func:`save_to`.
+
+    Parameters
+    ----------
+    shown : Exhibit
+        One without rows writes nothing.
+
+    Raises
+    ------
+    SfusionError
+        When the folder cannot be written.
+    """
+    if shown.table.empty or _folders.tables is None or _folders.figures is None:
+        return
+    folder = _folders.tables if shown.figure is None else _folders.figures
+    # Bits of right answers are long, and not for reading.
+    table = shown.table.drop(columns="test_correct", errors="ignore")
+    index = table.index.name is not None or table.index.nlevels > 1
+    text = table.to_csv(index=index, float_format="%.6g", lineterminator="\n")
+    write_atomically(folder / f"{shown.name}.csv", text.encode())
+    if shown.figure is not None:
+        from sfusion.analysis.drawing import render
+
+        for form in ("pdf", "png"):
+            write_atomically(
+                folder / f"{shown.name}.{form}", render(shown.figure, form)
+            )
+
+
+def show(shown: Exhibit) -> None:
+    """Show an exhibit in a notebook, and write its files.
+
+    The figure or the table comes first, its caption under it, then the finding.
+
+    Parameters
+    ----------
+    shown : Exhibit
+    """
+    from IPython.display import Markdown, display
+
+    save(shown)
+    if shown.figure is not None:
+        display(shown.figure)
+    if shown.shown is not None:
+        display(shown.shown)
+    if shown.caption:
+        display(Markdown(f"*{shown.caption}*"))
+    if shown.finding:
+        display(Markdown(shown.finding))

@@ -1,0 +1,1 @@
+"""Studies: profiles, records, parallel work, results and their comparison."""

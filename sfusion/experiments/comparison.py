@@ -1,0 +1,137 @@
+"""Comparing two studies of one profile."""
+
+import numpy as np
+import pandas as pd
+
+from sfusion.experiments.results import UNIT
+from sfusion.signals.definitions import MEASURES
+
+SCORES = ["validation_accuracy", "test_accuracy"]
+
+SPREADS = (
+    3.0  # tolerance, in standard errors of the difference between two means over seeds
+)
+
+STRAYS = 0.05  # share of a task's cells that may lie outside it: 3 errors alone would allow .003
+
+
+def _cells(results):
+    """Tabulate the scores of the original, every strategy's models and every condition."""
+    nodes = results.nodes[[*UNIT, "path", *SCORES]]
+    paths = results.trajectories.merge(
+        nodes, on=[*UNIT, "path"], validate="many_to_one"
+    )
+    paths = paths.assign(what="strategies", cell=paths["strategy"])
+    paths.loc[paths["removed"] == 0, ["what", "cell"]] = "original"
+    taught = results.distillation.assign(
+        what="distillation", cell=results.distillation["condition"]
+    )
+    keys = [*UNIT, "what", "cell", "removed"]
+    frame = pd.concat([paths[[*keys, *SCORES]], taught[[*keys, *SCORES]]])
+    return frame.drop_duplicates(keys).melt(keys, SCORES, var_name="score")
+
+
+def _tolerance(old, samples):
+    """Work out how far two means over seeds may lie apart, for each task and depth."""
+    seeds = old["seed"].nunique()
+    by_cell = old.groupby(["task", "what", "cell", "removed", "score"])["value"]
+    variance = by_cell.var(ddof=1).groupby(["task", "removed", "score"]).mean()
+    mean = by_cell.mean().groupby(["task", "removed", "score"]).mean()
+    # One seed shows no spread, and two show little: a sample's own error is the least there is.
+    least = (
+        mean * (1 - mean) / samples.reindex(mean.index.droplevel("removed")).to_numpy()
+    )
+    return SPREADS * np.sqrt(2 * np.fmax(variance, least) / seeds)
+
+
+def compare(new, old):
+    """Compare two studies of one profile.
+
+    What is asked depends on the machine. Where processor, device, precision, threads and library
+    versions are those of the committed run, the numbers must be the same. Elsewhere rounding
+    differs, and with it now and then a choice: then the means over seeds must lie within the
+    spread over seeds.
+
+    Parameters
+    ----------
+    new, old : Results
+        The reproduction and the committed results.
+
+    Returns
+    -------
+    DataFrame
+        A row per task and thing compared: ``asked`` (``same numbers`` or ``within the spread over
+        seeds``), counts ``same``, ``within``, ``differs``, and ``passed``.
+    """
+    exact = new.manifest["machine"] == old.manifest["machine"]
+    keys = ["task", "what", "cell", "removed", "score"]
+    cells_old = _cells(old)
+    cells = cells_old.merge(
+        _cells(new), on=[*keys, "seed"], how="outer", suffixes=("_old", "_new")
+    )
+    cells["same"] = cells["value_new"] == cells["value_old"]
+    # A seed that is missing on one side makes the mean missing too, so that its cell differs.
+    whole = {
+        side: (f"value_{side}", lambda values: values.mean(skipna=False))
+        for side in ("new", "old")
+    }
+    means = cells.groupby(keys).agg(**whole, same=("same", "all")).reset_index()
+    samples = old.tasks.groupby("task")[["validation", "test"]].first()
+    samples = samples.set_axis(SCORES, axis=1).rename_axis("score", axis=1).stack()
+    allowed = _tolerance(cells_old, samples).rename("allowed").reset_index()
+    means = means.merge(allowed, on=["task", "removed", "score"], how="left")
+    gap = (means["new"] - means["old"]).abs()
+    means["within"] = ~means["same"] & (gap <= means["allowed"])
+    means["differs"] = (
+        ~means["same"] & ~means["within"]
+    )  # a cell missing on one side, too
+    means["missing"] = gap.isna()
+    counted = means.groupby(["task", "what"], sort=False)[
+        ["same", "within", "differs", "missing"]
+    ].sum()
+    table = pd.concat(
+        [counted.reset_index(), _texts(new, old), _signals(new, old, exact)]
+    )
+    table["asked"] = "same numbers" if exact else "within the spread over seeds"
+    table.loc[table["what"] == "texts", "asked"] = "same texts"
+    total = table[["same", "within", "differs"]].sum(axis=1)
+    strays = np.where(table["what"].isin(["original", "texts"]), 0.0, STRAYS)
+    strict = exact | (table["what"] == "texts")
+    passed = np.where(
+        strict, table["same"] == total, table["differs"] <= strays * total
+    ).astype(bool)
+    table["passed"] = passed & ~(table["missing"] > 0)
+    order = ["task", "what", "asked", "same", "within", "differs", "passed"]
+    return table[order].sort_values(["task", "what"], ignore_index=True)
+
+
+def _texts(new, old):
+    """Compare the fingerprints of the texts: other texts make every other number meaningless."""
+    keys = [*UNIT, "fingerprint"]
+    both = old.tasks[keys].merge(
+        new.tasks[keys], on=UNIT, how="outer", suffixes=("_old", "_new")
+    )
+    return _counted(
+        both["task"], both["fingerprint_old"] == both["fingerprint_new"], "texts"
+    )
+
+
+def _signals(new, old, exact):
+    """Compare the signals of the new study, where equal numbers are promised."""
+    if not exact:
+        return pd.DataFrame()
+    # An earlier study may have extracted them where nothing reads them, and lack those that were added since.
+    both = old.signals.merge(
+        new.signals, "right", on=[*UNIT, "path", "layer"], suffixes=("_old", "_new")
+    )
+    left, right = (
+        both[[f"{n}_{end}" for n in MEASURES if n in old.signals]].to_numpy()
+        for end in ("old", "new")
+    )
+    same = ((left == right) | (np.isnan(left) & np.isnan(right))).all(axis=1)
+    return _counted(both["task"], pd.Series(same, both.index), "signals")
+
+
+def _counted(task, same, what):
+    counted = pd.DataFrame({"task": task, "same": same, "differs": ~same})
+    return counted.groupby("task", as_index=False).sum().assign(what=what, within=0)

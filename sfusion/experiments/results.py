@@ -1,0 +1,183 @@
+"""Results of a study as tidy frames: where they are kept, and comparing two studies."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from sfusion.disk import write_atomically
+from sfusion.errors import SfusionError, first_line
+from sfusion.experiments.profiles import ROOT, load_profile
+from sfusion.pruning.strategies import lookup
+
+UNIT = ["task", "seed"]
+
+FRAMES = ("tasks", "nodes", "signals", "trajectories", "distillation")
+
+COMMITTED = ROOT / "results"
+
+# SFUSION_BUILD puts it elsewhere: on a larger disk, or out of the way of a test.
+BUILD = Path(os.environ.get("SFUSION_BUILD", ROOT / "build")).resolve()
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a study found. Accuracies are shares, times seconds.
+
+    Attributes
+    ----------
+    tasks : DataFrame
+        A row per task and seed: ``classes``, samples per split (``train``, ``validation``,
+        ``test``), ``fingerprint`` of the texts, ``source``, and on test ``majority_accuracy``
+        and logistic regression's ``tfidf_accuracy`` (on TF-IDF of the same cut) and
+        ``frozen_accuracy`` (on the mean hidden states of the encoder before any fine-tuning).
+    nodes : DataFrame
+        A row per node: ``task``, ``seed``, ``path``, ``removed``, ``validation_accuracy``,
+        ``test_accuracy``, ``test_correct`` (a bit per test text, see
+        :func:`sfusion.pruning.tree.unpack`), seconds of ``training``, ``evaluation`` and
+        ``extraction``, and the sizes of :func:`sfusion.models.layers.size`.
+    signals : DataFrame
+        A row per remaining layer of a node (``layer``: number in the original model), a column
+        per signal; of the nodes where something reads them.
+    trajectories : DataFrame
+        A row per task, seed, strategy and number of removed layers: the ``path`` of its node.
+    distillation : DataFrame
+        A row per task, seed, ``path``, ``removed`` and ``condition``: accuracies after the extra
+        steps.
+    manifest : dict
+        Profile, versions, machine, revision of the code.
+    """
+
+    tasks: pd.DataFrame
+    nodes: pd.DataFrame
+    signals: pd.DataFrame
+    trajectories: pd.DataFrame
+    distillation: pd.DataFrame
+    manifest: dict
+
+    def curves(self) -> pd.DataFrame:
+        """Join every strategy's pruning path with what was found at its nodes.
+
+        Returns
+        -------
+        DataFrame
+            A row per task, seed, strategy (random draws apart) and number of removed
+            layers; adds ``group``, ``name`` (random draws together), the accuracies
+            (shares), the sizes and, where the records have it, ``test_correct``.
+        """
+        seconds = [
+            "training",
+            "evaluation",
+            "extraction",
+        ]  # they differ from run to run
+        nodes = self.nodes.drop(columns=seconds)
+        keys = [*UNIT, "path", "removed"]
+        frame = self.trajectories.merge(nodes, on=keys, validate="many_to_one")
+        strategies = frame["strategy"].map(lookup)
+        names = [strategy.name for strategy in strategies]
+        groups = [strategy.group for strategy in strategies]
+        return frame.assign(name=names, group=groups)
+
+    def save(self, folder):
+        """Write the frames as Parquet and the manifest as JSON.
+
+        Parameters
+        ----------
+        folder : Path
+        """
+        for name in FRAMES:
+            write_atomically(
+                Path(folder) / f"{name}.parquet",
+                getattr(self, name).to_parquet(index=False),
+            )
+        text = json.dumps(self.manifest, indent=1, sort_keys=True) + "\n"
+        write_atomically(Path(folder) / "manifest.json", text.encode())
+
+
+def load_report(name="agnews"):
+    """Read the report of a committed compression.
+
+    Parameters
+    ----------
+    name : str
+        Of a file in ``results/compress``, without ``.json``.
+
+    Returns
+    -------
+    dict
+        See :attr:`sfusion.compression.compress.CompressionResult.report`.
+
+    Raises
+    ------
+    SfusionError
+        When there is none of that name.
+    """
+    file = COMMITTED / "compress" / f"{name}.json"
+    if not file.is_file():
+        known = ", ".join(sorted(other.stem for other in file.parent.glob("*.json")))
+        raise SfusionError(
+            f"compression {name!r} is not known: use one of {known or 'none'}"
+        )
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def load_results(folder):
+    """Read what :meth:`Results.save` wrote.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    Results
+
+    Raises
+    ------
+    SfusionError
+        When a file is missing or damaged.
+    """
+    folder = Path(folder)
+    for name in (*(f"{frame}.parquet" for frame in FRAMES), "manifest.json"):
+        if not (folder / name).is_file():
+            raise SfusionError(
+                f"no results in {folder} ({name} is missing): run `make reproduce` for this "
+                "profile, `sfusion reproduce --accept` for results to commit"
+            )
+    try:
+        frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in FRAMES}
+        manifest = json.loads((folder / "manifest.json").read_text())
+    except (OSError, ValueError) as error:
+        raise SfusionError(
+            f"results in {folder} are damaged ({first_line(error)}): restore them"
+        ) from error
+    return Results(**frames, manifest=manifest)
+
+
+def open_results(profile="embedded", mode="replay"):
+    """Open the results of a profile; nothing is computed.
+
+    Parameters
+    ----------
+    profile : str or Path
+        See :func:`sfusion.experiments.profiles.load_profile`.
+    mode : {"replay", "built"}
+        ``replay`` reads the committed ``results/<profile>``, ``built`` what `make reproduce` left
+        in ``build/<profile>/results``.
+
+    Returns
+    -------
+    Results
+
+    Raises
+    ------
+    SfusionError
+        For an unknown profile or mode, or results that are missing or damaged.
+    """
+    name = load_profile(profile).name
+    folders = {"replay": COMMITTED / name, "built": BUILD / name / "results"}
+    if mode not in folders:
+        raise SfusionError(f"mode {mode!r} is not known: use {' or '.join(folders)}")
+    return load_results(folders[mode])

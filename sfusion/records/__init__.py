@@ -1,1 +1,0 @@
-"""Records: profiles, the record store, parallel execution, saved results and their comparison."""

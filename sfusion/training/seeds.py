@@ -1,0 +1,19 @@
+"""Seeds, each derived from what it is for."""
+
+import hashlib
+
+
+def derive_seed(*parts):
+    """Derive a random seed from what it is for.
+
+    Parameters
+    ----------
+    *parts : object
+        Anything whose ``repr`` is stable: names, integers, tuples of them.
+
+    Returns
+    -------
+    int
+        Below 2**31, the same on every machine.
+    """
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big") >> 1
