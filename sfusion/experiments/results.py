@@ -96,6 +96,39 @@ class Results:
         write_atomically(Path(folder) / "manifest.json", text.encode())
 
 
+@dataclass(frozen=True)
+class RowResults:
+    """What a study other than the pruning study found: frames of rows.
+
+    Attributes
+    ----------
+    frames : dict of str to DataFrame
+        Tidy rows; the study's module says what the columns hold.
+    manifest : dict
+        ``kind`` (the study's module), profile, versions, machine, revision of the code.
+    """
+
+    frames: dict[str, pd.DataFrame]
+    manifest: dict
+
+    def __getitem__(self, name: str) -> pd.DataFrame:
+        """Return a frame by name."""
+        return self.frames[name]
+
+    def save(self, folder: Path) -> None:
+        """Write the frames as Parquet and the manifest as JSON.
+
+        Parameters
+        ----------
+        folder : Path
+        """
+        for name, frame in self.frames.items():
+            content = frame.to_parquet(index=False)
+            write_atomically(Path(folder) / f"{name}.parquet", content)
+        text = json.dumps(self.manifest, indent=1, sort_keys=True) + "\n"
+        write_atomically(Path(folder) / "manifest.json", text.encode())
+
+
 def load_report(name="agnews"):
     """Read the report of a committed compression.
 
@@ -123,6 +156,21 @@ def load_report(name="agnews"):
     return json.loads(file.read_text(encoding="utf-8"))
 
 
+def is_rows(folder: Path) -> bool:
+    """Check whether a folder holds the rows of a study other than the pruning study.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    bool
+    """
+    file = Path(folder) / "manifest.json"
+    return file.is_file() and "kind" in json.loads(file.read_text())
+
+
 def load_results(folder):
     """Read what :meth:`Results.save` wrote.
 
@@ -140,6 +188,10 @@ def load_results(folder):
         When a file is missing or damaged.
     """
     folder = Path(folder)
+    if is_rows(folder):
+        names = sorted(file.stem for file in folder.glob("*.parquet"))
+        frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in names}
+        return RowResults(frames, json.loads((folder / "manifest.json").read_text()))
     for name in (*(f"{frame}.parquet" for frame in FRAMES), "manifest.json"):
         if not (folder / name).is_file():
             raise SfusionError(
@@ -176,7 +228,9 @@ def open_results(profile="embedded", mode="replay"):
     SfusionError
         For an unknown profile or mode, or results that are missing or damaged.
     """
-    name = load_profile(profile).name
+    name = Path(profile).stem
+    if not is_rows(COMMITTED / name):
+        name = load_profile(profile).name
     folders = {"replay": COMMITTED / name, "built": BUILD / name / "results"}
     if mode not in folders:
         raise SfusionError(f"mode {mode!r} is not known: use {' or '.join(folders)}")
