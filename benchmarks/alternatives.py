@@ -1,28 +1,29 @@
 """What an engineer would pick instead of removing layers: accuracy, time, size and work of each.
 
-Accuracy (`accuracy`): on every task and seed the original is fine-tuned as `compress` does it, and
-from it come models of fewer layers: by `compress` as it is (one-shot, then the original teaches),
-by removing one layer at a time as its default did before, by other rankings, and a student of the
-same depth that starts from every second layer and sees as many samples. Beside them stand the original
-trained for as many samples in all, the encoder left frozen and static embeddings made from it
-(model2vec), each with logistic regression, and TF-IDF. Of the original and of half of its layers there
-are ONNX files too, in 32 and in 8 bits.
-Fusions learn from the shipped removals on the other tasks, of the same model where there are any.
-Rows are written as they come.
+Accuracy (`accuracy`): on every task and seed the original is fine-tuned as `compress`
+does it, and from it come models of fewer layers: by `compress` as it is (one-shot, then
+the original teaches), by removing one layer at a time as its default did before, by
+other rankings, and a student of the same depth that starts from every second layer and
+sees as many samples. Beside them stand the original trained for as many samples in all,
+the encoder left frozen and static embeddings made from it (model2vec), each with
+logistic regression, and TF-IDF. Of the original and of half of its layers there are
+ONNX files too, in 32 and in 8 bits. Fusions learn from the shipped removals on the
+other tasks, of the same model where there are any. Rows are written as they come.
 
-Defaults (`defaults`): the default of `compress` and the one before it, one layer at a time as a forest
-chooses, at half of the depth on all tasks, on several seeds.
+Defaults (`defaults`): the default of `compress` and the one before it, one layer at a
+time as a forest chooses, at half of the depth on all tasks, on several seeds.
 
-Unlabelled (`unlabelled`): what the option of that name gains where 1,500 texts have labels and the
-rest of the training texts have none: half of the layers, taught with and without the rest, and for
-as many samples on the labelled ones alone.
+Unlabelled (`unlabelled`): what the option of that name gains where 1,500 texts have
+labels and the rest of the training texts have none: half of the layers, taught with and
+without the rest, and for as many samples on the labelled ones alone.
 
 Speed (`speed`): all of them in one run in turns, from text to class number.
 
 usage: python benchmarks/alternatives.py accuracy [--models minilm-l6] [--tasks agnews ...] [--seeds 0]
-       python benchmarks/alternatives.py defaults --models minilm-l6 --seeds 0 1
-       python benchmarks/alternatives.py unlabelled --models minilm-l6 [--tasks agnews ...] [--seeds 0]
-       python benchmarks/alternatives.py speed [--models minilm-l6 mpnet-base]
+       python benchmarks/alternatives.py defaults --models minilm-l6 --seeds 0 1 python
+       benchmarks/alternatives.py unlabelled --models minilm-l6 [--tasks agnews ...]
+       [--seeds 0] python benchmarks/alternatives.py speed [--models minilm-l6
+       mpnet-base]
 """
 
 import argparse

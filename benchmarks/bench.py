@@ -1,9 +1,9 @@
 """Speed and memory as ratios, each measured in one run on this machine.
 
-Prints a table and writes build/bench.json, section by section; sections that are not asked for stay
-as they were measured before. Exit code 1 when a budget is missed. With --quick a few samples show
-that everything runs; its ratios stand for nothing, for starting the workers takes longer than the
-work, so they are compared with no budget.
+Prints a table and writes build/bench.json, section by section; sections that are not
+asked for stay as they were measured before. Exit code 1 when a budget is missed. With
+--quick a few samples show that everything runs; its ratios stand for nothing, for
+starting the workers takes longer than the work, so they are compared with no budget.
 
 usage: python benchmarks/bench.py [--quick] [--readme] [SECTION ...]
 """

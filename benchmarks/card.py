@@ -1,8 +1,9 @@
 """Training steps per second on a card, for one process and for several that share it.
 
-A model of a known one's shape with random weights trains as a study does; each process warms up,
-then all start together. Processes share a card best through CUDA's Multi-Process Service
-(`nvidia-cuda-mps-control -d`). Operations are those of the forward pass, times three for training.
+A model of a known one's shape with random weights trains as a study does; each process
+warms up, then all start together. Processes share a card best through CUDA's
+Multi-Process Service (`nvidia-cuda-mps-control -d`). Operations are those of the
+forward pass, times three for training.
 
 usage: python benchmarks/card.py [--model minilm-l6] [--processes 1 16] [--steps 100]
 """

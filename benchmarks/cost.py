@@ -1,8 +1,9 @@
 """What the profile `paper` would cost on one GPU and on many.
 
-Operations are counted in closed form (`sfusion.models.layers.size`; a backward pass counts twice) and
-divided by a GPU's published dense bf16 rate times the share of it that is reached: by default the one
-that the study `base`, a model of the same size, reached on one H200.
+Operations are counted in closed form (`sfusion.models.layers.size`; a backward pass
+counts twice) and divided by a GPU's published dense bf16 rate times the share of it
+that is reached: by default the one that the study `base`, a model of the same size,
+reached on one H200.
 
 usage: python benchmarks/cost.py [--profile paper] [--rate 989] [--share 0.09] [--gpus 1 8 64]
 """
@@ -43,8 +44,9 @@ def flops(profile):
 def waves(profile):
     """List (what, nodes over all experiments, operations per node), in the order in which they wait.
 
-    The nodes are the most there can be: a path per strategy, but never more than there are
-    sequences of that many layers. Strategies that agree share, so fewer are trained.
+    The nodes are the most there can be: a path per strategy, but never more than there
+    are sequences of that many layers. Strategies that agree share, so fewer are
+    trained.
     """
     forward = flops(profile)
     experiments = len(profile.tasks) * len(profile.seeds)
@@ -76,9 +78,9 @@ def waves(profile):
 def estimate(profile, rate, share, gpus):
     """Estimate hours: nodes of a wave run side by side, and a wave waits for the one before.
 
-    ``rate``: 10^12 operations per second of one GPU; ``share``: of it, that is reached. Returns
-    a row per number of GPUs: ``hours``, ``gpu_hours``, and ``busy``, the share of the GPUs' time
-    with work in it.
+    ``rate``: 10^12 operations per second of one GPU; ``share``: of it, that is reached.
+    Returns a row per number of GPUs: ``hours``, ``gpu_hours``, and ``busy``, the share
+    of the GPUs' time with work in it.
     """
     found = [
         (nodes, operations / (rate * 1e12 * share) / 3600)

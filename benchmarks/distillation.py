@@ -1,13 +1,14 @@
 """Distillation as published, with controls that take the same steps without a teacher.
 
-Layers are removed along one fixed path, the same for every task and seed: 2, 3, 1 and, for the cut
-below half of the depth, 4: from the middle, so that the first and the last layer stay. Then every
-condition trains for the same number of steps; conditions differ in the model that they start from,
-the loss and the texts. The rate is the one that validation prefers for a teacher
-(results/recipe.csv); the controls stand at the rate of the recoveries too, so that they can be had
-at their best. Students of matched size start from layers of the original and have the recoveries'
-steps on top, so that all models of three layers have seen as many samples. Validation and test
-accuracy are written for every run; nothing is chosen on either.
+Layers are removed along one fixed path, the same for every task and seed: 2, 3, 1 and,
+for the cut below half of the depth, 4: from the middle, so that the first and the last
+layer stay. Then every condition trains for the same number of steps; conditions differ
+in the model that they start from, the loss and the texts. The rate is the one that
+validation prefers for a teacher (results/recipe.csv); the controls stand at the rate of
+the recoveries too, so that they can be had at their best. Students of matched size
+start from layers of the original and have the recoveries' steps on top, so that all
+models of three layers have seen as many samples. Validation and test accuracy are
+written for every run; nothing is chosen on either.
 
 usage: python benchmarks/distillation.py [--profile nine] [--tasks agnews ...] [--seeds 0 1 2]
        [--epochs 10] [--out results/distillation.csv]
@@ -69,8 +70,8 @@ def attention_divergence(student, teacher, mask):
 def score_error(student, teacher, mask):
     """Mean squared difference of attention scores, centred over the keys of a query.
 
-    A model returns attention after the softmax; the logarithm gives back the scores but for a
-    constant per query, which attention does not depend on.
+    A model returns attention after the softmax; the logarithm gives back the scores but
+    for a constant per query, which attention does not depend on.
     """
     scores = [maps.float().clamp_min(1e-9).log() for maps in (student, teacher)]
     difference, keys = scores[0] - scores[1], mask[:, None, None]
@@ -131,11 +132,13 @@ class Condition:
     temperature : float, optional
         Of the teacher's logits; None: the labels alone teach.
     term : callable, optional
-        ``(student's output, teacher's, mask of the real tokens) -> Tensor``, added to the loss.
+        ``(student's output, teacher's, mask of the real tokens) -> Tensor``, added to
+        the loss.
     first : callable, optional
         Such a term, alone the loss during the first half of the steps.
     recovery : {"labels", "teacher", None}
-        Who teaches in a recovery after each removal; None: no recoveries, their steps come on top.
+        Who teaches in a recovery after each removal; None: no recoveries, their steps
+        come on top.
     hard_weight : float
         Of the labels' cross-entropy; the rest is the teacher's.
     later : bool
@@ -160,18 +163,21 @@ CONDITIONS = {
     "original, labels only, low rate": Condition((), learning_rate=LOW_RATE),
     "pruned, labels only": Condition(),
     "pruned, labels only, low rate": Condition(learning_rate=LOW_RATE),
-    # Logits with the labels: Hinton et al. 2015; T from 1 (Minitron, Muralidharan et al. 2024) to 4.
+    # Logits with the labels: Hinton et al. 2015; T from 1 (Minitron, Muralidharan et
+    # al. 2024) to 4.
     "KD T=1": Condition(temperature=1.0),
     "KD T=2": Condition(temperature=2.0),
     "KD T=4": Condition(temperature=4.0),
     # Prune, distil, prune: Minitron's rule for large cuts, here one layer at a time.
     "KD in every recovery": Condition(temperature=2.0, recovery="teacher"),
-    # The last layer's states (as TinyBERT compares states, Jiao et al. 2020) or attention (MiniLM,
-    # Wang et al. 2020, without its relations of values), of weight 1 beside the logits.
+    # The last layer's states (as TinyBERT compares states, Jiao et al. 2020) or
+    # attention (MiniLM, Wang et al. 2020, without its relations of values), of weight 1
+    # beside the logits.
     "KD T=2 + hidden states": Condition(temperature=2.0, term=last_hidden),
     "KD T=2 + attention": Condition(temperature=2.0, term=last_attention),
-    # Texts without labels, which the teacher alone explains (Turc et al. 2019, Well-Read Students).
-    # No training text is left over for that, so these are what follows in the texts themselves.
+    # Texts without labels, which the teacher alone explains (Turc et al. 2019,
+    # Well-Read Students). No training text is left over for that, so these are what
+    # follows in the texts themselves.
     "KD T=2 + later text": Condition(temperature=2.0, later=True),
     # Below half of the depth, where Minitron finds that intermediate losses help.
     "deep, labels only": Condition(DEEP),
@@ -179,17 +185,20 @@ CONDITIONS = {
     "deep, KD T=2": Condition(DEEP, temperature=2.0),
     "deep, KD T=2 + hidden states": Condition(DEEP, temperature=2.0, term=last_hidden),
     "deep, KD T=2 + attention": Condition(DEEP, temperature=2.0, term=last_attention),
-    # Students of three layers. All start from the fine-tuned original's layers and head (declared
-    # here; PKD and TinyBERT start from pretrained ones), so that losses and maps differ, not data.
+    # Students of three layers. All start from the fine-tuned original's layers and head
+    # (declared here; PKD and TinyBERT start from pretrained ones), so that losses and
+    # maps differ, not data.
     "every second layer, labels only": Condition(EVERY_SECOND, recovery=None),
     "every second layer, labels only, low rate": Condition(
         EVERY_SECOND, recovery=None, learning_rate=LOW_RATE
     ),
     # Sanh et al. 2019, its three losses with equal weights.
     "DistilBERT-style": Condition(EVERY_SECOND, 2.0, last_cosine, recovery=None),
-    # Sun et al. 2019: PKD-skip. Beta 1 on the sum over units is 384 on their mean (its grid: 10 to 1000).
+    # Sun et al. 2019: PKD-skip. Beta 1 on the sum over units is 384 on their mean (its
+    # grid: 10 to 1000).
     "PKD-style": Condition(FIRST_HALF, 2.0, patient, recovery=None),
-    # Jiao et al. 2020, task distillation without augmentation; embeddings are frozen, so their loss is 0.
+    # Jiao et al. 2020, task distillation without augmentation; embeddings are frozen,
+    # so their loss is 0.
     "TinyBERT-style": Condition(
         EVERY_SECOND, 1.0, first=layerwise, recovery=None, hard_weight=0.0
     ),
@@ -374,7 +383,8 @@ def prepare(experiment, epochs, store):
 def measure(experiment, name, epochs, store):
     """Return the row of a condition, computed unless it is filed.
 
-    ``samples`` counts all that was seen since the original was trained, recoveries among it.
+    ``samples`` counts all that was seen since the original was trained, recoveries
+    among it.
     """
     tree, condition, profile = (
         open_tree(experiment, store),
@@ -439,7 +449,8 @@ def main():
     experiments = [
         Experiment(profile, task, seed) for seed in options.seeds for task in tasks
     ]
-    # Models first: workers that begin a task side by side would each train its original.
+    # Models first: workers that begin a task side by side would each train its
+    # original.
     waves = {
         "models": (
             prepare,

@@ -1,24 +1,26 @@
 """What is left of fusion: which features and which target choose the next layer best.
 
-Nothing is trained but fusions: the script reads a profile's committed records. It asks at every
-parent whose children were all tried, and whose signals were extracted, which layer a candidate
-removes next. Regret is the accuracy of the best child minus that of the chosen one. Every
-candidate is fitted as a transfer fusion of the study is, on the removals of the other datasets and
-of the same seed; only `greedy` has seen the children, for it takes the one that is best on
-validation. Candidates are to be chosen on validation regret; test regret says what it is worth.
+Nothing is trained but fusions: the script reads a profile's committed records. It asks
+at every parent whose children were all tried, and whose signals were extracted, which
+layer a candidate removes next. Regret is the accuracy of the best child minus that of
+the chosen one. Every candidate is fitted as a transfer fusion of the study is, on the
+removals of the other datasets and of the same seed; only `greedy` has seen the
+children, for it takes the one that is best on validation. Candidates are to be chosen
+on validation regret; test regret says what it is worth.
 
-Targets: `change`, of accuracy from parent to child; `siblings`, that change minus its mean over the
-parent's tried children; `scaled`, the same over its standard deviation in the task; `depth`, the
-change minus its mean over the task's removals from as many layers, which needs no siblings;
-`pairs`, which of two siblings does better, from the differences of their features. Candidates with
-`searches` learn from the other datasets' greedy searches too: few other parents had all of their
-children tried. A signal of a child that was fine-tuned is no candidate: its training costs as much
-as trying it. Removal-loss, where the records hold it, is that signal before the fine-tuning.
+Targets: `change`, of accuracy from parent to child; `siblings`, that change minus its
+mean over the parent's tried children; `scaled`, the same over its standard deviation in
+the task; `depth`, the change minus its mean over the task's removals from as many
+layers, which needs no siblings; `pairs`, which of two siblings does better, from the
+differences of their features. Candidates with `searches` learn from the other datasets'
+greedy searches too: few other parents had all of their children tried. A signal of a
+child that was fine-tuned is no candidate: its training costs as much as trying it.
+Removal-loss, where the records hold it, is that signal before the fine-tuning.
 
-With `--followed` strategies that the study left out choose every layer of a pruning path, for every task
-and seed, as far as the records hold signals of the models that they come to: every signal reversed, and
-rankings of the original whose layers go at once, among them forests that learned from the removals of
-another model.
+With `--followed` strategies that the study left out choose every layer of a pruning
+path, for every task and seed, as far as the records hold signals of the models that
+they come to: every signal reversed, and rankings of the original whose layers go at
+once, among them forests that learned from the removals of another model.
 
 Minutes on one core; nearly all of it fits forests.
 
@@ -33,11 +35,11 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sfusion.analysis.tables import fusion_nodes
 from sklearn.base import clone
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from sfusion.analysis.tables import fusion_nodes
 from sfusion.experiments.profiles import ROOT
 from sfusion.experiments.results import UNIT, open_results
 from sfusion.pruning.fusion import (
@@ -117,10 +119,10 @@ def removals(results):
     Returns
     -------
     DataFrame
-        Columns ``task``, ``seed``, ``path`` (of the parent), ``layer``, the features of the
-        candidates as far as the records hold them, ``accuracy_change``, both accuracies of the
-        child, ``removed`` (by the parent), ``teaches`` (whether fusions learn from it) and
-        ``complete`` (whether all siblings were tried).
+        Columns ``task``, ``seed``, ``path`` (of the parent), ``layer``, the features of
+        the candidates as far as the records hold them, ``accuracy_change``, both
+        accuracies of the child, ``removed`` (by the parent), ``teaches`` (whether
+        fusions learn from it) and ``complete`` (whether all siblings were tried).
     """
     signals = results.signals.reindex(columns=[*PARENT, "layer", *MEASURES])
     keys = [*PARENT, "layer"]
@@ -215,7 +217,8 @@ def fit(train, names, target, model):
     Returns
     -------
     callable
-        Takes rows of layers and gives a score per row; only the order within a parent counts.
+        Takes rows of layers and gives a score per row; only the order within a parent
+        counts.
     """
     names = [name for name in names if name in train]
     train = train.sort_values([*names, LABEL])  # as fit_fusion does
@@ -254,7 +257,8 @@ def regrets(asked, scores):
     Returns
     -------
     DataFrame
-        Index ``task``, ``seed``, ``path``, ``removed``; columns ``validation`` and ``test``.
+        Index ``task``, ``seed``, ``path``, ``removed``; columns ``validation`` and
+        ``test``.
     """
     frame = asked[
         [*PARENT, "removed", "layer", "validation_accuracy", "test_accuracy"]
@@ -318,7 +322,8 @@ def ranked_once(name, model):
     Returns
     -------
     callable
-        ``(task, seed) -> Strategy``, or None where the other models have no removals of the seed.
+        ``(task, seed) -> Strategy``, or None where the other models have no removals of
+        the seed.
     """
     one = replace(STRATEGIES[name], once=True)
     rows = shipped_rows(one.reads, without=model) if one.learned_from else None
@@ -348,9 +353,10 @@ def follow(results, strategy):
     Returns
     -------
     DataFrame
-        A row per task, seed and number of layers ``removed``, at least one: ``path``. Where a path has
-        no signals in the records, those of the first path that removes the same layers in another order
-        are read; where there is none, the path ends. One that ranks once reads the original alone.
+        A row per task, seed and number of layers ``removed``, at least one: ``path``.
+        Where a path has no signals in the records, those of the first path that removes
+        the same layers in another order are read; where there is none, the path ends.
+        One that ranks once reads the original alone.
     """
     depth, rows = int(results.nodes["layers"].max()), []
     for (task, seed), part in results.signals.sort_values([*PARENT, "layer"]).groupby(
@@ -388,10 +394,10 @@ def summary(found):
     Returns
     -------
     DataFrame
-        A row per candidate and number of layers removed before (``all``: whichever): ``parents``,
-        and for validation and for test the mean ``regret`` in pp and its ``minus_position``, the
-        paired difference from the fusion that reads the position alone, each with ``low`` and
-        ``high``.
+        A row per candidate and number of layers removed before (``all``: whichever):
+        ``parents``, and for validation and for test the mean ``regret`` in pp and its
+        ``minus_position``, the paired difference from the fusion that reads the
+        position alone, each with ``low`` and ``high``.
     """
     rows = []
     for name, frame in found.items():

@@ -1,7 +1,7 @@
 """What the machine can do, and where a step's and a node's time goes.
 
-Two numbers judge the step: its operations over the machine's matrix rate, and its bytes over the
-memory's rate; each as a share of the time that the step takes.
+Two numbers judge the step: its operations over the machine's matrix rate, and its bytes
+over the memory's rate; each as a share of the time that the step takes.
 
 usage: python benchmarks/machine.py
 """
@@ -41,7 +41,8 @@ MATRIX = (
 STREAM = 2**28  # bytes, far beyond any cache
 
 KINDS = {
-    # what a step spends time on: the beginnings of the operators' names; the first that fits counts
+    # what a step spends time on: the beginnings of the operators' names; the first that
+    # fits counts
     "matrix products": ("aten::addmm", "aten::mm", "aten::bmm", "aten::baddbmm"),
     "optimiser and clipping": (
         "aten::_fused_adamw_",
@@ -79,9 +80,9 @@ def median_seconds(function, repeats=REPEATS):
 class Operators(TorchDispatchMode):
     """Note every matrix product, with operands of the same shapes and strides, and every byte.
 
-    The bytes are of all operators' arguments and results: what would move without caches. Products
-    of a kind share their operands, so that these are in the cache oftener than in the step: the
-    rate of ``run`` is rather too high than too low.
+    The bytes are of all operators' arguments and results: what would move without
+    caches. Products of a kind share their operands, so that these are in the cache
+    oftener than in the step: the rate of ``run`` is rather too high than too low.
     """
 
     def __init__(self):
@@ -224,7 +225,8 @@ def step(quick=False):
 
 
 PARTS = {
-    # of a node: (object, name of the function); time in a part that another calls is that part's alone
+    # of a node: (object, name of the function); time in a part that another calls is
+    # that part's alone
     "fine-tuning": (training, "fine_tune"),
     "evaluation": (training, "classified"),
     "signals": (engine, "extract_signals"),

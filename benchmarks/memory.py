@@ -1,6 +1,7 @@
 """The most memory that a study holds at once: this process, its workers and all below them.
 
-Shared pages are counted once, where the system tells them apart (Linux: proportional set size).
+Shared pages are counted once, where the system tells them apart (Linux: proportional
+set size).
 
 usage: python benchmarks/memory.py [--profile embedded] [--all | --texts N]
 """
@@ -15,8 +16,9 @@ import time
 import psutil
 
 GIB = 2**30
-# The profile's own data and model; few samples to train on unless all are asked for. A model that
-# takes long on a processor may read few texts too: they are a small part of its memory.
+# The profile's own data and model; few samples to train on unless all are asked for. A
+# model that takes long on a processor may read few texts too: they are a small part of
+# its memory.
 STUDY = """
 import sys
 from pathlib import Path

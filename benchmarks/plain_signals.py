@@ -1,7 +1,7 @@
 """The twelve signals as a user would write them: one pass over the probe set each, in float32.
 
-The formulas are those of ``sfusion.signals``; how they are computed is not. Every function takes
-a BERT classifier and a probe set and returns one number per layer.
+The formulas are those of ``sfusion.signals``; how they are computed is not. Every
+function takes a BERT classifier and a probe set and returns one number per layer.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """The sweep as a user would write it: a path per strategy, ``transformers.Trainer``, twelve passes.
 
-The original is fine-tuned once. Then every strategy follows a pruning path of its own: take each
-signal in a pass of its own, remove a layer, fine-tune, evaluate.
+The original is fine-tuned once. Then every strategy follows a pruning path of its own:
+take each signal in a pass of its own, remove a layer, fine-tune, evaluate.
 """
 
 import tempfile
@@ -74,8 +74,9 @@ def remove_layer(model, position):
 def sweep(directory, task, strategies, original, recovery, probe, seed=0):
     """Follow every strategy's pruning path.
 
-    Strategies are names of signals, or ``random-...``. Returns a row per node of a path:
-    accuracies, the path, and seconds of training, evaluation and of each signal's pass.
+    Strategies are names of signals, or ``random-...``. Returns a row per node of a
+    path: accuracies, the path, and seconds of training, evaluation and of each signal's
+    pass.
     """
     tokenizer = AutoTokenizer.from_pretrained(directory)
     train, validation, test = map(rows, (task.train, task.validation, task.test))

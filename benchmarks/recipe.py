@@ -1,10 +1,10 @@
 """What the recipe itself does to a model: fine-tuning, recoveries with and without a removal.
 
-Every run changes one thing of a profile. Fine-tuning the original: samples, rate, rate of the head,
-dropout, learning embeddings. Recoveries: samples and rate, five in a row, on a model that loses
-nothing (the null path) and on one that loses a layer before each. Distillation: its rate, of
-a model that lost half of its layers at once and was recovered. Accuracy is measured on validation alone:
-recipes are chosen with these rows.
+Every run changes one thing of a profile. Fine-tuning the original: samples, rate, rate
+of the head, dropout, learning embeddings. Recoveries: samples and rate, five in a row,
+on a model that loses nothing (the null path) and on one that loses a layer before each.
+Distillation: its rate, of a model that lost half of its layers at once and was
+recovered. Accuracy is measured on validation alone: recipes are chosen with these rows.
 
 usage: python benchmarks/recipe.py STAGE [--profile nine] [--seeds 0] [--out results/recipe.csv]
 """

@@ -1,7 +1,8 @@
 """The whole single-strategy sweep against the plain script: wall-clock, accuracy, growth.
 
-Both do the same work with the same samples, steps and strategies, each at its best use of the
-cores: the plain script in one process with all threads, the package with one thread per run.
+Both do the same work with the same samples, steps and strategies, each at its best use
+of the cores: the plain script in one process with all threads, the package with one
+thread per run.
 """
 
 import tempfile
@@ -39,7 +40,8 @@ FULL = {
     "sizes": {"train": 500, "validation": 100, "test": 140, "probe": 48},
     "samples": {"original": 1500, "recovery": 128},
 }
-# The probe holds some class twice, or the plain script's mutual information has no text to go by.
+# The probe holds some class twice, or the plain script's mutual information has no text
+# to go by.
 QUICK = {
     "sizes": {"train": 64, "validation": 16, "test": 16, "probe": 32},
     "samples": {"original": 64, "recovery": 32},
@@ -182,7 +184,8 @@ def stage_costs(quick):
 def savings(nodes, costs):
     """Work out what each change saves alone, from the times of the plain run and of the stages.
 
-    Nothing is run again: a change is applied to the plain run's own times, the others left out.
+    Nothing is run again: a change is applied to the plain run's own times, the others
+    left out.
     """
     total = sum(map(seconds_of, nodes))
     first = {}
@@ -225,7 +228,8 @@ def compare(quick=False):
     torch.set_num_threads(jobs(1))
     plain_seconds, plain = run_plain(experiment, LABELS)
     runs = [run_package(experiment_of(quick, seed), LABELS) for seed in seeds]
-    # A user who wants no fusion would leave out the signals that a strategy has no use for.
+    # A user who wants no fusion would leave out the signals that a strategy has no use
+    # for.
     unused = sum(
         node["seconds"].get(name, 0.0)
         for node in plain

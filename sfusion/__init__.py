@@ -5,8 +5,8 @@ import importlib
 from sfusion.errors import SfusionError as SfusionError
 
 _EXPORTS = {
-    # module that holds them: names; modules of a room are exported too. Loaded on first use: a
-    # replay of the records needs neither torch nor transformers.
+    # module that holds them: names; modules of a room are exported too. Loaded on first
+    # use: a replay of the records needs neither torch nor transformers.
     "analysis": (
         "compressing",
         "contrasts",

@@ -13,7 +13,8 @@ def cache_folder():
     Returns
     -------
     Path
-        ``$SFUSION_CACHE``, by default ``sfusion`` in ``$XDG_CACHE_HOME`` or ``~/.cache``.
+        ``$SFUSION_CACHE``, by default ``sfusion`` in ``$XDG_CACHE_HOME`` or
+        ``~/.cache``.
     """
     users = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.environ.get("SFUSION_CACHE") or f"{users}/sfusion").expanduser()
@@ -54,7 +55,8 @@ def write_atomically(file, content):
     partial = file.with_name(f".partial-{uuid.uuid4().hex}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        # Not by tempfile, whose files are their owner's alone: a result is for whom the umask says.
+        # Not by tempfile, whose files are their owner's alone: a result is for whom the
+        # umask says.
         stream = open(partial, "xb")
     except OSError as error:
         raise SfusionError(

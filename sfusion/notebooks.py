@@ -1,6 +1,7 @@
 """Executing a notebook with the parameters of a profile. The notebooks themselves are the list.
 
-Their names give the order; ``save_figure`` and ``save_table`` in them name what they make.
+Their names give the order; ``save_figure`` and ``save_table`` in them name what they
+make.
 """
 
 import tempfile
@@ -41,8 +42,9 @@ def execute(name, profile, mode, folder, figures, tables):
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="sfusion-") as sockets:
-            # Over files of its own: over TCP every kernel warns that nothing is encrypted. And it calls it an
-            # error to be interrupted, as all are before they are shut down; those of cells come by the notebook.
+            # Over files of its own: over TCP every kernel warns that nothing is
+            # encrypted. And it calls it an error to be interrupted, as all are before
+            # they are shut down; those of cells come by the notebook.
             kernel = {"transport": "ipc", "ip": f"{sockets}/kernel"}
             config = Config(
                 KernelManager=kernel,

@@ -19,9 +19,10 @@ def _tiny_bert(num_layers=4, num_labels=3, seed=24, attention="eager"):
     labels = {"num_labels": num_labels, "attn_implementation": attention}
     config = BertConfig(**tiny.COMMON | sizes, vocab_size=50, **labels)
     model = BertForSequenceClassification(config).eval()
-    # A fresh BERT has unit LayerNorm gains and zero biases, which makes some signals the same
-    # in every layer (mean activation 0, norm sqrt(H)), so every parameter is drawn anew. The
-    # generator is private: neither the global seed nor the library's own scheme matters.
+    # A fresh BERT has unit LayerNorm gains and zero biases, which makes some signals
+    # the same in every layer (mean activation 0, norm sqrt(H)), so every parameter is
+    # drawn anew. The generator is private: neither the global seed nor the library's
+    # own scheme matters.
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -43,7 +44,8 @@ def _tiny_probe(n=45, width=12, classes=3, seed=0, lengths=(3, 10)):
         length = int(
             torch.randint(lengths[0], lengths[1] + 1, (1,), generator=generator)
         )
-        # Each class has its own range of words, so that labels and activations are related.
+        # Each class has its own range of words, so that labels and activations are
+        # related.
         start = 5 + 10 * (int(labels[row]) % 3)
         words = torch.randint(start, start + 25, (length - 2,), generator=generator)
         input_ids[row, :length] = torch.cat(

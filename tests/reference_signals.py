@@ -1,8 +1,8 @@
 """The measures written out slowly and plainly: the judge of ``sfusion.signals``.
 
-Everything here follows the declared formulas word for word in float64, with loops over layers,
-samples, heads and tokens, a backward pass a sample, and an information estimator that goes from
-sample to sample. It shares no code with the package.
+Everything here follows the declared formulas word for word in float64, with loops over
+layers, samples, heads and tokens, a backward pass a sample, and an information
+estimator that goes from sample to sample. It shares no code with the package.
 """
 
 import copy
@@ -38,9 +38,10 @@ def ross_mi(x, y, k=3):
     Returns
     -------
     float
-        ``psi(n) + mean(psi(k_i) - psi(n_class(i)) - psi(m_i))``, not below 0. Around i lies a
-        closed ball that reaches to its k-th neighbour of the same class; k_i counts the others
-        of the class in the ball (k unless distances tie), m_i the others of any class.
+        ``psi(n) + mean(psi(k_i) - psi(n_class(i)) - psi(m_i))``, not below 0. Around i
+        lies a closed ball that reaches to its k-th neighbour of the same class; k_i
+        counts the others of the class in the ball (k unless distances tie), m_i the
+        others of any class.
     """
     kept = np.array([(y == label).sum() > 1 for label in y])
     x, y = x[kept], y[kept]

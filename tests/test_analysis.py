@@ -10,10 +10,10 @@ import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
+from sfusion.analysis.tables import curves, distilled, protocols, size_ratios, wide
 
 from sfusion import SIGNALS, STRATEGIES, tables
 from sfusion.analysis.statistics import bootstrap, compare_pair, judge_difference
-from sfusion.analysis.tables import curves, distilled, protocols, size_ratios, wide
 
 NAMES = list(SIGNALS)
 
@@ -125,7 +125,8 @@ def test_protocols_by_hand():
 
 def test_protocols_keep_strategies_tasks_and_seeds_apart():
     cases = {
-        # validation and test by depth: test accuracy where validation is highest, its depth, the highest on test
+        # validation and test by depth: test accuracy where validation is highest, its
+        # depth, the highest on test
         ("t", 0, "energy"): ([1, 0.5, 0.6], [1, 0.1, 0.2], [0.2, 2, 0.2]),
         ("t", 0, "random-0"): ([1, 0.6, 0.5], [1, 0.3, 0.4], [0.3, 1, 0.4]),
         ("u", 0, "energy"): ([1, 0.6, 0.5], [1, 0.5, 0.6], [0.5, 1, 0.6]),
@@ -238,7 +239,8 @@ def test_of_one_text_there_is_one_draw():
     assert bootstrap(scores, tasks=False) == (0.5, 0.5, 0.5)
 
 
-# Standard deviations of tasks and seeds, what is drawn, and the level: shares of intervals that cover the truth.
+# Standard deviations of tasks and seeds, what is drawn, and the level: shares of
+# intervals that cover the truth.
 NESTED = [
     (0.05, 0.02, True, True, 0.95, 0.91, 0.99),
     (
@@ -260,8 +262,8 @@ NESTED = [
         0.1,
         0.4,
     ),  # of the tasks at hand, seeds alone do not show what texts do
-    # Binomial, 200 draws: deviations of 7 at one half, 3 at 95%; the percentile interval of nine
-    # tasks is known to be a little narrow.
+    # Binomial, 200 draws: deviations of 7 at one half, 3 at 95%; the percentile
+    # interval of nine tasks is known to be a little narrow.
     (0.05, 0.015, True, False, 0.5, 0.4, 0.6),
     (0.05, 0.015, True, False, 0.95, 0.86, 0.99),
     (0.03, 0.06, True, False, 0.5, 0.4, 0.6),
@@ -297,7 +299,8 @@ def test_the_interval_covers_the_truth_about_as_often_as_it_says(
 @pytest.mark.parametrize(
     "values, tasks, found",
     [
-        # Both tasks are drawn alike with probability 1/4: more than the tail of 2.5% at either end.
+        # Both tasks are drawn alike with probability 1/4: more than the tail of 2.5% at
+        # either end.
         ([[0.0, 0.0], [1.0, 1.0]], True, (0.5, 0.0, 1.0)),
         ([[0.0] * 4, [1.0]], True, (0.5, 0.0, 1.0)),  # every task counts alike
         ([[0.0, 1.0]], True, (0.5, 0.0, 1.0)),
@@ -322,7 +325,8 @@ def test_the_bootstrap_has_a_generator_of_its_own():
 
 
 def test_a_task_that_is_drawn_twice_draws_its_seeds_twice():
-    # Of one task alone all that varies is its seeds: drawn twice, their mean varies half as much.
+    # Of one task alone all that varies is its seeds: drawn twice, their mean varies
+    # half as much.
     seeds = np.random.default_rng(0).normal(size=6).tolist()
     widths = [
         np.subtract(*bootstrap(_series([seeds] * count))[:0:-1]) for count in (1, 8)

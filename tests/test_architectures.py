@@ -168,7 +168,8 @@ def test_every_signal_is_there(model, make_probe):
 
 
 def test_the_angle_is_taken_where_the_head_reads(model, make_probe):
-    # Tokens that the head does not read cannot turn it: only padding, of the decoders, differs.
+    # Tokens that the head does not read cannot turn it: only padding, of the decoders,
+    # differs.
     data, wide = (make_probe(n=12, width=width) for width in (12, 15))
     one, other = (sf.extract_signals(model, d, measures=MEASURES) for d in (data, wide))
     np.testing.assert_allclose(

@@ -101,7 +101,8 @@ def test_the_products_and_bytes_of_a_step_are_noted():
     (_, first), (_, second), _ = operators.products
     assert first is second
     assert [operand.stride() for operand in first] == [(3, 1), (1, 3)]
-    # Of float32: operands and result of a product and its relu, twice; of the batch of products.
+    # Of float32: operands and result of a product and its relu, twice; of the batch of
+    # products.
     assert operators.bytes == 4 * (2 * (15 + 6 + 10 + 10 + 10) + 24 + 24 + 16)
     operators.run()
 
@@ -317,7 +318,8 @@ def test_intervals_draw_tasks_with_all_of_their_parents():
     )
 
 
-# --- distillation: the published losses against their formulas, and that a run goes on where it stopped
+# --- distillation: the published losses against their formulas, and that a run goes on
+# where it stopped
 
 
 @pytest.fixture
@@ -458,7 +460,8 @@ def test_every_condition_is_trained_once(profile, tmp_path, monkeypatch):
     distillation.main()
     rows = pd.read_csv(file, index_col="condition")
     assert set(rows.index) == {"original", "pruned", "deep", *distillation.CONDITIONS}
-    # The original and four recoveries; a run per condition, TinyBERT's two, three recoveries that the teacher joins.
+    # The original and four recoveries; a run per condition, TinyBERT's two, three
+    # recoveries that the teacher joins.
     assert len(trained) == 5 + len(distillation.CONDITIONS) + 1 + 3
     half = rows[(rows["layers_left"] == 3) & (rows.index != "pruned")]
     assert set(half["samples"]) == {2 * 30 + 3 * 16}
@@ -468,7 +471,8 @@ def test_every_condition_is_trained_once(profile, tmp_path, monkeypatch):
     distillation.main()
     assert trained == []
     assert file.read_bytes() == before
-    # Weights lost and one record too: the models are trained again, once, and the condition.
+    # Weights lost and one record too: the models are trained again, once, and the
+    # condition.
     for lost in (tmp_path / "distillation" / "store" / "weights").iterdir():
         lost.unlink()
     records = (tmp_path / "distillation" / "store" / "records").rglob("*.json")

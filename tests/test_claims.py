@@ -9,6 +9,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from sfusion.analysis.claims import (
+    CLAIMS,
+    _c5,
+    both,
+    gain_of_keeping,
+    judge,
+    ratio_readings,
+    scoreboard,
+)
+from sfusion.analysis.tables import (
+    BEST_SINGLE,
+    curves,
+    gains_by_surviving_layer,
+    regret,
+    subsets,
+    with_best_single,
+)
 
 from sfusion import (
     SIGNALS,
@@ -19,25 +36,8 @@ from sfusion import (
     load_report,
     tables,
 )
-from sfusion.analysis.claims import (
-    CLAIMS,
-    _c5,
-    both,
-    gain_of_keeping,
-    judge,
-    ratio_readings,
-    scoreboard,
-)
 from sfusion.analysis.costs import compute_costs
 from sfusion.analysis.statistics import CONTRASTS, CONTROLS, contrasts, measured
-from sfusion.analysis.tables import (
-    BEST_SINGLE,
-    curves,
-    gains_by_surviving_layer,
-    regret,
-    subsets,
-    with_best_single,
-)
 from sfusion.compression.compress import BUDGETS
 from sfusion.experiments.profiles import ROOT
 from sfusion.experiments.results import COMMITTED
@@ -78,7 +78,8 @@ def test_scores_hold_the_signal_that_validation_prefers(results):
     scores = measured(with_best_single(curves(results)))
     best = scores.xs(BEST_SINGLE, axis=1, level="name")
     pd.testing.assert_frame_equal(best, scores.xs("energy", axis=1, level="name"))
-    # Two removals, half of the depths: mean of test over them, and the value where validation is highest.
+    # Two removals, half of the depths: mean of test over them, and the value where
+    # validation is highest.
     at = best.loc[
         ("t", 1, 0),
         ["mean_accuracy", "validation_selected", "removed_2", "half_removed"],
@@ -155,10 +156,12 @@ def test_a_contrast_without_its_strategies_is_left_out():
     assert titles == {one.title for name, one in CONTRASTS.items() if name != "oracle"}
 
 
-# --- the best set of layers, and the compute cost ---------------------------------------------------
+# --- the best set of layers, and the compute cost
+# ---------------------------------------------------
 
 DEPTH = 3
-# Share of test samples right without a set of layers, of 3; validation is .1 lower throughout.
+# Share of test samples right without a set of layers, of 3; validation is .1 lower
+# throughout.
 TEST = {
     (): 0.9,
     (0,): 0.8,
@@ -334,7 +337,8 @@ def test_compute_costs_count_what_a_user_would_run(searched):
     look = 3 * 10 * 1e9 * (3 + 2) / 1e12  # probes with three layers left, then two
     assert costs["top-first"].tolist() == [down, 0, 0]
     assert costs["energy"].tolist() == [down, look, 0]
-    # Three children with two layers left, then two with one; each is trained, and then looked at.
+    # Three children with two layers left, then two with one; each is trained, and then
+    # looked at.
     tried = (3 * 100 + 20) * 1e9 / 1e12
     assert costs["greedy-oracle"].tolist() == pytest.approx(
         [0, 0, tried * (3 * 2 + 2 * 1)]
@@ -348,7 +352,8 @@ def test_compute_costs_count_what_a_user_would_run(searched):
     assert table.loc["random-forest", "times"] == pytest.approx(
         (down + asked + labels) / down
     )
-    # The one signal that was followed is the best: its path is tried, each model on it asked.
+    # The one signal that was followed is the best: its path is tried, each model on it
+    # asked.
     assert costs["best-single"].tolist() == pytest.approx([0, look, tried * (2 + 1)])
     # Of 1 removed .85 against .6, of 2 removed .7 against .55.
     gain = 100 * (0.25 + 0.15) / 2
@@ -432,7 +437,8 @@ def test_the_budgets_in_the_document_are_those_of_the_code():
     assert f"a recovery is {load_profile('nine').recovery.samples} samples" in text
 
 
-# --- the scoreboard: every branch of every verdict, on records whose answer is known -------------
+# --- the scoreboard: every branch of every verdict, on records whose answer is known
+# -------------
 
 TASKS = ("t", "u", "v")
 NAMES = list(SIGNALS)
@@ -442,8 +448,8 @@ YES, OPEN, NO = "supported", "undecided", "not supported"
 def _results(best=None, taught=0.85, original=0.9, tasks=TASKS):
     """Give everything .7 after one removal, and what ``best`` names in a task 0.01 a rank more.
 
-    ``best`` maps a task, or a task and seed, to strategies, the best first; ``taught`` may be a
-    dict of the same keys.
+    ``best`` maps a task, or a task and seed, to strategies, the best first; ``taught``
+    may be a dict of the same keys.
     """
 
     def of(values, task, seed):
@@ -542,16 +548,19 @@ FAR = [
     "best, found",
     [
         (dict.fromkeys(TASKS, FOREST), {"C1": (1, YES), "C6": (1, YES)}),
-        # All tied: shared wins count for C1; nothing is gained, and equal is not better.
+        # All tied: shared wins count for C1; nothing is gained, and equal is not
+        # better.
         ({}, {"C1": (1, YES), "C2": (0, NO), "C6": (0, NO)}),
         # One point behind is near.
         (dict.fromkeys(TASKS, ["energy"]), {"C1": (0, "partly"), "C2": (0, NO)}),
         (dict.fromkeys(TASKS, FAR), {"C1": (0, NO)}),
         # A count over the tasks at hand: which others there might be does not blur it.
         ({"t": FOREST, "u": FOREST, "v": FAR}, {"C1": (2 / 3, NO)}),
-        # Ahead on one seed by more than behind on the other, and so on some draws of the seeds.
+        # Ahead on one seed by more than behind on the other, and so on some draws of
+        # the seeds.
         ({("t", 0): [*FOREST, *4 * ["nobody"]], ("t", 1): FAR}, {"C1": (1, OPEN)}),
-        # Transfer, random orders and dropping the top are not among the paper's fourteen.
+        # Transfer, random orders and dropping the top are not among the paper's
+        # fourteen.
         (
             dict.fromkeys(
                 TASKS, ["random-forest-transfer", "random-0", "top-first", *FOREST]
@@ -627,7 +636,8 @@ def test_c2_names_the_best_signals_and_their_ties():
     "taught, ours, verdict, words",
     [
         (0.95, 1.0, YES, "had the same steps too: 1.00 [1.00, 1.00]"),
-        # Pruned .7, original .9: between them the drop shrinks at least, which is half the claim.
+        # Pruned .7, original .9: between them the drop shrinks at least, which is half
+        # the claim.
         (0.85, 0.0, "partly", "the drop shrinks on 100% of the others"),
         # What the teacher adds to the same steps.
         (0.85, 0.0, "partly", "+5.00 [+5.00, +5.00] percentage points"),
@@ -674,7 +684,8 @@ def test_c4_is_a_fold_change_and_cannot_be_tested():
 
 
 def test_c4_finds_the_readings_that_give_the_number():
-    # Without two layers .9 of accuracy against .81, on 680 parameters against 700: 14% gained.
+    # Without two layers .9 of accuracy against .81, on 680 parameters against 700: 14%
+    # gained.
     results = _results(taught=1.0, original=0.81)
     near = ratio_readings(results).query("13.84 <= distilled_percent <= 23.84")
     assert len(near) > 0

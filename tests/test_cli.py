@@ -157,7 +157,8 @@ def test_signals_takes_columns_by_name(signals, data):
 def test_signals_keep_the_order_of_labels_of_a_model_that_has_them(
     model, signals, tmp_path
 ):
-    # Somebody's fine-tuned model numbers its classes as it likes; the file only names them.
+    # Somebody's fine-tuned model numbers its classes as it likes; the file only names
+    # them.
     tables = []
     for order in ([0, 1, 2], [2, 0, 1]):
         own = _own_model(
@@ -303,7 +304,8 @@ def test_from_outside_an_error_is_one_line_and_comes_at_once_without_a_network(
         assert done.stderr.startswith("error: ") and words in done.stderr
         assert done.stderr.count("\n") == 1, done.stderr
         assert not list(tmp_path.iterdir())
-    # Beyond what it takes to start: importing torch, once, and no waiting for a network.
+    # Beyond what it takes to start: importing torch, once, and no waiting for a
+    # network.
     assert seconds[1] < 2 * seconds[0] + 20
 
 
@@ -365,7 +367,8 @@ def test_a_full_disk_and_a_read_only_one_are_one_line_and_lose_nothing(mine, tmp
         mine,
     ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    # The second run finds room and finishes; that nothing is there to compare with is no error.
+    # The second run finds room and finishes; that nothing is there to compare with is
+    # no error.
     assert done.stdout.splitlines() == ["full 2 mine", "room 0", "read-only 2"], (
         done.stderr
     )

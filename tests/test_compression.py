@@ -426,7 +426,8 @@ def test_a_card_that_cannot_be_read_names_no_licence(metadata, found, tmp_path):
     assert report.licence(tmp_path) == found
 
 
-# --- the command, and bad input --------------------------------------------------------------
+# --- the command, and bad input
+# --------------------------------------------------------------
 
 
 def _arguments(given, out, **changes):
@@ -522,7 +523,8 @@ def test_a_place_that_is_taken_or_closed_is_one_line(fails, tmp_path):
         assert "cannot be written" in fails(out=tmp_path / "closed" / "out")
 
 
-# --- stopping and going on -------------------------------------------------------------------
+# --- stopping and going on
+# -------------------------------------------------------------------
 
 
 def _short_compress(budgets, *arguments):

@@ -26,7 +26,8 @@ def frame(corpus):
     return corpora.build(corpus.name)
 
 
-# --- the three corpora -----------------------------------------------------------------------
+# --- the three corpora
+# -----------------------------------------------------------------------
 
 
 def test_columns_balance_and_labels_that_follow_the_sources_inside_the_libraries(
@@ -99,7 +100,8 @@ def test_first_words_tell_the_class_better_than_chance_but_not_surely(frame):
     assert chance + 0.5 * (1 - chance) < accuracy < 0.95
 
 
-# --- the steps, on invented docstrings -------------------------------------------------------
+# --- the steps, on invented docstrings
+# -------------------------------------------------------
 
 DOCSTRING = """Compute the mass of a heap of sand.
 

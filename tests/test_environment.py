@@ -153,9 +153,11 @@ def test_imports_are_declared(folder, extras):
     assert distributions <= declared.keys(), "declare the package in pyproject.toml"
 
 
-# --- the Makefile's contract ------------------------------------------------------------------
+# --- the Makefile's contract
+# ------------------------------------------------------------------
 
-# Stands for Python: it writes down each call, and `-m venv` makes an environment out of itself.
+# Stands for Python: it writes down each call, and `-m venv` makes an environment out of
+# itself.
 FAKE_PYTHON = """#!/bin/sh
 echo "$*" >> calls
 case "$*" in

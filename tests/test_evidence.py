@@ -4,9 +4,9 @@ import itertools
 
 import pandas as pd
 import pytest
+from sfusion.analysis.tables import fusion_nodes, subsets
 
 from sfusion import MEASURES, SIGNALS, load_profile, load_results
-from sfusion.analysis.tables import fusion_nodes, subsets
 from sfusion.experiments.comparison import compare
 from sfusion.experiments.profiles import Profile
 from sfusion.experiments.results import COMMITTED

@@ -128,7 +128,8 @@ def test_the_fusion_of_all_features_reads_measures_and_position(tree):
             assert row[name] == pytest.approx(
                 (values[layer] - values.mean()) / values.std(ddof=0)
             )
-    # Siblings: -.1 and .05 minus their mean; the layer that was tried alone teaches nothing.
+    # Siblings: -.1 and .05 minus their mean; the layer that was tried alone teaches
+    # nothing.
     relative = training_table(nodes, signals, "siblings").set_index(["path", "layer"])[
         LABEL
     ]

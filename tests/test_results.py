@@ -128,7 +128,8 @@ def test_results_are_opened_where_they_lie(mode, where, results, tmp_path, monke
     pd.testing.assert_frame_equal(found.nodes, results.nodes)
 
 
-# --- comparison -------------------------------------------------------------------------------
+# --- comparison
+# -------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +185,8 @@ def test_identical_results_pass(place, results, new):
 
 def test_every_cell_is_counted(results, new):
     found = compare(new, results).query("task == 't'").set_index("what")["same"]
-    # Two scores of: the original; two depths of each strategy; three conditions, two of them twice.
+    # Two scores of: the original; two depths of each strategy; three conditions, two of
+    # them twice.
     scores = {
         "original": 2,
         "strategies": 2 * 2 * len(tiny.LABELS),
@@ -234,7 +236,8 @@ def test_another_path_fails_on_the_same_machine(results, new):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_small_noise_passes_elsewhere(seed, results):
-    # Half a per cent, in steps of one sample: a hundredth of what 400 samples leave open is no finding.
+    # Half a per cent, in steps of one sample: a hundredth of what 400 samples leave
+    # open is no finding.
     rng = np.random.default_rng(seed)
     noisy = _changed(
         results,
@@ -249,8 +252,8 @@ def test_small_noise_passes_elsewhere(seed, results):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_rounding_that_went_its_own_way_passes_elsewhere(seed):
-    # Seeds vary by 2 points, alike on both machines: they have the same texts and orders. What
-    # rounding makes of that differs by a point on each, node by node.
+    # Seeds vary by 2 points, alike on both machines: they have the same texts and
+    # orders. What rounding makes of that differs by a point on each, node by node.
     def study(draw):
         own, common = np.random.default_rng(draw), np.random.default_rng(seed)
 
@@ -284,7 +287,8 @@ def test_an_original_that_differs_fails_elsewhere_alone(results, new):
 
 
 def test_one_seed_alone_has_the_samples_own_error(one_seed):
-    # 400 samples at 0.75: an error of 2.2 points, of a difference 3.1, three of them 9.2.
+    # 400 samples at 0.75: an error of 2.2 points, of a difference 3.1, three of them
+    # 9.2.
     assert not _failed(_changed(one_seed, lambda values: values - 0.06), one_seed)
     assert _nothing_passes_but_texts(
         _changed(one_seed, lambda values: values - 0.12), one_seed

@@ -26,11 +26,12 @@ from sfusion.signals.information import mutual_information
 
 INFORMATION = GROUPS["mutual information"]
 SMOOTH = [name for name in MEASURES if name not in INFORMATION]
-# Inhibition and Taylor are sums with cancellation: their rounding goes with the size of the terms
-# (about 1 and 5 here), not with the small result, hence the absolute part.
+# Inhibition and Taylor are sums with cancellation: their rounding goes with the size of
+# the terms (about 1 and 5 here), not with the small result, hence the absolute part.
 FLOAT32 = {"rtol": 1e-4, "atol": 5e-6}
 
-# No shrinking: a failing example is small already, and looking for a smaller one takes minutes.
+# No shrinking: a failing example is small already, and looking for a smaller one takes
+# minutes.
 few_examples = settings(
     max_examples=8,
     deadline=None,
@@ -72,7 +73,8 @@ def small64(make_bert):
     return make_bert(num_layers=2).double()
 
 
-# --- the judge judged ------------------------------------------------------------------------
+# --- the judge judged
+# ------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("copies", [1, 2, 4])
@@ -83,10 +85,10 @@ def test_reference_estimator_is_sklearns(n, classes, copies):
     x = rng.normal(size=n) + 0.8 * y
     x, y = np.repeat(x, copies), np.repeat(y, copies)
     theirs = mutual_info_classif(x[:, None], y, n_neighbors=3, random_state=0)[0]
-    # Both count the same neighbours, unless scikit-learn's noise of 1e-10 turns a near tie, and
-    # the digamma terms are then the same. Classes have 8 samples or more: below that
-    # scikit-learn searches by a matrix product whose rounding (1e-8) already moves the counts,
-    # by up to 0.1 nats, so there the reference alone is the judge.
+    # Both count the same neighbours, unless scikit-learn's noise of 1e-10 turns a near
+    # tie, and the digamma terms are then the same. Classes have 8 samples or more:
+    # below that scikit-learn searches by a matrix product whose rounding (1e-8) already
+    # moves the counts, by up to 0.1 nats, so there the reference alone is the judge.
     assert ross_mi(x, y) == pytest.approx(theirs, abs=1e-10)
     assert theirs > 0.05
 
@@ -113,7 +115,8 @@ def test_probe_can_tell_the_signals_apart(tiny_bert, probe, expected):
     assert weights.abs().max() > 1, "no weight is clipped"
 
 
-# --- the table -------------------------------------------------------------------------------
+# --- the table
+# -------------------------------------------------------------------------------
 
 
 def test_registry():
@@ -140,9 +143,10 @@ def test_registry():
 def test_float64_equals_the_reference_whatever_the_batch(
     batch_size, model64, probe, expected
 ):
-    # The estimates of information too: they are functions of neighbour counts, which differ from
-    # the reference's only where two distances agree to within scikit-learn's noise of 1e-10. In
-    # this probe none do, and a single count would shift a mean by 1 / (45 * 8 * count) > 1e-5.
+    # The estimates of information too: they are functions of neighbour counts, which
+    # differ from the reference's only where two distances agree to within
+    # scikit-learn's noise of 1e-10. In this probe none do, and a single count would
+    # shift a mean by 1 / (45 * 8 * count) > 1e-5.
     assert_same(
         extract_signals(model64, probe, batch_size=batch_size, measures=MEASURES),
         expected,
@@ -171,7 +175,8 @@ def test_pruned_model(removed, model64, probe):
 def test_one_predicted_class_carries_no_information(model64, probe):
     with torch.no_grad():
         model64.classifier.bias[1] += 50
-    # The gradients are tiny for samples of that class and near 1 for others: a hard case too.
+    # The gradients are tiny for samples of that class and near 1 for others: a hard
+    # case too.
     table = assert_as_reference(model64, probe)
     assert (table["information-flow-mi"] == 0).all()
 
@@ -185,20 +190,23 @@ def test_one_predicted_class_carries_no_information(model64, probe):
     batch_size=st.integers(1, 8),
 )
 def test_any_small_probe(small64, make_probe, n, seed, width, shortest, batch_size):
-    # Classes of 2 to 4 samples: fewer neighbours than 3, and predicted classes of one sample.
+    # Classes of 2 to 4 samples: fewer neighbours than 3, and predicted classes of one
+    # sample.
     data = make_probe(n=n, width=width, classes=2, seed=seed, lengths=(shortest, 8))
     assert_as_reference(small64, data, batch_size=batch_size)
 
 
 def test_mask_with_holes(model64, make_probe):
-    # The formulas know the mask only, not that real tokens come first. (A hole in a sample of
-    # one word would leave copies of the empty sentence, hence the longer samples.)
+    # The formulas know the mask only, not that real tokens come first. (A hole in a
+    # sample of one word would leave copies of the empty sentence, hence the longer
+    # samples.)
     data = make_probe(lengths=(5, 10))
     data.attention_mask[::2, 1] = 0
     assert_as_reference(model64, data, batch_size=7)
 
 
-# --- invariances -----------------------------------------------------------------------------
+# --- invariances
+# -----------------------------------------------------------------------------
 
 
 @few_examples
@@ -237,13 +245,14 @@ def test_copies_of_the_probe_change_nothing_but_the_information(
     repeated = probe.take(torch.arange(45).repeat(copies))
     table = assert_as_reference(model64, repeated, batch_size=16)
     assert_same(table[SMOOTH], expected[SMOOTH])
-    # Texts do repeat in real corpora. With 4 copies the third neighbour is at distance 0 and the
-    # location gives the class away: about log(3) nats, and not infinity.
+    # Texts do repeat in real corpora. With 4 copies the third neighbour is at distance
+    # 0 and the location gives the class away: about log(3) nats, and not infinity.
     if copies == 4:
         assert table[INFORMATION].sub(math.log(3)).abs().max().max() < 0.05
 
 
-# --- closed forms ----------------------------------------------------------------------------
+# --- closed forms
+# ----------------------------------------------------------------------------
 
 
 def test_unit_norms_and_queries_of_zero_fix_activation_and_attention(model64, probe):
@@ -256,7 +265,8 @@ def test_unit_norms_and_queries_of_zero_fix_activation_and_attention(model64, pr
                 parameter.zero_()
     table = extract_signals(model64, probe)
     tokens = float(probe.attention_mask.sum()) / len(probe)
-    # A sample of n tokens has n queries of 1 / n each: it adds 1 to the sum, n to the count.
+    # A sample of n tokens has n queries of 1 / n each: it adds 1 to the sum, n to the
+    # count.
     closed = {
         "intensity": math.sqrt(16),
         "energy": 16 * tokens,
@@ -297,7 +307,8 @@ def test_weight_signals_of_known_weights(small64, probe, values, entropy):
     )
 
 
-# --- the model is left as it was -------------------------------------------------------------
+# --- the model is left as it was
+# -------------------------------------------------------------
 
 
 def snapshot(model):
@@ -368,7 +379,8 @@ def test_model_is_left_as_it_was(state, precision, tiny_bert, probe, table32):
     table = extract_signals(tiny_bert, probe, precision=precision, measures=MEASURES)
     assert snapshot(tiny_bert) == before
     if precision == "fp32":
-        # Whatever its state, it is the same model: dropout off, all parameters of a layer count.
+        # Whatever its state, it is the same model: dropout off, all parameters of a
+        # layer count.
         assert_same(table[SMOOTH], table32[SMOOTH], **FLOAT32)
 
 
@@ -407,7 +419,8 @@ def test_nothing_is_left_to_the_garbage_collector(tiny_bert, probe):
         gc.enable()
 
 
-# --- precision and errors --------------------------------------------------------------------
+# --- precision and errors
+# --------------------------------------------------------------------
 
 
 def test_a_bfloat16_model_is_probed_as_its_passes_are(tiny_bert, probe):
@@ -425,10 +438,11 @@ def test_bfloat16_is_close_enough_to_rank(tiny_bert, probe, table32):
     weights = GROUPS["weight"]
     assert_same(table[weights], table32[weights], rtol=1e-6)
 
-    # A bfloat16 number is off by up to 2^-9 = 0.2 per cent and a value passes some ten roundings
-    # a layer, partly averaged out over the probe: 2 per cent of a signal's size. Sums with
-    # cancellation (signed activations, the mean gradient) are measured by the size of their
-    # terms, so a mean gradient that nearly vanishes is not ranked reliably in bfloat16.
+    # A bfloat16 number is off by up to 2^-9 = 0.2 per cent and a value passes some ten
+    # roundings a layer, partly averaged out over the probe: 2 per cent of a signal's
+    # size. Sums with cancellation (signed activations, the mean gradient) are measured
+    # by the size of their terms, so a mean gradient that nearly vanishes is not ranked
+    # reliably in bfloat16.
     vectors = [
         torch.nn.utils.parameters_to_vector(layer.parameters())
         for layer in tiny_bert.bert.encoder.layer
@@ -452,8 +466,9 @@ def test_bfloat16_is_close_enough_to_rank(tiny_bert, probe, table32):
         "hardly any pair of layers is far enough apart to compare"
     )
 
-    # Neighbour counts move with the last digits: the estimates of information agree only to
-    # their own sampling error, about 0.1 nats at 45 samples, out of log(3) = 1.1.
+    # Neighbour counts move with the last digits: the estimates of information agree
+    # only to their own sampling error, about 0.1 nats at 45 samples, out of log(3) =
+    # 1.1.
     assert (table - table32)[INFORMATION].abs().max().max() < 0.1
 
 

@@ -217,7 +217,8 @@ def test_a_random_order_can_keep_the_last_layer():
 def test_a_random_choice_follows_its_one_order_whatever_is_left(depth, data):
     order = _order("random-3", depth, seed=5)
     assert sorted(order) == list(range(depth))
-    # Also where others took other layers before: the first of the order that is still there.
+    # Also where others took other layers before: the first of the order that is still
+    # there.
     gone = tuple(
         data.draw(st.lists(st.sampled_from(order), max_size=depth - 1, unique=True))
     )

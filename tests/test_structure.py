@@ -37,7 +37,8 @@ def test_a_replay_loads_neither_torch_nor_models():
     assert done.returncode == 0, done.stderr
 
 
-# --- docstrings: that each is there, and its style, is the linter's to check -------------------
+# --- docstrings: that each is there, and its style, is the linter's to check
+# -------------------
 
 
 def _own(node):
@@ -102,7 +103,8 @@ def test_a_docstring_names_every_parameter_and_what_comes_back(function):
         )
 
 
-# --- exports ---------------------------------------------------------------------------------
+# --- exports
+# ---------------------------------------------------------------------------------
 
 
 def test_exports_resolve_and_an_unknown_one_is_an_attribute_error():
@@ -151,7 +153,8 @@ def test_a_wheel_holds_what_the_package_reads(tmp_path):
     assert done.stdout.split() == ["smoke", "6"], done.stderr
 
 
-# --- what is tracked -------------------------------------------------------------------------
+# --- what is tracked
+# -------------------------------------------------------------------------
 
 ABSOLUTE = re.compile(
     r"(?<![\w.:/$}>*-])/(?:home|root|work|tmp|Users|mnt|opt|usr/local|private|workspace)/[\w.-]"
@@ -170,7 +173,8 @@ NAMES = [
     ("pypi", r"\.org"),
 ]
 ORIGIN = re.compile(
-    # The number of an issue (a heading has a blank), who wrote it, and a registry's host.
+    # The number of an issue (a heading has a blank), who wrote it, and a registry's
+    # host.
     "|".join(
         [
             r"(?<![\w&])#\d{1,4}\b(?! )",
@@ -240,7 +244,8 @@ def test_nothing_large_or_secret_is_tracked():
     assert [f.name for f in files if f.suffix in endings] == []
 
 
-# --- notebooks and documents: their habits, and that what is committed is theirs and up to date --
+# --- notebooks and documents: their habits, and that what is committed is theirs and up
+# to date --
 
 BOOKS = {
     name: json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8"))

@@ -6,13 +6,13 @@ import itertools
 import numpy as np
 import pytest
 import tiny
+from sfusion.analysis.claims import scoreboard
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sfusion import load_model, load_profile, remove_layers, study
-from sfusion.analysis.claims import scoreboard
 from sfusion.experiments.machine import machine
 from sfusion.experiments.profiles import Profile
 from sfusion.experiments.pruning_study import run_study
@@ -80,7 +80,8 @@ def test_every_strategy_is_followed_down_to_one_layer_on_every_unit(results, pro
 
 def test_nodes_are_the_paths_that_were_visited_or_searched(results, profile):
     visited = set(map(tuple, results.trajectories[KEY].to_numpy()))
-    # The greedy search tries every child; the other one takes every set from the top down.
+    # The greedy search tries every child; the other one takes every set from the top
+    # down.
     children = {
         (one.task, 0, path_name((*parse_path(one.path), layer)))
         for one in results.trajectories.query(
@@ -185,7 +186,8 @@ def test_tasks_are_described_and_the_baseline_measured(results, profile):
         assert row.tfidf_accuracy == baseline.score(
             vectors.transform(task.texts["test"]), test
         )
-        # A mean over the real tokens of each text alone, of the encoder as it was pretrained.
+        # A mean over the real tokens of each text alone, of the encoder as it was
+        # pretrained.
         encoder = load_model(profile.model, label_names=task.label_names).base_model
         states = {
             part: [
@@ -230,7 +232,8 @@ def test_fusions_of_the_own_tree_and_of_the_others_differ(
     run_study(profile, folder, quiet=True)
     # Of each model: first unit in-dataset and transfer, then the second.
     expected = [[("agnews", 0)], [("imdb", 0)], [("imdb", 0)], [("agnews", 0)]]
-    # The forest also reads positions, shuffled signals, and those of redundancy, and learns to order siblings.
+    # The forest also reads positions, shuffled signals, and those of redundancy, and
+    # learns to order siblings.
     often = expected[:2] * 5 + expected[2:] * 5
     assert asked == {
         "linear-regression": expected,

@@ -92,7 +92,8 @@ def test_registry_holds_the_embedded_and_the_nine():
     assert sorted(tasks.TASKS) == sorted([*corpora.CORPORA, *tiny.NINE])
 
 
-# --- embedded tasks --------------------------------------------------------------------------
+# --- embedded tasks
+# --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", corpora.CORPORA)
@@ -194,7 +195,8 @@ def test_rows_are_taken_together_and_trim_cuts_shared_padding_off_and_nothing_el
     assert front.trim().input_ids.shape == (3, 64)
 
 
-# --- splitting -------------------------------------------------------------------------------
+# --- splitting
+# -------------------------------------------------------------------------------
 
 FAST = settings(deadline=None, max_examples=60)
 ITEMS = st.lists(
@@ -266,7 +268,8 @@ def test_what_is_held_out_or_drawn_does_not_depend_on_the_order(items, n, random
     assert chosen(rows) == chosen(random.sample(rows, len(rows)))
 
 
-# --- folders ---------------------------------------------------------------------------------
+# --- folders
+# ---------------------------------------------------------------------------------
 
 
 def test_folder_task_pools_train_and_validation_and_splits_them_again(folder):
@@ -394,7 +397,8 @@ def test_files_are_read_once_until_they_change(folder, monkeypatch):
     assert pq.read_table.call_count == 3
 
 
-# --- the Hub, on local copies of the same shape -----------------------------------------------
+# --- the Hub, on local copies of the same shape
+# -----------------------------------------------
 
 CLASSES = dict(zip(tiny.NINE, (20, 14, 11, 9, 10, 5, 4, 2, 2), strict=True))
 # The columns of the text, where there are several.
@@ -466,7 +470,8 @@ def test_hub_task(hub, name):
     assert task.source == f"hub: {repo}@{SHA}"
     read_pool.cache_clear()
     assert tasks.load_task(name).texts == task.texts
-    # Asked once a process. Sets that are made with a script are read from the Hub's conversion.
+    # Asked once a process. Sets that are made with a script are read from the Hub's
+    # conversion.
     revision = "refs/convert/parquet" if name in CONVERTED else None
     hub.assert_called_once_with(repo, revision=revision, timeout=5)
     assert task.label_names == tuple(
@@ -500,7 +505,8 @@ def test_offline_fails_at_once_and_names_the_folder_form(monkeypatch, offline):
     assert time.monotonic() - start < 10
 
 
-# --- inputs that are turned down --------------------------------------------------------------
+# --- inputs that are turned down
+# --------------------------------------------------------------
 
 
 def test_bad_arguments():
@@ -572,7 +578,8 @@ def test_bad_files(folder):
     )
 
 
-# --- a user's own files ------------------------------------------------------------------------
+# --- a user's own files
+# ------------------------------------------------------------------------
 
 
 def _frame(count):

@@ -145,9 +145,10 @@ def test_bf16_differs_little_from_fp32(model, probe):
         _vector(_trained(model, probe, precision=name)) - _vector(model)
         for name in ("fp32", "bf16")
     )
-    # bfloat16 keeps 8 bits, so gradients are off by about 2^-8 a product; Adam turns them into
-    # steps of one size, and gradients near zero may take the wrong sign. An eighth of the way is
-    # what four steps make of that; gradients left over from the step before make a quarter.
+    # bfloat16 keeps 8 bits, so gradients are off by about 2^-8 a product; Adam turns
+    # them into steps of one size, and gradients near zero may take the wrong sign. An
+    # eighth of the way is what four steps make of that; gradients left over from the
+    # step before make a quarter.
     assert (low - wide).norm() < wide.norm() / 5
     assert not torch.equal(low, wide)
 
@@ -159,7 +160,8 @@ def test_bf16_keeps_updates_that_bfloat16_itself_would_round_away(model, probe):
     weights = trained.classifier.weight.detach()
     step = (weights - model.classifier.weight.detach()).abs()
     assert (step > 0).float().mean() > 0.95
-    # bfloat16 numbers of this size lie 2^-9 of themselves apart and more: a thousand steps.
+    # bfloat16 numbers of this size lie 2^-9 of themselves apart and more: a thousand
+    # steps.
     assert float(step.max()) < 2**-9 * float(weights.abs().median())
     assert not torch.equal(weights.bfloat16().float(), weights)
 
@@ -212,7 +214,8 @@ def test_distillation_loss_is_the_formula(
 
 
 def test_teacher_logits_go_with_their_samples(model, probe):
-    # With the labels' weight 0, a teacher who gives each sample its own class must teach it.
+    # With the labels' weight 0, a teacher who gives each sample its own class must
+    # teach it.
     recipe = TAUGHT.model_copy(update={"samples": 900, "hard_weight": 0.0})
     teacher = 6.0 * functional.one_hot(probe.labels, 3).float()
     mislabelled = type(probe)(
@@ -291,7 +294,8 @@ def test_derived_seeds_are_in_range_and_tell_paths_apart(seed, path):
     assert here != derive_seed("order", seed + 1, tuple(path))
 
 
-# --- distillation: the student moves towards the teacher, and the controls differ by that alone
+# --- distillation: the student moves towards the teacher, and the controls differ by
+# that alone
 
 
 @pytest.fixture

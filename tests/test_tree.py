@@ -148,7 +148,8 @@ def test_choices_follow_from_the_signals_of_the_node(label, worst, together, uni
         assert together.paths[label, removed + 1] == (*path, layer)
 
 
-# Steps of several layers at once have so many recoveries' samples; a step of none is a recovery.
+# Steps of several layers at once have so many recoveries' samples; a step of none is a
+# recovery.
 @pytest.mark.parametrize("path", [(), (2,), (3, 0, 2), ((3, 1), 0), ((), (), 2)])
 def test_a_node_is_its_parent_without_the_layer_and_fine_tuned(path, unit, tree):
     task, profile = tree.task, unit.profile
@@ -447,7 +448,8 @@ def test_what_does_not_decide_a_result_is_not(unit):
         "tasks": ("agnews",),
     }
     assert _spec(unit, (1,), other) == _spec(unit, (1,))
-    # How a child recovers does not touch the unpruned model, nor the teacher the pruned ones.
+    # How a child recovers does not touch the unpruned model, nor the teacher the pruned
+    # ones.
     assert _spec(unit, (), {"recovery": {"dropout": True}}) == _spec(unit, ())
     assert _spec(unit, (1,), {"distillation": {"temperature": 3.0}}) == _spec(
         unit, (1,)

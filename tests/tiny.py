@@ -182,8 +182,8 @@ def make_results(
 ):
     """Write the results of a study by hand: two removals a strategy, distilled at both.
 
-    ``score(task, seed, label, removed)`` and ``taught(task, seed, condition, removed)`` give validation
-    and test accuracy; the label of the unpruned model is None.
+    ``score(task, seed, label, removed)`` and ``taught(task, seed, condition, removed)``
+    give validation and test accuracy; the label of the unpruned model is None.
     """
     rng = np.random.default_rng(0)
     nodes, signals, visits, distillation = {}, [], [], []

@@ -2,8 +2,8 @@
 
 usage: python tools/book.py [OUT]
 
-Nothing is executed: notebooks show their stored outputs. Any warning, and any link to a page, anchor
-or file that is not there, ends with 1.
+Nothing is executed: notebooks show their stored outputs. Any warning, and any link to a
+page, anchor or file that is not there, ends with 1.
 """
 
 import re

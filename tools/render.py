@@ -2,8 +2,8 @@
 
 usage: python tools/render.py [--check]
 
-``--check`` writes nothing and ends with 1 when a file is stale. Each document is a template in
-``tools/templates/``, filled from the records of the profile that is shown.
+``--check`` writes nothing and ends with 1 when a file is stale. Each document is a
+template in ``tools/templates/``, filled from the records of the profile that is shown.
 """
 
 import json

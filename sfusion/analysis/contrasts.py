@@ -9,7 +9,8 @@ import yaml
 from sfusion.analysis.scores import distilled, measured, with_best_single
 from sfusion.analysis.statistics import compare_pair
 
-# One comparison: ``first`` minus ``second``, strategies or conditions of the distillation.
+# One comparison: ``first`` minus ``second``, strategies or conditions of the
+# distillation.
 Contrast = namedtuple("Contrast", ["title", "first", "second"])
 
 QUESTIONS = yaml.safe_load(
@@ -36,8 +37,9 @@ def contrasts(results, which=CONTRASTS, measures=None):
     Returns
     -------
     DataFrame
-        A row per contrast and measure: ``contrast`` (its title), ``measure``, and the columns of
-        :func:`compare_pair`. Contrasts whose strategies were not run are left out.
+        A row per contrast and measure: ``contrast`` (its title), ``measure``, and the
+        columns of :func:`compare_pair`. Contrasts whose strategies were not run are
+        left out.
     """
     every = pd.concat([with_best_single(results.curves()), distilled(results)])
     scores = measured(

@@ -58,13 +58,13 @@ def _tried(results, depth, which):
 def compute_costs(results, frame):
     """Compute what each strategy costs on its pruning path to one layer, and what that gains.
 
-    Counted is what a user would run who wants this strategy alone, from a fine-tuned model on.
-    A signal costs the one pass that gives all twelve, at every model with a choice left; a
-    fusion learned in the dataset costs, on top of its own path, the trajectories that gave its
-    labels, and the pass at their models where it reads signals; one learned elsewhere brings its
-    labels along; greedy search trains every child; finding the best single signal takes the paths
-    of all twelve. A label, and a child of the search, is a recovery and one evaluation on the
-    validation split.
+    Counted is what a user would run who wants this strategy alone, from a fine-tuned
+    model on. A signal costs the one pass that gives all twelve, at every model with a
+    choice left; a fusion learned in the dataset costs, on top of its own path, the
+    trajectories that gave its labels, and the pass at their models where it reads
+    signals; one learned elsewhere brings its labels along; greedy search trains every
+    child; finding the best single signal takes the paths of all twelve. A label, and a
+    child of the search, is a recovery and one evaluation on the validation split.
 
     Parameters
     ----------
@@ -76,9 +76,9 @@ def compute_costs(results, frame):
     -------
     DataFrame
         Index ``strategy`` (names, ``best-single`` last). ``training``, ``signals``,
-        ``labels``: TFLOPs, closed form; ``times``: all of them over those of top-first; ``gain``
-        with ``low`` and ``high``: mean accuracy over depths minus that of top-first, in percentage
-        points, with its 95% bootstrap interval.
+        ``labels``: TFLOPs, closed form; ``times``: all of them over those of top-first;
+        ``gain`` with ``low`` and ``high``: mean accuracy over depths minus that of
+        top-first, in percentage points, with its 95% bootstrap interval.
     """
     cost, depth = _costs(results), int(results.nodes["layers"].max())
     units = len(results.tasks)
@@ -149,9 +149,9 @@ def cost_of_depth(results, strategy=DEFAULT):
     Returns
     -------
     DataFrame
-        Index ``layers left``; ``parameters`` and ``flops``, shares of the original's; ``points``,
-        percentage points of test accuracy against the original, ``low`` and ``high``: mean over
-        tasks and seeds.
+        Index ``layers left``; ``parameters`` and ``flops``, shares of the original's;
+        ``points``, percentage points of test accuracy against the original, ``low`` and
+        ``high``: mean over tasks and seeds.
     """
     frame = results.curves()
     frame = frame[frame["name"] == strategy]
@@ -206,8 +206,9 @@ def overhead(table):
     Returns
     -------
     Figure
-        Across, all FLOPs as a multiple of those of dropping the top layers; up, mean accuracy
-        over depths minus that of dropping the top layers, with its 95% bootstrap interval.
+        Across, all FLOPs as a multiple of those of dropping the top layers; up, mean
+        accuracy over depths minus that of dropping the top layers, with its 95%
+        bootstrap interval.
     """
     figure, axes = one_panel(PAGE, 3.4)
     axes.axhline(0, **LINE)

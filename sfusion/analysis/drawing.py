@@ -131,7 +131,8 @@ def save_figure(name, figure, frame, folder):
         File name without ending.
     figure : PlainFigure
     frame : DataFrame
-        Written with six significant digits, and with its index where that is informative.
+        Written with six significant digits, and with its index where that is
+        informative.
     folder : Path
         Created when missing.
 
@@ -178,7 +179,8 @@ def in_registry_order(names):
 def draw_intervals(axes, rows, table, colour, *, scale=1.0, shift=0.0, **look):
     """Draw rows of intervals, columns ``value``, ``low`` and ``high``.
 
-    seaborn's functions compute their own error bars and take none that are computed already.
+    seaborn's functions compute their own error bars and take none that are computed
+    already.
     """
     at = np.arange(len(rows)) + shift
     low, high = scale * table["low"], scale * table["high"]
@@ -352,8 +354,8 @@ def contrasts(table, by="measure"):
     Returns
     -------
     Figure
-        Differences in percentage points of test accuracy, with 95% bootstrap intervals; grey: the
-        margin within which a difference counts as none.
+        Differences in percentage points of test accuracy, with 95% bootstrap intervals;
+        grey: the margin within which a difference counts as none.
     """
     titles = list(dict.fromkeys(table["contrast"]))
     pair = MEASURES if by == "measure" else {name: name for name in table[by].unique()}

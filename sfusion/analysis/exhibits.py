@@ -82,8 +82,8 @@ def exhibit(make: Callable[..., Exhibit]) -> Callable[..., Exhibit]:
     Parameters
     ----------
     make : callable
-        Returns an :class:`Exhibit`; raises :class:`StudyLacks` for a study that does not
-        hold what is asked for.
+        Returns an :class:`Exhibit`; raises :class:`StudyLacks` for a study that does
+        not hold what is asked for.
 
     Returns
     -------

@@ -44,7 +44,8 @@ def fusion_nodes(results):
     )
 
 
-# What is held out together, and the columns that tell it: parents of all seeds, whose models are much alike.
+# What is held out together, and the columns that tell it: parents of all seeds, whose
+# models are much alike.
 HELD_OUT = {"parent": ["task", "path"], "task": ["task"]}
 
 
@@ -67,14 +68,14 @@ def held_out_predictions(table, model, held_out="parent"):
     model : str
         A name in ``FUSION_MODELS``.
     held_out : {"parent", "task"}
-        What is predicted by a fusion that has not seen it: the removals from one model, of all
-        seeds, or all of a task.
+        What is predicted by a fusion that has not seen it: the removals from one model,
+        of all seeds, or all of a task.
 
     Returns
     -------
     DataFrame
-        Columns ``parent`` (task, seed and path of the siblings' parent), ``observed`` and ``predicted``
-        change of accuracy, as shares.
+        Columns ``parent`` (task, seed and path of the siblings' parent), ``observed``
+        and ``predicted`` change of accuracy, as shares.
     """
     ordered, groups, folds = _folds(table, held_out)
     features, label = ordered[list(SIGNALS)], ordered[LABEL]
@@ -96,12 +97,13 @@ def quality(predictions):
     Returns
     -------
     dict
-        ``r2``: cross-validated share of the label's variance explained (negative: worse than
-        the mean). ``rank_correlation``: Spearman correlation of predicted and observed change.
-        Those hold much that tells parents apart. Between siblings (same parent), which is what a
-        ranking needs: ``within_r2``, the same share of what is left when each parent's mean is
-        taken off; ``pairs_ordered``, share of pairs with different labels that are ordered
-        rightly, .5 is chance. ``rows``, ``siblings``: counts of rows, and of those with a sibling.
+        ``r2``: cross-validated share of the label's variance explained (negative: worse
+        than the mean). ``rank_correlation``: Spearman correlation of predicted and
+        observed change. Those hold much that tells parents apart. Between siblings
+        (same parent), which is what a ranking needs: ``within_r2``, the same share of
+        what is left when each parent's mean is taken off; ``pairs_ordered``, share of
+        pairs with different labels that are ordered rightly, .5 is chance. ``rows``,
+        ``siblings``: counts of rows, and of those with a sibling.
     """
     groups = predictions.groupby("parent")
     family = predictions[groups["observed"].transform("size") > 1]
@@ -142,9 +144,9 @@ def importances(table, model, repeats=3):
     Returns
     -------
     DataFrame
-        Index signal; ``importance`` and ``spread``: mean and standard deviation, over folds and
-        shuffles, of the rise in mean squared error over the label's variance. Correlated
-        signals share their importance.
+        Index signal; ``importance`` and ``spread``: mean and standard deviation, over
+        folds and shuffles, of the rise in mean squared error over the label's variance.
+        Correlated signals share their importance.
     """
     ordered, groups, folds = _folds(table)
     features, label = ordered[list(SIGNALS)], ordered[LABEL]

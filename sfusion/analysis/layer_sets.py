@@ -20,9 +20,10 @@ def subsets(results):
     Returns
     -------
     DataFrame
-        A row per task, seed and set: ``removed``, ``gone`` (a sorted tuple of layers), the
-        accuracies and, where recorded, ``test_correct``; of the sizes of which every set was
-        trained: all of them by an exhaustive search, single layers by a greedy one.
+        A row per task, seed and set: ``removed``, ``gone`` (a sorted tuple of layers),
+        the accuracies and, where recorded, ``test_correct``; of the sizes of which
+        every set was trained: all of them by an exhaustive search, single layers by a
+        greedy one.
     """
     nodes = results.nodes[results.nodes["removed"] > 0].copy()
     nodes["gone"] = nodes["path"].map(_gone)
@@ -57,10 +58,10 @@ def best_sets(results):
     Returns
     -------
     DataFrame
-        Rows of :func:`subsets`, one per task, seed, ``removed`` and ``chosen_on``: whose mean
-        validation accuracy chose, that of ``this model`` (an exhaustive search), of all seeds of
-        ``this dataset``, or of the ``other datasets`` alone. Accuracies are shares. Of equals the first
-        in order of layers. Declared here.
+        Rows of :func:`subsets`, one per task, seed, ``removed`` and ``chosen_on``:
+        whose mean validation accuracy chose, that of ``this model`` (an exhaustive
+        search), of all seeds of ``this dataset``, or of the ``other datasets`` alone.
+        Accuracies are shares. Of equals the first in order of layers. Declared here.
     """
     sets, rows, key = subsets(results), [], [*UNIT, "removed", "gone"]
     seen = sets.pivot_table(
@@ -92,8 +93,9 @@ def reached(results, frame):
     Returns
     -------
     DataFrame
-        The rows whose set is in :func:`subsets`, with its columns in place of the frame's own: so sets
-        are compared, each trained from the top down, and not the orders in which they were reached.
+        The rows whose set is in :func:`subsets`, with its columns in place of the
+        frame's own: so sets are compared, each trained from the top down, and not the
+        orders in which they were reached.
     """
     sets, key = subsets(results), [*UNIT, "removed", "gone"]
     asked = frame.drop(columns=sets.columns.difference(key), errors="ignore")
@@ -103,8 +105,8 @@ def reached(results, frame):
 def regret(results, frame):
     """Compare the set that each strategy leaves with the best set of that size.
 
-    The best set of a task is the one of highest mean validation accuracy over the seeds; all
-    sets are read on test, see :func:`reached`. A regret below 0 is chance.
+    The best set of a task is the one of highest mean validation accuracy over the
+    seeds; all sets are read on test, see :func:`reached`. A regret below 0 is chance.
 
     Parameters
     ----------
@@ -115,8 +117,9 @@ def regret(results, frame):
     Returns
     -------
     DataFrame
-        A row per task, seed, strategy and number of removed layers: ``name``, ``test_accuracy`` of the
-        set that it leaves and ``test_accuracy_best``, shares, and their difference, ``regret``.
+        A row per task, seed, strategy and number of removed layers: ``name``,
+        ``test_accuracy`` of the set that it leaves and ``test_accuracy_best``, shares,
+        and their difference, ``regret``.
     """
     best, size = best_sets(results), [*UNIT, "removed"]
     best = best.loc[best["chosen_on"] == "this dataset", [*size, "test_accuracy"]]
@@ -138,8 +141,9 @@ def gain_of_keeping(results):
     Returns
     -------
     DataFrame
-        A row per task, seed, ``removed`` and ``layer``: ``gain``, mean test accuracy of the sets of
-        that size that keep the layer minus that of the sets without it, as a share.
+        A row per task, seed, ``removed`` and ``layer``: ``gain``, mean test accuracy of
+        the sets of that size that keep the layer minus that of the sets without it, as
+        a share.
     """
     sets, layers = subsets(results), range(int(results.nodes["layers"].max()))
     each = sets.assign(layer=[layers] * len(sets)).explode("layer")

@@ -26,8 +26,8 @@ def unit_correlations(results):
     Returns
     -------
     ndarray of shape (tasks times seeds, 12, 12)
-        Spearman correlations. A signal that is removed highest-first enters with its sign
-        turned, so that 1 means the same order of removal.
+        Spearman correlations. A signal that is removed highest-first enters with its
+        sign turned, so that 1 means the same order of removal.
     """
     roots = results.signals[results.signals["path"] == ""]
     signs = [
@@ -60,8 +60,8 @@ def signal_correlations(results):
 def effective_signals(correlations):
     """Count how many independent orders of the layers a set of signals amounts to.
 
-    The participation ratio of the correlation matrix's eigenvalues, (sum)^2 / sum of squares: 1
-    when all signals agree. Few layers keep it low whatever the signals are.
+    The participation ratio of the correlation matrix's eigenvalues, (sum)^2 / sum of
+    squares: 1 when all signals agree. Few layers keep it low whatever the signals are.
 
     Parameters
     ----------

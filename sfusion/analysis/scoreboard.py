@@ -1,15 +1,17 @@
 """The scoreboard: the paper's claims, each with our number, its interval and a verdict.
 
-A verdict follows from the interval by one rule: *supported* when the whole interval satisfies the
-claim, *not supported* when none of it does, *undecided* when it does in part, *cannot be tested*
-when the claim leaves out its definition. A claim of two parts is *partly* supported when one part
-is and the other is not. Claims that count datasets (C1, C3, C6) are about the datasets at hand:
-their intervals draw seeds, not datasets, and from one seed nothing is decided. The others draw
-datasets and seeds. Both draw test texts too, where the records hold a bit per text. The rule stood
-before the nine datasets were run. What three claims measure was changed after that; both measures
-are named here, and notebook 05 computes both. C2 could not fail while any two signals differed; C5
-asked how late a strategy removes the ends, which the last layer alone decided, and now asks sets of
-layers that were all trained; C6 was a mean difference, and counts datasets now as the claim does.
+A verdict follows from the interval by one rule: *supported* when the whole interval
+satisfies the claim, *not supported* when none of it does, *undecided* when it does in
+part, *cannot be tested* when the claim leaves out its definition. A claim of two parts
+is *partly* supported when one part is and the other is not. Claims that count datasets
+(C1, C3, C6) are about the datasets at hand: their intervals draw seeds, not datasets,
+and from one seed nothing is decided. The others draw datasets and seeds. Both draw test
+texts too, where the records hold a bit per text. The rule stood before the nine
+datasets were run. What three claims measure was changed after that; both measures are
+named here, and notebook 05 computes both. C2 could not fail while any two signals
+differed; C5 asked how late a strategy removes the ends, which the last layer alone
+decided, and now asks sets of layers that were all trained; C6 was a mean difference,
+and counts datasets now as the claim does.
 """
 
 import numpy as np
@@ -123,14 +125,15 @@ def gain_of_own_signal(frame, scores):
     frame : DataFrame
         From :meth:`Results.curves`.
     scores : DataFrame
-        Highest test accuracy over the depths, a column per signal, index (task, seed) or (task, seed, draw).
+        Highest test accuracy over the depths, a column per signal, index (task, seed)
+        or (task, seed, draw).
 
     Returns
     -------
     Series
-        The same index: highest test accuracy over the depths of the one minus that of the
-        other. Both are chosen by the mean over seeds of the highest validation accuracy, so a
-        signal that only luck made the best on a task gains nothing here.
+        The same index: highest test accuracy over the depths of the one minus that of
+        the other. Both are chosen by the mean over seeds of the highest validation
+        accuracy, so a signal that only luck made the best on a task gains nothing here.
     """
     means = task_means(wide(protocols(frame), "validation_accuracy")[list(SIGNALS)])
     one, own = means.mean().idxmax(), means.idxmax(axis=1)
@@ -265,11 +268,11 @@ def scoreboard(results, which=None):
     Returns
     -------
     DataFrame
-        Index claim; ``paper`` (the statement), ``standing``, ``measure``, ``first`` (the measure as
-        it was written before the first runs), ``ours`` (the number), ``low`` and ``high`` (95%
-        bootstrap interval), ``count`` (such as "2 of 9", for claims that count datasets), ``needed``
-        (what the number would have to reach), ``verdict``, ``note``, and ``drawn``, what the
-        interval draws.
+        Index claim; ``paper`` (the statement), ``standing``, ``measure``, ``first``
+        (the measure as it was written before the first runs), ``ours`` (the number),
+        ``low`` and ``high`` (95% bootstrap interval), ``count`` (such as "2 of 9", for
+        claims that count datasets), ``needed`` (what the number would have to reach),
+        ``verdict``, ``note``, and ``drawn``, what the interval draws.
     """
     frame = results.curves()
     frame = frame[frame["name"].isin(PAPER_STRATEGIES)]

@@ -1,8 +1,9 @@
 """From the frames of a study to tidy tables. Nothing here trains.
 
-Two protocols stand side by side. *Test-selected*: a strategy's score is its highest test accuracy
-over the depths, the paper's score as far as it can be read; choosing on test is optimistic.
-*Validation-selected*: the depth is chosen on validation, and test is read at that depth alone.
+Two protocols stand side by side. *Test-selected*: a strategy's score is its highest
+test accuracy over the depths, the paper's score as far as it can be read; choosing on
+test is optimistic. *Validation-selected*: the depth is chosen on validation, and test
+is read at that depth alone.
 """
 
 from functools import cache
@@ -46,8 +47,8 @@ def _draws(task, texts):
 def redrawn(frame, columns):
     """Average test accuracies, as observed and with the test texts drawn with replacement.
 
-    A task's test texts are the same for every seed, strategy and condition, and so are the draws:
-    differences stay paired, also between two frames.
+    A task's test texts are the same for every seed, strategy and condition, and so are
+    the draws: differences stay paired, also between two frames.
 
     Parameters
     ----------
@@ -60,8 +61,9 @@ def redrawn(frame, columns):
     Returns
     -------
     DataFrame
-        Index (task, seed, draw), a column per combination of ``columns``: accuracies as shares.
-        Draw 0 is what was observed, 1 to ``POOL`` are draws of texts; without bits there is draw 0 alone.
+        Index (task, seed, draw), a column per combination of ``columns``: accuracies as
+        shares. Draw 0 is what was observed, 1 to ``POOL`` are draws of texts; without
+        bits there is draw 0 alone.
     """
     parts, bits = {}, "test_correct" in frame and frame["test_correct"].notna().all()
     for task, part in frame.groupby("task"):
@@ -72,7 +74,8 @@ def redrawn(frame, columns):
                 len(part), -1
             )
             right = np.unpackbits(packed, axis=1)
-            # The last byte is filled up with zeros; no text right is the same share of any number.
+            # The last byte is filled up with zeros; no text right is the same share of
+            # any number.
             texts = (
                 round(right.sum(axis=1).max() / (part["test_accuracy"].max() or np.inf))
                 or 1
@@ -100,12 +103,12 @@ def protocols(frame):
     Returns
     -------
     DataFrame
-        A row per task, seed and strategy: ``test_selected`` (highest test accuracy over one
-        removal and more), ``validation_selected`` (test accuracy where validation is highest, of
-        ties the smaller model), ``validation_accuracy`` (that highest validation accuracy),
-        ``removed`` and ``path`` at that depth, ``optimism`` (test-selected minus
-        validation-selected), ``mean_accuracy`` (mean test accuracy over the depths), and
-        ``name``, ``group``.
+        A row per task, seed and strategy: ``test_selected`` (highest test accuracy over
+        one removal and more), ``validation_selected`` (test accuracy where validation
+        is highest, of ties the smaller model), ``validation_accuracy`` (that highest
+        validation accuracy), ``removed`` and ``path`` at that depth, ``optimism``
+        (test-selected minus validation-selected), ``mean_accuracy`` (mean test accuracy
+        over the depths), and ``name``, ``group``.
     """
     pruned = frame[frame["removed"] > 0]
     keys = [*UNIT, "strategy"]
@@ -132,8 +135,8 @@ def wide(table, column):
     Returns
     -------
     DataFrame
-        Index (task, seed), a column per strategy in the order of ``STRATEGIES``; the random
-        baseline is the mean of its draws.
+        Index (task, seed), a column per strategy in the order of ``STRATEGIES``; the
+        random baseline is the mean of its draws.
     """
     frame = table.pivot_table(index=UNIT, columns="name", values=column)
     return frame[[name for name in STRATEGIES if name in frame]]
@@ -181,10 +184,11 @@ def distilled(results):
     Returns
     -------
     DataFrame
-        A row per task, seed, number of removed layers and ``condition``: ``pruned`` (before), and
-        those of :data:`sfusion.pruning.tree.CONDITIONS`, also as ``strategy``, ``name`` and ``group``,
-        so that conditions are scored as strategies are; the accuracies, the sizes, and
-        ``original``: the unpruned model's test accuracy.
+        A row per task, seed, number of removed layers and ``condition``: ``pruned``
+        (before), and those of :data:`sfusion.pruning.tree.CONDITIONS`, also as
+        ``strategy``, ``name`` and ``group``, so that conditions are scored as
+        strategies are; the accuracies, the sizes, and ``original``: the unpruned
+        model's test accuracy.
     """
     sizes = ["layers", *DENOMINATORS]
     steps = results.distillation
@@ -213,8 +217,9 @@ def with_best_single(frame):
     Returns
     -------
     DataFrame
-        The rows, and those of one signal per task and seed again under the name ``BEST_SINGLE``: the
-        one of the highest mean validation accuracy over the depths, of ties the first in ``SIGNALS``.
+        The rows, and those of one signal per task and seed again under the name
+        ``BEST_SINGLE``: the one of the highest mean validation accuracy over the
+        depths, of ties the first in ``SIGNALS``.
     """
     singles = frame[frame["name"].isin(SIGNALS)]
     means = singles[singles["removed"] > 0].pivot_table(
@@ -230,7 +235,8 @@ def with_best_single(frame):
     )
 
 
-# Name: what it is called in print; the first is the headline, at which no single layer decides.
+# Name: what it is called in print; the first is the headline, at which no single layer
+# decides.
 MEASURES = {
     "half_removed": "half of the layers removed",
     "mean_accuracy": "mean over depths",
@@ -248,8 +254,8 @@ def measured(frame):
     Returns
     -------
     DataFrame
-        Index as from :func:`redrawn`, columns (measure, name), random
-        orders averaged: test accuracies as shares, ``half_removed``, ``mean_accuracy`` (over the
+        Index as from :func:`redrawn`, columns (measure, name), random orders averaged:
+        test accuracies as shares, ``half_removed``, ``mean_accuracy`` (over the
         depths), ``validation_selected`` and, for each depth, ``removed_<n>``.
     """
     table = redrawn(frame[frame["removed"] > 0], ["name", "removed"])

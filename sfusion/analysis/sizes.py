@@ -26,8 +26,8 @@ def size_ratios(frame):
     Returns
     -------
     DataFrame
-        The rows with, for each name in ``DENOMINATORS``, ``<name>_ratio``: accuracy over size
-        divided by the same of the original of that task and seed.
+        The rows with, for each name in ``DENOMINATORS``, ``<name>_ratio``: accuracy
+        over size divided by the same of the original of that task and seed.
     """
     originals = frame[frame["removed"] == 0].drop_duplicates(UNIT)
     names = list(DENOMINATORS)
@@ -50,10 +50,11 @@ def ratio_readings(results):
     Returns
     -------
     DataFrame
-        A row per denominator and number of removed layers: ``distilled`` and ``pruned``, fold
-        change of accuracy over size against the original (mean over tasks and seeds);
-        ``distilled_percent``, the same as per cent gained; ``over_pruned_percent``, what
-        distillation adds to the pruned model's ratio, in per cent.
+        A row per denominator and number of removed layers: ``distilled`` and
+        ``pruned``, fold change of accuracy over size against the original (mean over
+        tasks and seeds); ``distilled_percent``, the same as per cent gained;
+        ``over_pruned_percent``, what distillation adds to the pruned model's ratio, in
+        per cent.
     """
     frame = size_ratios(
         distilled(results).rename(columns={"test_accuracy": "accuracy"})

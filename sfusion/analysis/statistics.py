@@ -1,9 +1,9 @@
 """Statistics: intervals, comparisons fixed in advance, and how well a fusion forecasts.
 
-With nine datasets a table of all pairs of strategies says nothing: the critical difference of
-fifteen methods is seven ranks (Demsar 2006), and Holm's correction over fourteen Wilcoxon tests
-cannot reach .05. So the comparisons are few and were named before the nine datasets were run, and
-each is an interval.
+With nine datasets a table of all pairs of strategies says nothing: the critical
+difference of fifteen methods is seven ranks (Demsar 2006), and Holm's correction over
+fourteen Wilcoxon tests cannot reach .05. So the comparisons are few and were named
+before the nine datasets were run, and each is an interval.
 """
 
 import numpy as np
@@ -23,23 +23,24 @@ def bootstrap(
 ):
     """Compute an interval of a statistic over tasks, seeds and test texts.
 
-    Three stages (Davison and Hinkley 1997, section 3.8): tasks are drawn with replacement, and for
-    each of them, anew each time that it is drawn, its seeds and, for all of these together, its test
-    texts; percentile interval. Two stages where the frame has no draws of texts. Drawing few units
-    narrows an interval; drawing within units that are drawn themselves widens it, for what varies
-    within is part of what varies between: where tasks are drawn and texts vary most, it covers more
-    than its level. Written here, for scipy's bootstrap knows no nested units.
+    Three stages (Davison and Hinkley 1997, section 3.8): tasks are drawn with
+    replacement, and for each of them, anew each time that it is drawn, its seeds and,
+    for all of these together, its test texts; percentile interval. Two stages where the
+    frame has no draws of texts. Drawing few units narrows an interval; drawing within
+    units that are drawn themselves widens it, for what varies within is part of what
+    varies between: where tasks are drawn and texts vary most, it covers more than its
+    level. Written here, for scipy's bootstrap knows no nested units.
 
     Parameters
     ----------
     frame : Series or DataFrame
         Index (task, seed), or (task, seed, draw) from :func:`redrawn`.
     statistic : callable
-        Takes the means over seeds, an array of shape (tasks,) or (tasks, columns), and gives a
-        number; by default their mean, so that every task counts alike.
+        Takes the means over seeds, an array of shape (tasks,) or (tasks, columns), and
+        gives a number; by default their mean, so that every task counts alike.
     tasks : bool
-        Whether tasks are drawn as well: yes for what is said of tasks in general, no for a count
-        over the very tasks at hand.
+        Whether tasks are drawn as well: yes for what is said of tasks in general, no
+        for a count over the very tasks at hand.
     resamples : int
     level : float
     seed : int
@@ -103,8 +104,8 @@ def judge_difference(low, high, margin=MARGIN):
     Returns
     -------
     {"equivalent", "better", "worse", "inconclusive"}
-        ``equivalent``: the whole interval lies within the margin, whatever its sign; ``better`` or
-        ``worse``: it lies above or below 0; ``inconclusive``: neither.
+        ``equivalent``: the whole interval lies within the margin, whatever its sign;
+        ``better`` or ``worse``: it lies above or below 0; ``inconclusive``: neither.
     """
     if max(-low, high) <= margin + TIE:
         return "equivalent"
@@ -129,10 +130,11 @@ def compare_pair(first, second):
     Returns
     -------
     dict
-        ``difference`` (mean over tasks) with ``low`` and ``high``, its 95% bootstrap interval;
-        ``drawn``, what that draws; ``verdict``, see :func:`judge_difference`; ``ahead``, ``tied``,
-        ``behind``: tasks by the sign of the mean over seeds; ``sign_test``: exact two-sided p of
-        ``ahead`` against ``behind``, not corrected for the number of contrasts.
+        ``difference`` (mean over tasks) with ``low`` and ``high``, its 95% bootstrap
+        interval; ``drawn``, what that draws; ``verdict``, see :func:`judge_difference`;
+        ``ahead``, ``tied``, ``behind``: tasks by the sign of the mean over seeds;
+        ``sign_test``: exact two-sided p of ``ahead`` against ``behind``, not corrected
+        for the number of contrasts.
     """
     difference = (first - second).dropna()
     means = task_means(difference)

@@ -41,9 +41,9 @@ def removal_orders(frame):
     Returns
     -------
     DataFrame
-        Columns ``task``, ``seed``, ``strategy``, ``name``, ``layer``, ``step``: 1 for the layer
-        that goes first; the layer that stays has the original's layer count. Of strategies that
-        remove one layer at a time.
+        Columns ``task``, ``seed``, ``strategy``, ``name``, ``layer``, ``step``: 1 for
+        the layer that goes first; the layer that stays has the original's layer count.
+        Of strategies that remove one layer at a time.
     """
     frame = frame[~frame["name"].map(lambda name: lookup(name).once)]
     last = frame.loc[frame.groupby([*UNIT, "strategy"])["removed"].idxmax()]
@@ -70,8 +70,8 @@ def gains_by_surviving_layer(frame, strategy="random-forest"):
     Returns
     -------
     DataFrame
-        A row per task, seed and ``strategy`` (a draw): ``layer`` and ``gain``, mean accuracy over
-        depths of the strategy minus that of the order, as a share.
+        A row per task, seed and ``strategy`` (a draw): ``layer`` and ``gain``, mean
+        accuracy over depths of the strategy minus that of the order, as a share.
     """
     orders = removal_orders(frame)
     kept = orders[
@@ -203,9 +203,10 @@ def maximum_accuracy(table):
     Returns
     -------
     Figure
-        Highest test accuracy over the depths. Numbers are means over seeds; colours run from the
-        worst to the best strategy of each task. Right: the mean lead over the random orders of
-        the same task and seed, with its 95% bootstrap interval over both.
+        Highest test accuracy over the depths. Numbers are means over seeds; colours run
+        from the worst to the best strategy of each task. Right: the mean lead over the
+        random orders of the same task and seed, with its 95% bootstrap interval over
+        both.
     """
     scores = 100 * wide(table, "test_selected")
     means = scores.groupby(level="task").mean().T

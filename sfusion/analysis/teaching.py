@@ -31,8 +31,8 @@ def distillation_by_depth(frame):
     Returns
     -------
     Figure
-        Means over seeds; the horizontal lines are the original, as it was and after the same
-        extra steps.
+        Means over seeds; the horizontal lines are the original, as it was and after the
+        same extra steps.
     """
     tasks = sorted(set(frame["task"]))
     figure, panels = panel_grid(tasks, 1.6, 0.6)

@@ -46,10 +46,10 @@ from sfusion.training.seeds import derive_seed
 
 LONGEST = 128  # tokens, unless the user asks for more
 
-# Samples seen: passes over the training set, but at least and at most so many. Rates, by hidden
-# units, were found on validation (results/recipe.csv): an untrained head learns fast, a recovery
-# slowly, for a high rate costs even a model that loses nothing, and what the original teaches fast
-# again. All declared here.
+# Samples seen: passes over the training set, but at least and at most so many. Rates,
+# by hidden units, were found on validation (results/recipe.csv): an untrained head
+# learns fast, a recovery slowly, for a high rate costs even a model that loses nothing,
+# and what the original teaches fast again. All declared here.
 BUDGETS = {
     # stage: (kind of recipe, passes, at least, at most)
     "original": (Recipe, 4, 2000, 9000),
@@ -74,9 +74,9 @@ class CompressionResult:
     report : dict
         The contents of ``report.json``.
     curve : DataFrame
-        A row per model on the pruning path: ``layers``, ``distilled``, ``chosen``, ``path``,
-        ``validation_accuracy`` with its 95% interval ``low`` and ``high``, ``parameters``,
-        ``flops``.
+        A row per model on the pruning path: ``layers``, ``distilled``, ``chosen``,
+        ``path``, ``validation_accuracy`` with its 95% interval ``low`` and ``high``,
+        ``parameters``, ``flops``.
     """
 
     directory: Path
@@ -95,8 +95,8 @@ def recipes(samples, hidden, learning_rate=None, unlabelled=0):
     samples : int
         Training samples there are.
     hidden : int
-        Hidden units: the rates are those of the next width in ``RATES``; above the last one they
-        fall inversely to the width.
+        Hidden units: the rates are those of the next width in ``RATES``; above the last
+        one they fall inversely to the width.
     learning_rate : float, optional
         In place of that rule, in every stage.
     unlabelled : int
@@ -129,45 +129,54 @@ def compress(
 ):  # fmt: skip
     """Make a classifier smaller by removing layers, and report what that cost.
 
-    A model that is already fine-tuned on the data's labels is taken as it is, any other is
-    fine-tuned first. Layers go as the strategy chooses, one at a time with fine-tuning after each
-    or, by a one-shot strategy, at once with as much of it; at the end the original teaches what
-    is left, which is kept if validation agrees. Test texts are read once, by the finished models.
+    A model that is already fine-tuned on the data's labels is taken as it is, any other
+    is fine-tuned first. Layers go as the strategy chooses, one at a time with
+    fine-tuning after each or, by a one-shot strategy, at once with as much of it; at
+    the end the original teaches what is left, which is kept if validation agrees. Test
+    texts are read once, by the finished models.
 
     Parameters
     ----------
     model : str or Path
         A directory, a Hub name, ``minilm-l6`` or ``mpnet-base``, see
-        :func:`sfusion.data.pretrained.locate_model`. Safetensors only; no code of a model is run.
+        :func:`sfusion.data.pretrained.locate_model`. Safetensors only; no code of a
+        model is run.
     train, test : str, Path, DataFrame or datasets.Dataset
-        CSV, JSONL or Parquet. Without a test file a fifth of the training texts is held out.
+        CSV, JSONL or Parquet. Without a test file a fifth of the training texts is held
+        out.
     out : str or Path
-        Directory to create. While it is being made, work lies in ``.<name>.sfusion`` beside it:
-        the same call goes on from there after a stop, and it is removed at the end.
+        Directory to create. While it is being made, work lies in ``.<name>.sfusion``
+        beside it: the same call goes on from there after a stop, and it is removed at
+        the end.
     text_column, label_column : str
         Columns of both files.
     keep : int, optional
         Layers to keep.
     max_drop : float, optional
-        Instead: write the smallest model whose validation accuracy is at most this share below
-        the original's. With neither, all depths are tried, and written is the smallest model
-        within one standard error of the original (Breiman et al. 1984); the work stays, so that
-        a second call with ``keep`` is quick.
+        Instead: write the smallest model whose validation accuracy is at most this
+        share below the original's. With neither, all depths are tried, and written is
+        the smallest model within one standard error of the original (Breiman et al.
+        1984); the work stays, so that a second call with ``keep`` is quick.
     strategy : str
-        A name in ``COMPRESSION_STRATEGIES``. Fusions come fitted, from the package's own study.
+        A name in ``COMPRESSION_STRATEGIES``. Fusions come fitted, from the package's
+        own study.
     distill : bool
         Whether the original teaches at the end.
     unlabelled : str, Path, DataFrame or datasets.Dataset, optional
-        More texts, whose labels are not read: the original teaches with its own answers to them.
+        More texts, whose labels are not read: the original teaches with its own answers
+        to them.
     onnx, int8 : bool
-        Also write ``model.onnx``, and its weights in 8 bits as ``model.int8.onnx``: that only
-        if it loses no more validation accuracy than ``max_drop``, or one percentage point.
+        Also write ``model.onnx``, and its weights in 8 bits as ``model.int8.onnx``:
+        that only if it loses no more validation accuracy than ``max_drop``, or one
+        percentage point.
     labels : sequence of str, optional
-        The data's labels in the order of the model's class numbers, where its own names differ.
+        The data's labels in the order of the model's class numbers, where its own names
+        differ.
     new_head : bool
         Train a new head instead of the model's own.
     max_length : int, optional
-        Tokens per text; by default as many as 95% of the training texts need, at most 128.
+        Tokens per text; by default as many as 95% of the training texts need, at most
+        128.
     learning_rate : float, optional
         See :func:`recipes`.
     threads : int, optional
@@ -457,8 +466,8 @@ def choose_depth(tree, parts, keep, max_drop, distill):
     Returns
     -------
     tuple of (tuple, dict)
-        The chosen model: its path and None or ``"distilled"``; and by these the validation
-        accuracy of all that were measured.
+        The chosen model: its path and None or ``"distilled"``; and by these the
+        validation accuracy of all that were measured.
     """
     found = {(part, None): tree.evaluate(part, "validation") for part in parts}
     original, samples = found[(), None], len(tree.task.validation)

@@ -63,16 +63,16 @@ def ready_tokenizer(tokenizer, config):
     Parameters
     ----------
     tokenizer : transformers.PreTrainedTokenizerBase
-        Changed in place: a decoder's often pads with nothing; then the model's padding token
-        does, or where it has none, the end of text.
+        Changed in place: a decoder's often pads with nothing; then the model's padding
+        token does, or where it has none, the end of text.
     config : transformers.PreTrainedConfig
         Changed in place.
 
     Raises
     ------
     SfusionError
-        When there is nothing to pad with, a decoder would take padding for its last token, or
-        the model lacks embeddings for the tokenizer.
+        When there is nothing to pad with, a decoder would take padding for its last
+        token, or the model lacks embeddings for the tokenizer.
     """
     if tokenizer.pad_token is None:
         number = config.pad_token_id
@@ -113,7 +113,8 @@ def build(folder, tree, chosen, curve, model, asked, *, held_out, onnx, int8, st
         An empty one.
     tree : PruningTree
     chosen : tuple
-        Of the model to write: path, and condition or None; see :meth:`PruningTree.model`.
+        Of the model to write: path, and condition or None; see
+        :meth:`PruningTree.model`.
     curve : DataFrame
         See :class:`sfusion.compression.compress.CompressionResult`.
     model : str or Path
@@ -203,7 +204,8 @@ def build(folder, tree, chosen, curve, model, asked, *, held_out, onnx, int8, st
     }
     found["verdict"] = verdict(found)
     save_figure("curve", compression_curve(curve), curve, folder)
-    # On a busy machine the clock says little: the processor's own seconds, over its threads, too.
+    # On a busy machine the clock says little: the processor's own seconds, over its
+    # threads, too.
     spent = time.perf_counter() - started[0], time.process_time() - started[1]
     found["seconds"] = {"clock": round(spent[0], 1), "processor": round(spent[1], 1)}
     text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -284,8 +286,8 @@ def describe(model, data, max_length):
     Returns
     -------
     tuple of (dict, ndarray of bool)
-        Accuracy with interval, hash of the predicted class names in the order of the samples (a
-        line each), sizes; and which samples were right.
+        Accuracy with interval, hash of the predicted class names in the order of the
+        samples (a line each), sizes; and which samples were right.
     """
     predicted = predict_logits(model, data).argmax(-1)
     right = (predicted == data.labels).numpy()
@@ -305,18 +307,19 @@ def latency(runs, data):
     Parameters
     ----------
     runs : dict of str to callable
-        Each takes token numbers, and an attention mask as ``attention_mask``. ``before`` is what
-        the others are compared with.
+        Each takes token numbers, and an attention mask as ``attention_mask``.
+        ``before`` is what the others are compared with.
     data : Encoded
-        Where the tokens come from; batches are of full length, so that no padding is timed.
+        Where the tokens come from; batches are of full length, so that no padding is
+        timed.
 
     Returns
     -------
     tuple of (dict, dict)
-        By run and batch size, milliseconds per batch: ``median``, and the quartiles ``low`` and
-        ``high`` over the rounds. And by run and batch size how many times as fast as ``before``:
-        the median over the rounds of the two times of one round, which a disturbance of some
-        rounds does not move.
+        By run and batch size, milliseconds per batch: ``median``, and the quartiles
+        ``low`` and ``high`` over the rounds. And by run and batch size how many times
+        as fast as ``before``: the median over the rounds of the two times of one round,
+        which a disturbance of some rounds does not move.
     """
     found, ratios = (
         {name: {} for name in runs},
@@ -372,20 +375,22 @@ def export(folder, model, task, int8, limit=WITHIN):
     Parameters
     ----------
     folder : Path
-        Gets ``model.onnx``, and ``model.int8.onnx``: weights in 8 bits, activations quantised
-        as they come.
+        Gets ``model.onnx``, and ``model.int8.onnx``: weights in 8 bits, activations
+        quantised as they come.
     model : transformers.PreTrainedModel
     task : Task
         What is written is measured on its test samples.
     int8 : bool
     limit : float
-        Share of validation accuracy that 8 bits may lose; else their file is not written.
+        Share of validation accuracy that 8 bits may lose; else their file is not
+        written.
 
     Returns
     -------
     list of tuple of (str, dict, callable)
-        A name of ``ONNX``, its part of the report, and the session as a function of token
-        numbers and an attention mask. Of a file that is not written: why, and None.
+        A name of ``ONNX``, its part of the report, and the session as a function of
+        token numbers and an attention mask. Of a file that is not written: why, and
+        None.
 
     Raises
     ------

@@ -1,8 +1,9 @@
 """Three text classification corpora made from the docstrings of installed libraries.
 
-Real English prose that needs no download: paragraphs of the docstrings, masked, freed of duplicates
-and balanced. Sources are parsed, never imported, so optional packages and import side effects play
-no part. The corpora stand in ``corpora.yaml``; all rules here are our own.
+Real English prose that needs no download: paragraphs of the docstrings, masked, freed
+of duplicates and balanced. Sources are parsed, never imported, so optional packages and
+import side effects play no part. The corpora stand in ``corpora.yaml``; all rules here
+are our own.
 """
 
 import hashlib
@@ -29,8 +30,8 @@ from sfusion.errors import SfusionError
 CODE = ("corpora", "docstrings", "prose")
 TABLE = Path(__file__).with_name("corpora.yaml")
 
-# Two texts are near duplicates when their first words agree (a model reads little more) or when
-# their sets of word 4-grams have at least this Jaccard similarity.
+# Two texts are near duplicates when their first words agree (a model reads little more)
+# or when their sets of word 4-grams have at least this Jaccard similarity.
 SAME_START, SHINGLE, SIMILAR = 12, 4, 0.5
 
 
@@ -45,10 +46,12 @@ class Corpus:
     libraries : list of str
         Import names of the packages whose sources are read.
     classes : dict of str to (list of str, str)
-        For each label its keys and a regular expression of the words that would give it away
-        (see `mask`). A key is a dotted module path, or a docstring section when `by_section`.
+        For each label its keys and a regular expression of the words that would give it
+        away (see `mask`). A key is a dotted module path, or a docstring section when
+        `by_section`.
     cap : int
-        Most texts per label, over all splits. Sections fill it in the order of `sections`.
+        Most texts per label, over all splits. Sections fill it in the order of
+        `sections`.
     sections : list of str
         Docstring sections that are read ("" is the text before the first header).
     by_section : bool
@@ -145,7 +148,8 @@ def _make(corpus):
                             (masked, label, source, corpus.sections.index(section))
                         )
     frame = pd.DataFrame(_unique(rows), columns=["text", "label", "source", "order"])
-    # What fills a label up to the cap hangs on each text alone, never on its neighbours.
+    # What fills a label up to the cap hangs on each text alone, never on its
+    # neighbours.
     frame["digest"] = [
         hashlib.sha256(text.encode()).hexdigest() for text in frame["text"]
     ]
@@ -190,9 +194,9 @@ def versions(name):
 def build(name):
     """Texts of an embedded corpus, from the cache or made anew (a few seconds).
 
-    The cache is a Parquet file in :func:`sfusion.disk.cache_folder`, keyed by
-    the corpus, the library versions and the code; one that is damaged or cannot be written is
-    not used.
+    The cache is a Parquet file in :func:`sfusion.disk.cache_folder`, keyed by the
+    corpus, the library versions and the code; one that is damaged or cannot be written
+    is not used.
 
     Parameters
     ----------
@@ -202,8 +206,8 @@ def build(name):
     Returns
     -------
     pandas.DataFrame
-        Columns text, label and source (dotted name of the documented object), sorted by label;
-        the same on every machine with the same library versions.
+        Columns text, label and source (dotted name of the documented object), sorted by
+        label; the same on every machine with the same library versions.
 
     Raises
     ------

@@ -27,8 +27,9 @@ def inside(source, path):
 def docstrings(library, within=()):
     """Yield (source, docstring) for a library, file by file in sorted order.
 
-    A source is the dotted name of a module, a function, a class or a method of a class; private
-    ones count. So do ``add_newdoc("name", "text")`` calls, which document compiled functions.
+    A source is the dotted name of a module, a function, a class or a method of a class;
+    private ones count. So do ``add_newdoc("name", "text")`` calls, which document
+    compiled functions.
 
     Parameters
     ----------
@@ -98,8 +99,9 @@ ADMONITION = re.compile(r"\.\. (?:note|warning|tip|important)::$")
 def paragraphs(docstring):
     """Yield (section, paragraph) of a docstring: lower-case header, lines joined by a space.
 
-    Left out: headers, lists, literal blocks, directives with their bodies (but the bodies of
-    notes and warnings stay) and the ``name : type`` lines of numpydoc's item sections.
+    Left out: headers, lists, literal blocks, directives with their bodies (but the
+    bodies of notes and warnings stay) and the ``name : type`` lines of numpydoc's item
+    sections.
 
     Parameters
     ----------

@@ -102,8 +102,8 @@ def read_rows(source, text_column="text", label_column="label"):
     source : str, Path, DataFrame or datasets.Dataset
         A file is CSV, JSONL or Parquet, by its suffix.
     text_column, label_column : str
-        Columns; labels are class names or integers, where `datasets` declares class names their
-        numbers. Without a label column the texts are read alone.
+        Columns; labels are class names or integers, where `datasets` declares class
+        names their numbers. Without a label column the texts are read alone.
 
     Returns
     -------
@@ -112,8 +112,8 @@ def read_rows(source, text_column="text", label_column="label"):
     Raises
     ------
     SfusionError
-        If the file is missing, unreadable, not UTF-8 or empty, a column is missing, or a row has
-        no text or no label.
+        If the file is missing, unreadable, not UTF-8 or empty, a column is missing, or
+        a row has no text or no label.
     """
     raw, names, where = _load(source, label_column)
     _require(

@@ -42,7 +42,8 @@ def _hub(spec):
             column for column in data.column_names if column in (*spec.text, spec.label)
         ]
         names = getattr(data.features.get(spec.label), "names", None)
-        # In batches, so that of long texts no more than the part that is kept stays in memory.
+        # In batches, so that of long texts no more than the part that is kept stays in
+        # memory.
         batches = (
             data.select(_rows(len(data)))
             .select_columns(wanted)

@@ -24,7 +24,8 @@ def order_labels(declared, frames, where):
     Parameters
     ----------
     declared : sequence of str
-        Names in the order of the class numbers; they count if they cover all that are used.
+        Names in the order of the class numbers; they count if they cover all that are
+        used.
     frames : sequence of DataFrame
         Columns text and label.
     where : str
@@ -93,7 +94,8 @@ def resolve_labels(found, own, where, labels=None):
     Parameters
     ----------
     found : sequence of str
-        Labels of the data: the classifier's names, all or some, or its class numbers, all.
+        Labels of the data: the classifier's names, all or some, or its class numbers,
+        all.
     own : sequence of str
         The classifier's names, in the order of its class numbers.
     where : str
@@ -119,7 +121,8 @@ def resolve_labels(found, own, where, labels=None):
     strange = [label for label in found if label not in names]
     if not strange:
         return {label: names.index(label) for label in found}
-    # All of them: of some, one could not tell whether they are counted from 0 or from 1.
+    # All of them: of some, one could not tell whether they are counted from 0 or from
+    # 1.
     if set(found) == {str(number) for number in range(len(names))}:
         return {label: int(label) for label in found}
     raise SfusionError(

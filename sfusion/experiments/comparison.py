@@ -37,7 +37,8 @@ def _tolerance(old, samples):
     by_cell = old.groupby(["task", "what", "cell", "removed", "score"])["value"]
     variance = by_cell.var(ddof=1).groupby(["task", "removed", "score"]).mean()
     mean = by_cell.mean().groupby(["task", "removed", "score"]).mean()
-    # One seed shows no spread, and two show little: a sample's own error is the least there is.
+    # One seed shows no spread, and two show little: a sample's own error is the least
+    # there is.
     least = (
         mean * (1 - mean) / samples.reindex(mean.index.droplevel("removed")).to_numpy()
     )
@@ -47,10 +48,10 @@ def _tolerance(old, samples):
 def compare(new, old):
     """Compare two studies of one profile.
 
-    What is asked depends on the machine. Where processor, device, precision, threads and library
-    versions are those of the committed run, the numbers must be the same. Elsewhere rounding
-    differs, and with it now and then a choice: then the means over seeds must lie within the
-    spread over seeds.
+    What is asked depends on the machine. Where processor, device, precision, threads
+    and library versions are those of the committed run, the numbers must be the same.
+    Elsewhere rounding differs, and with it now and then a choice: then the means over
+    seeds must lie within the spread over seeds.
 
     Parameters
     ----------
@@ -60,8 +61,8 @@ def compare(new, old):
     Returns
     -------
     DataFrame
-        A row per task and thing compared: ``asked`` (``same numbers`` or ``within the spread over
-        seeds``), counts ``same``, ``within``, ``differs``, and ``passed``.
+        A row per task and thing compared: ``asked`` (``same numbers`` or ``within the
+        spread over seeds``), counts ``same``, ``within``, ``differs``, and ``passed``.
     """
     exact = new.manifest["machine"] == old.manifest["machine"]
     keys = ["task", "what", "cell", "removed", "score"]
@@ -70,7 +71,8 @@ def compare(new, old):
         _cells(new), on=[*keys, "seed"], how="outer", suffixes=("_old", "_new")
     )
     cells["same"] = cells["value_new"] == cells["value_old"]
-    # A seed that is missing on one side makes the mean missing too, so that its cell differs.
+    # A seed that is missing on one side makes the mean missing too, so that its cell
+    # differs.
     whole = {
         side: (f"value_{side}", lambda values: values.mean(skipna=False))
         for side in ("new", "old")
@@ -120,7 +122,8 @@ def _signals(new, old, exact):
     """Compare the signals of the new study, where equal numbers are promised."""
     if not exact:
         return pd.DataFrame()
-    # An earlier study may have extracted them where nothing reads them, and lack those that were added since.
+    # An earlier study may have extracted them where nothing reads them, and lack those
+    # that were added since.
     both = old.signals.merge(
         new.signals, "right", on=[*UNIT, "path", "layer"], suffixes=("_old", "_new")
     )

@@ -21,8 +21,8 @@ def machine(profile):
     Returns
     -------
     dict
-        Processor (name, instruction sets, caches), device, precision, threads, versions: equal
-        descriptions promise equal numbers.
+        Processor (name, instruction sets, caches), device, precision, threads,
+        versions: equal descriptions promise equal numbers.
     """
     able = torch.cpu.get_capabilities()
     device = default_device()

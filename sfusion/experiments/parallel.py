@@ -64,8 +64,8 @@ def jobs(threads):
 def _end_with(parent):
     """Let a worker end with the process that started it, even when that one is killed.
 
-    loky's own workers would finish their node beside the next attempt, and then hold their
-    memory for minutes.
+    loky's own workers would finish their node beside the next attempt, and then hold
+    their memory for minutes.
     """
 
     def watch():
@@ -129,7 +129,8 @@ def _ray(workers):
 
 @contextlib.contextmanager
 def _loky(threads):
-    # A worker is renewed where its caches have grown, and says so; nothing is lost by it.
+    # A worker is renewed where its caches have grown, and says so; nothing is lost by
+    # it.
     warnings.filterwarnings(
         "ignore", message="A worker stopped while some jobs were given"
     )
@@ -152,13 +153,14 @@ def pool(threads):
     Yields
     ------
     callable
-        ``run(function, arguments)``: calls the function on every tuple of arguments and yields
-        the results in the order in which they were given.
+        ``run(function, arguments)``: calls the function on every tuple of arguments and
+        yields the results in the order in which they were given.
 
     Raises
     ------
     SfusionError
-        When the backend is not installed, does not answer, or has workers of several threads.
+        When the backend is not installed, does not answer, or has workers of several
+        threads.
     """
     name, workers = backend(), jobs(threads)
     opened = {
@@ -176,7 +178,8 @@ def pool(threads):
         stack.enter_context(
             parallel_config(**{"backend": name, "n_jobs": workers, **options})
         )
-        # One call per message: a call is seconds of work, unless its record is there already.
+        # One call per message: a call is seconds of work, unless its record is there
+        # already.
         parallel = stack.enter_context(
             Parallel(batch_size=1, return_as="generator" if name != "ray" else "list")
         )

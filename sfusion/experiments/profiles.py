@@ -11,8 +11,8 @@ from sfusion.training.recipes import Distillation, Recipe, _Checked
 
 _ABOVE = Path(__file__).resolve().parents[1]
 
-# In a checkout profiles lie beside the package, in an installed wheel within it; then what is made
-# goes to the working directory.
+# In a checkout profiles lie beside the package, in an installed wheel within it; then
+# what is made goes to the working directory.
 CHECKOUT = (_ABOVE.parent / "profiles").is_dir() and (
     _ABOVE.parent / "pyproject.toml"
 ).is_file()
@@ -56,7 +56,8 @@ class Profile(_Checked):
     sizes : Sizes
         Samples per split.
     strategies : tuple of str
-        Names in ``sfusion.pruning.strategies.STRATEGIES``; none: all but the reversed signals.
+        Names in ``sfusion.pruning.strategies.STRATEGIES``; none: all but the reversed
+        signals.
     random_orders : int
         Draws of each random baseline per task and seed.
     subsets : tuple of str
@@ -104,7 +105,8 @@ def load_profile(name):
     Raises
     ------
     SfusionError
-        When there is no such profile, or a value is missing, unknown or of a wrong type.
+        When there is no such profile, or a value is missing, unknown or of a wrong
+        type.
     """
     file = Path(name) if str(name).endswith(".yaml") else PROFILES / f"{name}.yaml"
     if not file.is_file():

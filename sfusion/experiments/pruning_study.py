@@ -112,8 +112,8 @@ def _frames(search):
 def _fit_fusions(search, labels):
     """Fit each fusion for each experiment: on its own tree, or on all other tasks' trees, of this model or another.
 
-    Of the others, those of the same seed: so seeds are replicates of the fusion too, and no
-    fusion depends on which other seeds are run.
+    Of the others, those of the same seed: so seeds are replicates of the fusion too,
+    and no fusion depends on which other seeds are run.
     """
     nodes, signals, _ = _frames(search)
     tables, calls = {}, {}
@@ -155,7 +155,8 @@ def _search(profile, store, names, quiet):
             "fusions learn from the removals of other strategies: name some too"
         )
     search.iterate(expand(teaching, profile.random_orders), teach=bool(fused))
-    # The fusions learn from these strategies alone: the searches would show them the answer.
+    # The fusions learn from these strategies alone: the searches would show them the
+    # answer.
     if others := [
         name
         for name in names
@@ -211,7 +212,8 @@ def run_study(profile, folder, *, strategies=None, quiet=None):
     ----------
     profile : Profile
     folder : Path
-        Records go to ``<folder>/store``; the same call goes on where a killed one stopped.
+        Records go to ``<folder>/store``; the same call goes on where a killed one
+        stopped.
     strategies : iterable of str, optional
         Names in ``STRATEGIES``; by default the profile's.
     quiet : bool, optional
@@ -224,8 +226,8 @@ def run_study(profile, folder, *, strategies=None, quiet=None):
     Raises
     ------
     SfusionError
-        For an unknown strategy or task, distillation after more removals than the model has
-        layers for, an unwritable folder, or data that cannot be had.
+        For an unknown strategy or task, distillation after more removals than the model
+        has layers for, an unwritable folder, or data that cannot be had.
     """
     start = time.monotonic()
     store = RecordStore(Path(folder) / "store")

@@ -29,23 +29,26 @@ class Results:
     Attributes
     ----------
     tasks : DataFrame
-        A row per task and seed: ``classes``, samples per split (``train``, ``validation``,
-        ``test``), ``fingerprint`` of the texts, ``source``, and on test ``majority_accuracy``
-        and logistic regression's ``tfidf_accuracy`` (on TF-IDF of the same cut) and
-        ``frozen_accuracy`` (on the mean hidden states of the encoder before any fine-tuning).
+        A row per task and seed: ``classes``, samples per split (``train``,
+        ``validation``, ``test``), ``fingerprint`` of the texts, ``source``, and on test
+        ``majority_accuracy`` and logistic regression's ``tfidf_accuracy`` (on TF-IDF of
+        the same cut) and ``frozen_accuracy`` (on the mean hidden states of the encoder
+        before any fine-tuning).
     nodes : DataFrame
-        A row per node: ``task``, ``seed``, ``path``, ``removed``, ``validation_accuracy``,
-        ``test_accuracy``, ``test_correct`` (a bit per test text, see
-        :func:`sfusion.pruning.tree.unpack`), seconds of ``training``, ``evaluation`` and
-        ``extraction``, and the sizes of :func:`sfusion.models.layers.size`.
+        A row per node: ``task``, ``seed``, ``path``, ``removed``,
+        ``validation_accuracy``, ``test_accuracy``, ``test_correct`` (a bit per test
+        text, see :func:`sfusion.pruning.tree.unpack`), seconds of ``training``,
+        ``evaluation`` and ``extraction``, and the sizes of
+        :func:`sfusion.models.layers.size`.
     signals : DataFrame
-        A row per remaining layer of a node (``layer``: number in the original model), a column
-        per signal; of the nodes where something reads them.
+        A row per remaining layer of a node (``layer``: number in the original model), a
+        column per signal; of the nodes where something reads them.
     trajectories : DataFrame
-        A row per task, seed, strategy and number of removed layers: the ``path`` of its node.
+        A row per task, seed, strategy and number of removed layers: the ``path`` of its
+        node.
     distillation : DataFrame
-        A row per task, seed, ``path``, ``removed`` and ``condition``: accuracies after the extra
-        steps.
+        A row per task, seed, ``path``, ``removed`` and ``condition``: accuracies after
+        the extra steps.
     manifest : dict
         Profile, versions, machine, revision of the code.
     """
@@ -216,8 +219,8 @@ def open_results(profile="embedded", mode="replay"):
     profile : str or Path
         See :func:`sfusion.experiments.profiles.load_profile`.
     mode : {"replay", "built"}
-        ``replay`` reads the committed ``results/<profile>``, ``built`` what `make reproduce` left
-        in ``build/<profile>/results``.
+        ``replay`` reads the committed ``results/<profile>``, ``built`` what `make
+        reproduce` left in ``build/<profile>/results``.
 
     Returns
     -------

@@ -21,8 +21,8 @@ def _read(labels, removed):
 class Search:
     """Several experiments searched side by side; a wave is all nodes of one depth.
 
-    Nodes of a wave depend on the wave before alone, so they run in parallel; strategies that
-    agree so far stand at the same node and share all of its work.
+    Nodes of a wave depend on the wave before alone, so they run in parallel; strategies
+    that agree so far stand at the same node and share all of its work.
 
     Parameters
     ----------
@@ -71,8 +71,8 @@ class Search:
     def iterate(self, labels, fusions=None, *, teach=False, title="strategies"):
         """Take strategies from the unpruned models down to the fewest layers.
 
-        A strategy that reads a signal which the architecture does not have is left out with a
-        warning.
+        A strategy that reads a signal which the architecture does not have is left out
+        with a warning.
 
         Parameters
         ----------
@@ -81,11 +81,13 @@ class Search:
         fusions : dict, optional
             ``(experiment, label) -> sklearn regressor`` for the fusions.
         teach : bool
-            Whether fusions will learn from these removals: then all signals are extracted.
+            Whether fusions will learn from these removals: then all signals are
+            extracted.
         title : str
             Of the progress bar.
         """
-        # The bar's unit is a recovery with its evaluation, which is about as much work: an original takes more.
+        # The bar's unit is a recovery with its evaluation, which is about as much work:
+        # an original takes more.
         root = max(
             1, self.profile.original.samples // (2 * self.profile.recovery.samples)
         )
@@ -147,8 +149,9 @@ class Search:
     def greedy(self):
         """Train every child of a node and go on with the one of highest validation accuracy.
 
-        No signal can choose a next layer better than this; and it costs as many trainings as
-        there are layers left, at every step. Ties are broken towards the output (declared here).
+        No signal can choose a next layer better than this; and it costs as many
+        trainings as there are layers left, at every step. Ties are broken towards the
+        output (declared here).
         """
         standing = dict.fromkeys(self.experiments, ())
         steps = range(self.depth, self.lowest, -1)
@@ -188,9 +191,10 @@ class Search:
     def exhaustive(self, experiments):
         """Train every set of layers that can be left, each along one path.
 
-        The path of a set removes its layers from the top down, so that sets share their prefixes
-        and every one costs a single recovery; top-down, because the steps that follow the loss of
-        the last layer then help the head to read another (declared here).
+        The path of a set removes its layers from the top down, so that sets share their
+        prefixes and every one costs a single recovery; top-down, because the steps that
+        follow the loss of the last layer then help the head to read another (declared
+        here).
 
         Parameters
         ----------

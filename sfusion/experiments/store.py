@@ -41,17 +41,18 @@ def _weights_gb():
 class RecordStore:
     """Records in a folder, one JSON file each; safe under several processes.
 
-    A record is written once, atomically, and carries a checksum. Processes that compute the
-    same record write the same numbers (all but the times), so there is nothing to lock. Weights
-    that were trained on the way lie beside the records, a cache that may be emptied at any time.
+    A record is written once, atomically, and carries a checksum. Processes that compute
+    the same record write the same numbers (all but the times), so there is nothing to
+    lock. Weights that were trained on the way lie beside the records, a cache that may
+    be emptied at any time.
 
     Parameters
     ----------
     folder : Path
         Made when missing.
     weights_gb : float, optional
-        Size to which :meth:`trim` cuts the cache of weights, in GB (10^9 bytes); by default
-        ``SFUSION_WEIGHTS_GB``, or 12: a study of three small tasks fills 10.
+        Size to which :meth:`trim` cuts the cache of weights, in GB (10^9 bytes); by
+        default ``SFUSION_WEIGHTS_GB``, or 12: a study of three small tasks fills 10.
     """
 
     def __init__(self, folder, weights_gb=None):
@@ -71,8 +72,9 @@ class RecordStore:
         Returns
         -------
         dict or None
-            The result; None when there is no record, or it was damaged: then it is named in a
-            warning, set aside in ``damaged/``, and left to be computed again.
+            The result; None when there is no record, or it was damaged: then it is
+            named in a warning, set aside in ``damaged/``, and left to be computed
+            again.
         """
         file = self._file(content_key(spec))
         try:
@@ -130,7 +132,8 @@ class RecordStore:
         Returns
         -------
         bytes or None
-            As they were put; None when they are not there, or were damaged: see :meth:`get`.
+            As they were put; None when they are not there, or were damaged: see
+            :meth:`get`.
         """
         for file in (self.folder / "weights").glob(f"{content_key(spec)}-*"):
             try:

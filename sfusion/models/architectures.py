@@ -14,8 +14,8 @@ class Architecture:
     layers : str
         Dotted path of the ``nn.ModuleList`` of layers in the classifier.
     embeddings : tuple of str
-        Paths of the modules below the layers, and of those that all layers read; those that a
-        configuration leaves out are skipped.
+        Paths of the modules below the layers, and of those that all layers read; those
+        that a configuration leaves out are skipped.
     reads : {"first", "last"}
         Token that the head reads: the first, or the last real one.
     spare_positions : int
@@ -23,8 +23,8 @@ class Architecture:
     fixed : tuple of int
         Layers that must stay where they are.
     shared : bool
-        Whether a layer may use a projection for two things at once, so that a sample's gradient
-        does not follow from one input and one output.
+        Whether a layer may use a projection for two things at once, so that a sample's
+        gradient does not follow from one input and one output.
     """
 
     layers: str
@@ -39,7 +39,8 @@ _DECODER = Architecture("model.layers", ("model.embed_tokens",), reads="last")
 
 ARCHITECTURES = {
     # model_type of the configuration: entry. The configuration's layer count is always
-    # num_hidden_layers: where it has another name, transformers maps the one to the other.
+    # num_hidden_layers: where it has another name, transformers maps the one to the
+    # other.
     "bert": Architecture("bert.encoder.layer", ("bert.embeddings",)),
     "distilbert": Architecture(
         "distilbert.transformer.layer", ("distilbert.embeddings",)
@@ -54,8 +55,8 @@ ARCHITECTURES = {
     "electra": Architecture(
         "electra.encoder.layer", ("electra.embeddings", "electra.embeddings_project")
     ),
-    # The layers of these two share a table of relative positions; DeBERTa's keys and queries of the
-    # contents may project it too.
+    # The layers of these two share a table of relative positions; DeBERTa's keys and
+    # queries of the contents may project it too.
     "mpnet": Architecture(
         "mpnet.encoder.layer",
         ("mpnet.embeddings", "mpnet.encoder.relative_attention_bias"),
@@ -66,7 +67,8 @@ ARCHITECTURES = {
         ("deberta.embeddings", "deberta.encoder.rel_embeddings"),
         shared=True,
     ),
-    # Layer 0 has no attention norm of its own, the embeddings' serves: no other can take its place.
+    # Layer 0 has no attention norm of its own, the embeddings' serves: no other can
+    # take its place.
     "modernbert": Architecture("model.layers", ("model.embeddings",), fixed=(0,)),
     "gpt2": Architecture(
         "transformer.h", ("transformer.wte", "transformer.wpe"), reads="last"

@@ -11,8 +11,8 @@ from sfusion.models.architectures import architecture_of, layer_stack
 def copy_model(model, dtype):
     """Copy a model with its parameters in a given type.
 
-    A copy in the model's own type on the way, as ``deepcopy(model).to(dtype)`` makes it, would
-    cost more than the conversion.
+    A copy in the model's own type on the way, as ``deepcopy(model).to(dtype)`` makes
+    it, would cost more than the conversion.
 
     Parameters
     ----------
@@ -33,8 +33,8 @@ def copy_model(model, dtype):
 def remove_layers(model, layers):
     """Copy a model without some of its layers.
 
-    The configuration's layer count follows: a model saved with the old count would reload as a
-    full model with randomly drawn layers, without a word.
+    The configuration's layer count follows: a model saved with the old count would
+    reload as a full model with randomly drawn layers, without a word.
 
     Parameters
     ----------
@@ -65,7 +65,8 @@ def remove_layers(model, layers):
         raise SfusionError(
             f"cannot remove layer {fixed[0]} of a {model.config.model_type}: it is built otherwise"
         )
-    # Placeholders in the copy's memory keep the layers that go from being copied at all.
+    # Placeholders in the copy's memory keep the layers that go from being copied at
+    # all.
     model = copy.deepcopy(
         model, {id(layer_stack(model)[i]): nn.Identity() for i in gone}
     )

@@ -21,10 +21,10 @@ def size(model, max_length):
     Returns
     -------
     dict
-        ``layers``; ``parameters`` and ``encoder_parameters`` (counts); ``flops`` of the forward
-        pass over one sequence, a multiply-add counted as two: of the matrix products alone, in
-        closed form for BERT and its like (declared here), else as ``torch.utils.flop_counter``
-        counts them.
+        ``layers``; ``parameters`` and ``encoder_parameters`` (counts); ``flops`` of the
+        forward pass over one sequence, a multiply-add counted as two: of the matrix
+        products alone, in closed form for BERT and its like (declared here), else as
+        ``torch.utils.flop_counter`` counts them.
     """
     layers, closed = layer_stack(model), model.config.model_type in CLOSED_FORM
     return {

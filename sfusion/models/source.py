@@ -11,7 +11,8 @@ from sfusion.data.pretrained import locate_model
 from sfusion.errors import SfusionError, first_line
 from sfusion.models.architectures import architecture_of
 
-# The new classification head is announced as "missing weights" at every load: that is intended.
+# The new classification head is announced as "missing weights" at every load: that is
+# intended.
 hf_logging.set_verbosity_error()
 hf_logging.disable_progress_bar()
 
@@ -26,7 +27,8 @@ def load_model(name_or_dir, num_labels=None, label_names=None, seed=0):
     name_or_dir : str or Path
         As in :func:`locate_model`.
     num_labels : int, optional
-        Size of the classification head; by default that of ``label_names``, or the model's own.
+        Size of the classification head; by default that of ``label_names``, or the
+        model's own.
     label_names : sequence of str, optional
         Names to write into the configuration.
     seed : int
@@ -81,15 +83,16 @@ def load_classifier(name_or_dir):
     Returns
     -------
     tuple of (transformers.PreTrainedModel, bool)
-        The model as :func:`load_model` gives it, and whether its files hold a head. Without one
-        the model's is drawn, as is a pooler that they lack, the same every time: see
-        :func:`with_new_head`.
+        The model as :func:`load_model` gives it, and whether its files hold a head.
+        Without one the model's is drawn, as is a pooler that they lack, the same every
+        time: see :func:`with_new_head`.
 
     Raises
     ------
     SfusionError
-        When the model cannot be loaded, its files lack some of the layers or embeddings, its
-        architecture is not known, or it is not a single-label classifier.
+        When the model cannot be loaded, its files lack some of the layers or
+        embeddings, its architecture is not known, or it is not a single-label
+        classifier.
     """
     model, info = _load(name_or_dir)
     architecture = architecture_of(model.config)

@@ -18,17 +18,20 @@ READS = {
     "signals": list(SIGNALS),
     "position": POSITION,
     "shuffled": list(SIGNALS),
-    # What else a fusion could read, and other targets than the change: benchmarks/fusions.py.
+    # What else a fusion could read, and other targets than the change:
+    # benchmarks/fusions.py.
     **dict.fromkeys(EVERYTHING, [*MEASURES, *POSITION]),
 }
-# Tried removals that come with the package, so that a fusion needs no study of the user's own.
+# Tried removals that come with the package, so that a fusion needs no study of the
+# user's own.
 SHIPPED_ROWS = Path(__file__).with_name("fusion_rows.parquet")
 
 FUSION_MODELS = {
-    # Hyperparameters are declared here: the paper's are not known. More threads would add up a
-    # forest's trees in the order in which they finish.
+    # Hyperparameters are declared here: the paper's are not known. More threads would
+    # add up a forest's trees in the order in which they finish.
     "linear-regression": LinearRegression(),
-    # Some sixty rows of twelve signals that say much the same: the penalty is cross-validated.
+    # Some sixty rows of twelve signals that say much the same: the penalty is
+    # cross-validated.
     "ridge-regression": RidgeCV(np.logspace(-2, 4, 13)),
     "random-forest": RandomForestRegressor(
         n_estimators=200, min_samples_leaf=2, random_state=0, n_jobs=1
@@ -39,9 +42,9 @@ FUSION_MODELS = {
 def standardise(signals):
     """Centre and scale each signal over the layers of one model.
 
-    Scales of the signals differ between tasks and depths by orders of magnitude; a ranking of
-    layers needs only their order within one model, and transfer to another task needs a common
-    scale. Declared here.
+    Scales of the signals differ between tasks and depths by orders of magnitude; a
+    ranking of layers needs only their order within one model, and transfer to another
+    task needs a common scale. Declared here.
 
     Parameters
     ----------
@@ -60,7 +63,8 @@ def standardise(signals):
 
 def _scaled(values):
     centred = values - values.mean(0)
-    # Equal values are found by comparison: their deviations are rounding, not exactly 0.
+    # Equal values are found by comparison: their deviations are rounding, not exactly
+    # 0.
     spread = np.where(
         values.max(0) > values.min(0), np.sqrt((centred**2).mean(0)), np.inf
     )
@@ -73,16 +77,17 @@ def features(signals, layers, depth, reads="signals", rng=None):
     Parameters
     ----------
     signals : DataFrame or None
-        A row per remaining layer, from the embeddings up, a column per signal; the positions
-        need none.
+        A row per remaining layer, from the embeddings up, a column per signal; the
+        positions need none.
     layers : sequence of int
         Their numbers in the original model.
     depth : int
         Layers of the original model.
     reads : {"signals", "all", "siblings", "position", "shuffled"}
-        The twelve signals standardised over the layers; with the measures of redundancy and where
-        the layer is; the same, for a fusion that learns to order siblings. The controls: where the
-        layer is and nothing else; and the twelve signals permuted across the layers.
+        The twelve signals standardised over the layers; with the measures of redundancy
+        and where the layer is; the same, for a fusion that learns to order siblings.
+        The controls: where the layer is and nothing else; and the twelve signals
+        permuted across the layers.
     rng : numpy.random.Generator, optional
         Permutes the signals.
 
@@ -123,16 +128,17 @@ def training_table(nodes, signals, reads="signals"):
     signals : DataFrame
         Columns ``task``, ``seed``, ``path``, ``layer`` and the measures.
     reads : str
-        What the fusion reads, see :func:`features`; signals are permuted the same way whatever
-        other rows there are.
+        What the fusion reads, see :func:`features`; signals are permuted the same way
+        whatever other rows there are.
 
     Returns
     -------
     DataFrame
-        A row per removal of one layer: columns ``task``, ``seed``, ``path`` (of the parent), ``layer``, those of
-        ``READS[reads]``, and ``accuracy_change``: validation accuracy after the removal and the
-        fine-tuning that follows, minus the parent's, as a share; of ``"siblings"`` (declared here) minus
-        the mean over the parent's tried removals, and none of a parent with a single one.
+        A row per removal of one layer: columns ``task``, ``seed``, ``path`` (of the
+        parent), ``layer``, those of ``READS[reads]``, and ``accuracy_change``:
+        validation accuracy after the removal and the fine-tuning that follows, minus
+        the parent's, as a share; of ``"siblings"`` (declared here) minus the mean over
+        the parent's tried removals, and none of a parent with a single one.
     """
     names, node, depth = (
         READS[reads],
@@ -202,8 +208,8 @@ def fit_fusion(table, model="random-forest"):
     Returns
     -------
     sklearn regressor
-        ``predict`` takes the table's feature columns, ``feature_names_in_``, and gives the
-        expected change of accuracy.
+        ``predict`` takes the table's feature columns, ``feature_names_in_``, and gives
+        the expected change of accuracy.
 
     Raises
     ------
@@ -218,7 +224,8 @@ def fit_fusion(table, model="random-forest"):
         raise SfusionError(
             f"a fusion needs at least two tried removals; there are {len(table)}"
         )
-    # Not all of them: a signal that was added since is not in the removals that are shipped.
+    # Not all of them: a signal that was added since is not in the removals that are
+    # shipped.
     names = max(
         ([name for name in names if name in table] for names in READS.values()), key=len
     )

@@ -20,7 +20,8 @@ def versions():
     Returns
     -------
     dict of str to str
-        Without a build's tag: a processor's and a card's build of torch differ by device.
+        Without a build's tag: a processor's and a card's build of torch differ by
+        device.
     """
     return {name: version(name).split("+")[0] for name in PACKAGES}
 

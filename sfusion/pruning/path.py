@@ -12,9 +12,9 @@ Step = tuple[int, ...]
 class PruningPath:
     """The layers removed so far, step by step, by their number in the original model.
 
-    A step is followed by one recovery. It removes one layer; or several that go at once,
-    with as many recoveries' samples in one; or none, which is a recovery of a model that
-    loses nothing. The empty path is the original model.
+    A step is followed by one recovery. It removes one layer; or several that go at
+    once, with as many recoveries' samples in one; or none, which is a recovery of a
+    model that loses nothing. The empty path is the original model.
 
     Attributes
     ----------

@@ -30,10 +30,11 @@ class View:
     layers : tuple of int
         Layers that are left, by their number in the original model.
     signals : DataFrame or None
-        A row per layer of ``layers``, a column per measure of ``MEASURES``; None where the
-        strategy reads none.
+        A row per layer of ``layers``, a column per measure of ``MEASURES``; None where
+        the strategy reads none.
     rng : numpy.random.Generator
-        Depends on the seed, the task and the strategy's name alone, so a random order is drawn once.
+        Depends on the seed, the task and the strategy's name alone, so a random order
+        is drawn once.
     fusion : sklearn regressor or None
         The fitted model of a fusion.
     depth : int
@@ -59,8 +60,9 @@ class Strategy:
     name, title, group : str
         Name in code, name in print, and the group it is drawn with.
     score : callable or None
-        ``View -> sequence``: one number per layer; the highest goes first, and ties are broken
-        towards the output (declared here). None for a search, which trains before it chooses.
+        ``View -> sequence``: one number per layer; the highest goes first, and ties are
+        broken towards the output (declared here). None for a search, which trains
+        before it chooses.
     learned_from : str, optional
         For fusions: which removals it was fitted on.
     model, reads : str, optional
@@ -69,8 +71,8 @@ class Strategy:
     signal : str, optional
         The one measure that it reads, of ``MEASURES``.
     once : bool
-        Whether it ranks the layers of the original model once: so many as are to go then go at
-        once, with as many recoveries' samples in one.
+        Whether it ranks the layers of the original model once: so many as are to go
+        then go at once, with as many recoveries' samples in one.
     """
 
     name: str
@@ -185,8 +187,8 @@ STRATEGIES = {
             for source in LEARNED_FROM
             for model in FUSION_MODELS
         ),
-        # A fusion that reads the measures of redundancy and the position too; what one could know
-        # without any signal, and what it makes of noise.
+        # A fusion that reads the measures of redundancy and the position too; what one
+        # could know without any signal, and what it makes of noise.
         *(
             _by_fusion("random-forest", source, reads)
             for reads in _TITLES
@@ -201,7 +203,8 @@ STRATEGIES = {
             "random",
             lambda v: _random(v, v.depth - 1),
         ),
-        # Poor Man's BERT, Sajjad et al. 2020, arXiv:2004.03844; that the last layer stays, declared here.
+        # Poor Man's BERT, Sajjad et al. 2020, arXiv:2004.03844; that the last layer
+        # stays, declared here.
         _by_order("top-first", "Top layers first", lambda depth: range(depth)[::-1]),
         _by_order("bottom-first", "Bottom layers first", range),
         _by_order("symmetric", "Middle layers first", _middle_first),
@@ -236,8 +239,9 @@ STUDIED = [
     for name, one in STRATEGIES.items()
     if one.group != "reversed" and not one.once and one.learned_from != OTHER_MODEL
 ]
-# What a compression offers: no searches and no controls, and each fusion once, for it always learned
-# from the removals that come with the package; these lack the measures that one of all features reads.
+# What a compression offers: no searches and no controls, and each fusion once, for it
+# always learned from the removals that come with the package; these lack the measures
+# that one of all features reads.
 COMPRESSION_STRATEGIES = [
     name
     for name, one in STRATEGIES.items()

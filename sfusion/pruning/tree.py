@@ -1,10 +1,11 @@
 """The pruning tree: what removing layers makes of one model on one task, computed when asked for.
 
-A node is a pruning path: the layers removed so far, in order. A step is one layer; or a tuple of
-layers that go at once, with as many recoveries' samples; or the empty tuple, a recovery of a model
-that loses nothing. A node's weights and numbers are a pure function of the path and of what the
-tree was made of; random numbers derive from seed and path, so neither other strategies nor the
-order of the work change a bit. A study is many trees and strategies; a compression is one of each.
+A node is a pruning path: the layers removed so far, in order. A step is one layer; or a
+tuple of layers that go at once, with as many recoveries' samples; or the empty tuple, a
+recovery of a model that loses nothing. A node's weights and numbers are a pure function
+of the path and of what the tree was made of; random numbers derive from seed and path,
+so neither other strategies nor the order of the work change a bit. A study is many
+trees and strategies; a compression is one of each.
 """
 
 import ctypes
@@ -40,13 +41,15 @@ from sfusion.training.precision import cast
 from sfusion.training.seeds import derive_seed
 
 CONDITIONS = {
-    # name: (which model is trained on, whether the original teaches); the others are controls.
+    # name: (which model is trained on, whether the original teaches); the others are
+    # controls.
     "distilled": ("pruned", True),
     "same-steps": ("pruned", False),
     "original-same-steps": ("original", False),
 }
 
-# glibc would keep what a training has freed: of a large model, most of what the process then holds.
+# glibc would keep what a training has freed: of a large model, most of what the process
+# then holds.
 _return_memory = getattr(ctypes.pythonapi, "malloc_trim", int)
 
 
@@ -62,12 +65,13 @@ class PruningTree:
     recipes : dict of str to Recipe
         Keys ``original``, ``recovery`` and ``distillation``.
     base : dict
-        Whatever else decides the results, plain JSON values; among it ``seed``, ``precision``,
-        ``threads`` and ``device``.
+        Whatever else decides the results, plain JSON values; among it ``seed``,
+        ``precision``, ``threads`` and ``device``.
     probe : sequence of int
         Training samples that the signals are extracted from.
     strategies : iterable of str
-        Which of them, by name, read more than the twelve signals decides what is extracted.
+        Which of them, by name, read more than the twelve signals decides what is
+        extracted.
     unlabelled : Encoded, optional
         Texts that the original teaches besides the training samples.
     tuned : bool
@@ -117,7 +121,8 @@ class PruningTree:
         kind : str
         path : tuple of int
         **details : object
-            What else the kind needs, None left out; ``condition`` stands for extra steps of distillation.
+            What else the kind needs, None left out; ``condition`` stands for extra
+            steps of distillation.
 
         Returns
         -------
@@ -158,8 +163,8 @@ class PruningTree:
         Returns
         -------
         dict
-            ``value``; ``seconds`` of the processor, which other work on the machine does not
-            lengthen; on a GPU, of the clock.
+            ``value``; ``seconds`` of the processor, which other work on the machine
+            does not lengthen; on a GPU, of the clock.
         """
         spec = self.spec(kind, path, **details)
         record = self.store.get(spec)
@@ -178,14 +183,16 @@ class PruningTree:
         Parameters
         ----------
         path : tuple of int or tuple
-            Layers removed, in order, by their number in the source; see the module for other steps.
+            Layers removed, in order, by their number in the source; see the module for
+            other steps.
         condition : str, optional
             Of ``CONDITIONS``: the model after the extra steps.
 
         Returns
         -------
         transformers.PreTrainedModel
-            In evaluation mode, on the tree's device. One is held in memory; do not change it.
+            In evaluation mode, on the tree's device. One is held in memory; do not
+            change it.
         """
         if not path and self.tuned and condition is None:
             return self.source()
@@ -218,7 +225,8 @@ class PruningTree:
     def _train(self, path, condition, recipe, on_batch):
         options = {"precision": self.base["precision"], "on_batch": on_batch}
         if condition is not None:
-            # The order of samples is the same in every condition: the teacher alone differs.
+            # The order of samples is the same in every condition: the teacher alone
+            # differs.
             seed = derive_seed("distillation", self.base["seed"])
             teacher = self.teacher if CONDITIONS[condition][1] else None
             return distill(
@@ -301,7 +309,8 @@ class PruningTree:
         Returns
         -------
         tuple of (float, str, float)
-            Accuracy, a share; a bit per text as hexadecimal digits, see :func:`unpack`; seconds.
+            Accuracy, a share; a bit per text as hexadecimal digits, see :func:`unpack`;
+            seconds.
         """
         data = getattr(self.task, split)
 
@@ -330,8 +339,8 @@ class PruningTree:
         Returns
         -------
         DataFrame
-            A row per remaining layer, a column per measure of ``MEASURES``; NaN for a signal that
-            the architecture does not have, or that no strategy reads.
+            A row per remaining layer, a column per measure of ``MEASURES``; NaN for a
+            signal that the architecture does not have, or that no strategy reads.
         """
         return signal_frame(self._signals(path)["value"])
 
@@ -436,8 +445,8 @@ def next_path(label, path, signals, *, depth, base, fixed=(), fusion=None):
     path : tuple of int or tuple
         Layers removed so far.
     signals : callable
-        ``path -> DataFrame or None``, see :meth:`PruningTree.signals`; asked for the node that
-        the strategy reads, if it reads one.
+        ``path -> DataFrame or None``, see :meth:`PruningTree.signals`; asked for the
+        node that the strategy reads, if it reads one.
     depth : int
         Layers of the original model.
     base : dict
@@ -450,7 +459,8 @@ def next_path(label, path, signals, *, depth, base, fixed=(), fusion=None):
     Returns
     -------
     tuple of int or tuple
-        The longer path; of a one-shot strategy, which reads the original alone, one step.
+        The longer path; of a one-shot strategy, which reads the original alone, one
+        step.
     """
     strategy = lookup(label)
     gone = removed(path)
@@ -478,8 +488,8 @@ def follow(tree, label, layers, fusion=None, every=True):
     layers : int
     fusion : sklearn regressor, optional
     every : bool
-        Whether a one-shot strategy, whose models owe nothing to each other, makes those between
-        the original and the last one too.
+        Whether a one-shot strategy, whose models owe nothing to each other, makes those
+        between the original and the last one too.
 
     Returns
     -------

@@ -1,13 +1,14 @@
 """The twelve signals: what each is of what one pass over the probe set collects for a layer.
 
 The table is :data:`SIGNALS`. A signal is a function of :class:`LayerPass`, which
-:mod:`sfusion.signals.extraction` fills; to add one, write that function under its line of
-``@_signal``.
+:mod:`sfusion.signals.extraction` fills; to add one, write that function under its line
+of ``@_signal``.
 
-Notation of the formulas: A[b,t,h] is the layer's output hidden state; m[b,t] marks real tokens
-([CLS] and [SEP] among them, padding not); N samples, H hidden units; g_b is the gradient of
-sample b's cross-entropy over all parameters theta of the layer, gbar their mean over samples;
-W are the entries of the layer's weight matrices; a are attention rows of real queries.
+Notation of the formulas: A[b,t,h] is the layer's output hidden state; m[b,t] marks real
+tokens ([CLS] and [SEP] among them, padding not); N samples, H hidden units; g_b is the
+gradient of sample b's cross-entropy over all parameters theta of the layer, gbar their
+mean over samples; W are the entries of the layer's weight matrices; a are attention
+rows of real queries.
 """
 
 import math
@@ -54,9 +55,9 @@ class Signal:
 
 SIGNALS = {}
 
-# The measures by which other work ranks layers: how little a layer changes what passes through
-# it. They are baselines beside the paper's twelve; of the fusions only that of all features
-# reads them.
+# The measures by which other work ranks layers: how little a layer changes what passes
+# through it. They are baselines beside the paper's twelve; of the fusions only that of
+# all features reads them.
 REDUNDANCY = {}
 
 
@@ -250,8 +251,8 @@ def _angular_distance(layer):
 
     (1/N) sum_b arccos(cos(input[b,c], A[b,c])) / pi, c the token that the head reads
 
-    Gromov et al. 2024, arXiv:2403.17887, eq. 6, blocks of one layer; theirs is the last token
-    of a decoder, ours the one that the head reads (declared here)
+    Gromov et al. 2024, arXiv:2403.17887, eq. 6, blocks of one layer; theirs is the last
+    token of a decoder, ours the one that the head reads (declared here)
     """
     return layer.angle / layer.samples
 
@@ -262,7 +263,8 @@ def _removal_loss(layer):
 
     (1/N) sum_b cross-entropy of the model whose layer returns its input
 
-    Shortened LLaMA, Kim et al. 2024, arXiv:2402.02834: theirs is the perplexity of a decoder
+    Shortened LLaMA, Kim et al. 2024, arXiv:2402.02834: theirs is the perplexity of a
+    decoder
     """
     return layer.loss_without
 

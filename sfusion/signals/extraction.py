@@ -1,7 +1,7 @@
 """The pass that gives all signals: one forward and one backward per batch of the probe set.
 
-Per-sample gradient norms are computed here, from inputs and output gradients, because autograd and
-``torch.func`` form every sample's gradient.
+Per-sample gradient norms are computed here, from inputs and output gradients, because
+autograd and ``torch.func`` form every sample's gradient.
 """
 
 import math
@@ -22,8 +22,9 @@ from sfusion.signals.gradients import (
 )
 from sfusion.signals.layer_pass import LayerPass
 
-# Larger products waste less, until they outgrow the cache; so many of a model of 6 layers of 384 hidden
-# units, of a larger one fewer: its activations would take more memory than its training.
+# Larger products waste less, until they outgrow the cache; so many of a model of 6
+# layers of 384 hidden units, of a larger one fewer: its activations would take more
+# memory than its training.
 TOKENS_PER_PASS, UNITS = 4096, 6 * 384
 
 
@@ -77,19 +78,21 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
     data : Encoded or Task
         The probe set, N samples of T tokens; of a task, its training split.
     batch_size : int, optional
-        Samples per forward and backward pass, by default as many as make ``TOKENS_PER_PASS``, fewer of a
-        large model; changes the results by rounding only.
+        Samples per forward and backward pass, by default as many as make
+        ``TOKENS_PER_PASS``, fewer of a large model; changes the results by rounding
+        only.
     precision : {"fp32", "bf16"}
-        ``"fp32"`` keeps the model's own type; ``"bf16"`` runs the passes in bfloat16. The
-        statistics are in float32 at least. The weight signals always read the model's own weights.
+        ``"fp32"`` keeps the model's own type; ``"bf16"`` runs the passes in bfloat16.
+        The statistics are in float32 at least. The weight signals always read the
+        model's own weights.
     measures : dict of str to Signal, optional
         What to compute; by default ``SIGNALS``.
 
     Returns
     -------
     DataFrame
-        A row per layer (index ``layer``, from the embeddings up), a column per signal, in the
-        order of ``measures`` and in the units given there.
+        A row per layer (index ``layer``, from the embeddings up), a column per signal,
+        in the order of ``measures`` and in the units given there.
 
     Raises
     ------

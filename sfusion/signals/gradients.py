@@ -11,8 +11,8 @@ LINEAR = (nn.Linear, Conv1D)
 def _squared_weight_gradient(inputs, gradient, wide):
     """Squared norm of each sample's weight gradient of a linear map, without forming it.
 
-    ||G^T X||_F^2 = sum((X X^T) * (G G^T)) costs T^2 (in + out) instead of T in out
-    (the "ghost norm", Goodfellow 2015, arXiv:1510.01799; Li et al. 2021, arXiv:2110.05679).
+    ||G^T X||_F^2 = sum((X X^T) * (G G^T)) costs T^2 (in + out) instead of T in out (the
+    "ghost norm", Goodfellow 2015, arXiv:1510.01799; Li et al. 2021, arXiv:2110.05679).
     """
     tokens, columns, rows = inputs.shape[1], inputs.shape[2], gradient.shape[2]
     if tokens * (columns + rows) > columns * rows:
@@ -48,8 +48,8 @@ def _has_rule(module):
 def _watch_gradient(module, layer, wide):
     """Add a module's squared per-sample gradients to ``layer`` in the backward pass."""
 
-    # The hook takes the module as it is called: holding it would tie a knot that keeps the whole
-    # copy in memory until the garbage collector comes.
+    # The hook takes the module as it is called: holding it would tie a knot that keeps
+    # the whole copy in memory until the garbage collector comes.
     def forward_hook(module, inputs, output):
         x = inputs[0].detach()
 

@@ -7,10 +7,11 @@ from scipy.special import digamma
 def mutual_information(values, target, neighbours=3):
     """Estimate the mutual information of each column with a discrete target.
 
-    The nearest-neighbour estimator of Ross (2014, doi:10.1371/journal.pone.0087357) with exact
-    neighbour counts, for all columns at once. scikit-learn's ``mutual_info_classif`` gives the
-    same where classes have 8 samples or more (its rounding moves the counts in smaller ones),
-    but the trees it builds for every class and column cost more than the model's own passes.
+    The nearest-neighbour estimator of Ross (2014, doi:10.1371/journal.pone.0087357)
+    with exact neighbour counts, for all columns at once. scikit-learn's
+    ``mutual_info_classif`` gives the same where classes have 8 samples or more (its
+    rounding moves the counts in smaller ones), but the trees it builds for every class
+    and column cost more than the model's own passes.
 
     Parameters
     ----------
@@ -44,7 +45,8 @@ def mutual_information(values, target, neighbours=3):
         # Position 0 of the sorted distances within a class is the sample itself.
         ranked = np.sort(np.where(same, distance, np.inf), axis=1)[:, : neighbours + 1]
         within = distance <= ranked[np.arange(len(near)), near][:, None]
-        # Closed balls without the sample itself: copies of a text may lie at distance 0.
+        # Closed balls without the sample itself: copies of a text may lie at distance
+        # 0.
         counted.append([within.sum(1) - 1, (within & same).sum(1) - 1])
     # Laid out as the values are: sums of another order would round otherwise.
     everyone, alike = np.stack(counted, axis=2).transpose(0, 2, 1)

@@ -37,8 +37,8 @@ class LayerPass:
     cosine : float
         Sum over real tokens of the cosine between the layer's input and its output.
     angle : float
-        Sum over samples of the angle between the two at the token that the head reads, in
-        half-turns.
+        Sum over samples of the angle between the two at the token that the head reads,
+        in half-turns.
     loss_without : float
         Mean cross-entropy of the model that bridges the layer, in nats.
     """
@@ -66,7 +66,8 @@ class LayerPass:
     def components(self):
         """Leading principal components of the pooled output, an (N, at most 8) array.
 
-        Raw units are too many for the estimator; the components hold most of their variance.
+        Raw units are too many for the estimator; the components hold most of their
+        variance.
         """
         pooled = np.concatenate(self.pooled).astype(np.float64)
         count = min(MI_COMPONENTS, len(pooled) - 1, pooled.shape[1])

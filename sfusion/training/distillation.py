@@ -18,8 +18,8 @@ def distillation_loss(logits, teacher_logits, labels, temperature, hard_weight):
     """Mix the labels' cross-entropy with the teacher's softened distribution.
 
     ``hard_weight * CE + (1 - hard_weight) * T^2 * KL(teacher / T || student / T)``
-    (Hinton et al. 2015, arXiv:1503.02531); without the first term and its weight for a sample
-    that has no label.
+    (Hinton et al. 2015, arXiv:1503.02531); without the first term and its weight for a
+    sample that has no label.
 
     Parameters
     ----------
@@ -54,8 +54,9 @@ def distill(student, teacher, data, recipe, *, seed=0, precision="fp32", on_batc
     student : transformers.PreTrainedModel
         Left as it is.
     teacher : transformers.PreTrainedModel, Tensor of shape (N, classes) or None
-        A classifier of the same classes, left as it is; or its logits on ``data``, which serve
-        many students; or nothing: the control, where the labels alone teach.
+        A classifier of the same classes, left as it is; or its logits on ``data``,
+        which serve many students; or nothing: the control, where the labels alone
+        teach.
     data : Encoded
         N training samples.
     recipe : Distillation

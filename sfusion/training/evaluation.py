@@ -10,7 +10,8 @@ TOKENS_A_BATCH = {"cpu": 4096, "cuda": 65536}  # in evaluation
 def predict_logits(model, data, batch_size=None):
     """Run a classifier over data.
 
-    Texts of like length go through together, without the padding that all of them share.
+    Texts of like length go through together, without the padding that all of them
+    share.
 
     Parameters
     ----------

@@ -44,7 +44,8 @@ def _optimiser(model, parameters, recipe):
 def _replayed(step, batch_size, device, first=3):
     """Let a GPU record a step and replay it: to launch the kernels of a small model takes longer than they do.
 
-    The first steps, which allocate what stays, and one of fewer samples run as they are.
+    The first steps, which allocate what stays, and one of fewer samples run as they
+    are.
     """
     stream, graph = torch.cuda.Stream(device), torch.cuda.CUDAGraph()
     held, taken = torch.zeros(batch_size, dtype=torch.long, device=device), 0
@@ -73,8 +74,9 @@ def fine_tune(
 ):
     """Train a classifier in place.
 
-    In bfloat16 the passes run on a working copy while AdamW updates float32 master weights
-    (Micikevicius et al. 2018, arXiv:1710.03740): bfloat16 alone would round small updates away.
+    In bfloat16 the passes run on a working copy while AdamW updates float32 master
+    weights (Micikevicius et al. 2018, arXiv:1710.03740): bfloat16 alone would round
+    small updates away.
 
     Parameters
     ----------
@@ -87,8 +89,9 @@ def fine_tune(
         Fixes the order of samples and the dropout.
     precision : {"fp32", "bf16"}
     objective : callable, optional
-        ``(output, labels, indices) -> Tensor``: the loss of a batch from the model's output, the
-        batch's labels and the numbers of its samples; by default the labels' cross-entropy.
+        ``(output, labels, indices) -> Tensor``: the loss of a batch from the model's
+        output, the batch's labels and the numbers of its samples; by default the
+        labels' cross-entropy.
     on_batch : callable, optional
         Called with the number of samples after every step.
 

@@ -20,8 +20,9 @@ def resolve_precision(precision, device="cpu"):
     Returns
     -------
     {"fp32", "bf16"}
-        For ``"auto"``: bfloat16 where the processor multiplies in it (CUDA from Ampere on; on a CPU
-        AMX or AVX512-BF16, where a step takes about half as long as in float32), else float32.
+        For ``"auto"``: bfloat16 where the processor multiplies in it (CUDA from Ampere
+        on; on a CPU AMX or AVX512-BF16, where a step takes about half as long as in
+        float32), else float32.
 
     Raises
     ------

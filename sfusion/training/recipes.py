@@ -27,7 +27,8 @@ class Recipe(_Checked):
     weight_decay : float
         AdamW's decoupled decay.
     head_rate : float
-        Times the rate of what stands above the layers: a head, and a pooler, that start untrained.
+        Times the rate of what stands above the layers: a head, and a pooler, that start
+        untrained.
     dropout : bool
         Whether the model's dropout is on.
     freeze_embeddings : bool
