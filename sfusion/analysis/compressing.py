@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from sfusion.analysis.drawing import COLOURS, ORIGINAL, draw_intervals, row_axes, styled
+from sfusion.analysis.appearance import COLOURS, ORIGINAL
+from sfusion.analysis.drawing import interval_rows
 
 
 def compression_table(report):
@@ -42,7 +43,6 @@ def compression_table(report):
     return frame.rename_axis("measure")
 
 
-@styled
 def compression_curve(curve):
     """Draw the validation accuracy of every model on the pruning path.
 
@@ -57,16 +57,25 @@ def compression_curve(curve):
     Figure
         A row per model with its 95% interval (Wilson); dashed: the original.
     """
-    rows = [
-        f"{row.layers} layers, {row.parameters / 1e6:.1f} M{', distilled' * row.distilled}"
-        + " (written)" * row.chosen
-        for row in curve.itertuples()
-    ]
-    table = curve.rename(columns={"validation_accuracy": "value"})
-    look = {"height": 0.22, "zero": 100 * table["value"].iloc[0], **ORIGINAL}
-    figure, axes = row_axes(len(rows), "validation accuracy (%, 95% interval)", **look)
-    colours = [
-        COLOURS["fusion"] if taught else "#666666" for taught in curve["distilled"]
-    ]
-    draw_intervals(axes, rows, table, colours, scale=100)
-    return figure
+    table = curve.copy()
+    numbers = ["validation_accuracy", "low", "high"]
+    table[numbers] *= 100
+    colours = {}
+    rows = []
+    for row in curve.itertuples():
+        title = f"{row.layers} layers, {row.parameters / 1e6:.1f} M"
+        if row.distilled:
+            title += ", distilled"
+        if row.chosen:
+            title += " (written)"
+        colours[title] = COLOURS["fusion"] if row.distilled else "#666666"
+        rows.append(title)
+    return interval_rows(
+        table.assign(row=rows),
+        label="row",
+        value="validation_accuracy",
+        xlabel="validation accuracy (%, 95% interval)",
+        colours=colours,
+        zero=table["validation_accuracy"].iloc[0],
+        zero_line=ORIGINAL,
+    )

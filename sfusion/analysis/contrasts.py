@@ -1,56 +1,156 @@
-"""Contrasts: comparisons of two strategies or conditions that were named before the runs."""
+"""Contrasts: comparisons of strategies that were named before the runs."""
 
-from collections import namedtuple
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import pandas as pd
 import yaml
+from matplotlib.figure import Figure
 
-from sfusion.analysis.scores import distilled, measured, with_best_single
-from sfusion.analysis.statistics import compare_pair
+from sfusion.analysis.appearance import PAGE
+from sfusion.analysis.drawing import interval_rows
+from sfusion.analysis.scores import MEASURES, distilled, measured, with_best_single
+from sfusion.analysis.statistics import MARGIN, compare_pair, comparison_text
 
-# One comparison: ``first`` minus ``second``, strategies or conditions of the
-# distillation.
-Contrast = namedtuple("Contrast", ["title", "first", "second"])
+if TYPE_CHECKING:
+    from sfusion.experiments.results import Results
 
 QUESTIONS = yaml.safe_load(
     Path(__file__).with_name("questions.yaml").read_text(encoding="utf-8")
 )
 
-CONTRASTS, CONTROLS, OPPONENTS, MODELS = (
-    {key: Contrast(*one) for key, one in QUESTIONS[kind].items()}
-    for kind in ("contrasts", "controls", "opponents", "models")
-)
+
+class Contrast(NamedTuple):
+    """One comparison: the difference is that of ``first`` minus ``second``.
+
+    Attributes
+    ----------
+    title : str
+        Such as "Own forest against position alone".
+    first, second : str
+        Names of strategies, or conditions of the distillation.
+    """
+
+    title: str
+    first: str
+    second: str
 
 
-def contrasts(results, which=CONTRASTS, measures=None):
+def _named(kind: str) -> dict[str, Contrast]:
+    return {key: Contrast(*parts) for key, parts in QUESTIONS[kind].items()}
+
+
+CONTRASTS = _named("contrasts")
+CONTROLS = _named("controls")
+OPPONENTS = _named("opponents")
+MODELS = _named("models")
+
+
+def contrasts(
+    results: Results,
+    which: dict[str, Contrast] = CONTRASTS,
+    measures: list[str] | None = None,
+) -> pd.DataFrame:
     """Compute every contrast under every measure.
 
     Parameters
     ----------
     results : Results
-    which : dict of str to Contrast, optional
-        By default ``CONTRASTS``.
+    which : dict of str to Contrast
     measures : list of str, optional
-        Columns of :func:`measured`; by default all.
+        Columns of :func:`sfusion.analysis.scores.measured`; by default all.
 
     Returns
     -------
     DataFrame
         A row per contrast and measure: ``contrast`` (its title), ``measure``, and the
-        columns of :func:`compare_pair`. Contrasts whose strategies were not run are
-        left out.
+        columns of :func:`sfusion.analysis.statistics.compare_pair`. Contrasts whose
+        strategies were not run are left out.
     """
     every = pd.concat([with_best_single(results.curves()), distilled(results)])
-    scores = measured(
-        every[every["name"].isin({name for one in which.values() for name in one[1:]})]
-    )
-    rows = [
-        {"contrast": one.title, "measure": measure}
-        | compare_pair(*(scores[measure, name] for name in one[1:]))
-        for one in which.values()
-        for measure in measures
-        or dict.fromkeys(scores.columns.get_level_values("measure"))
-        if {(measure, name) for name in one[1:]} <= set(scores)
-    ]
+    asked = {name for contrast in which.values() for name in contrast[1:]}
+    scores = measured(every[every["name"].isin(asked)])
+    if measures is None:
+        measures = list(scores.columns.unique("measure"))
+    rows = []
+    for contrast in which.values():
+        for measure in measures:
+            first = measure, contrast.first
+            second = measure, contrast.second
+            if first in scores and second in scores:
+                found = compare_pair(scores[first], scores[second])
+                rows.append({"contrast": contrast.title, "measure": measure, **found})
     return pd.DataFrame(rows)
+
+
+def draw_contrasts(table: pd.DataFrame, by: str = "measure") -> Figure:
+    """Draw contrasts as intervals.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`contrasts`, of one study or, with a column ``study``, of two; rows
+        of other measures than ``MEASURES`` are left out.
+    by : {"measure", "study"}
+        What stands beside each other in a row: two measures or two studies.
+
+    Returns
+    -------
+    Figure
+        Percentage points of test accuracy, with 95% bootstrap intervals; grey: the
+        margin within which a difference counts as none.
+    """
+    shown = table[table["measure"].isin(MEASURES)].copy()
+    numbers = ["difference", "low", "high"]
+    shown[numbers] *= 100
+    if by == "measure":
+        which = ""
+    else:
+        which = f", {MEASURES[shown['measure'].iloc[0]]}"
+    shown["measure"] = shown["measure"].map(MEASURES)
+    drawn = " or ".join(shown["drawn"].unique())
+    return interval_rows(
+        shown,
+        label="contrast",
+        value="difference",
+        series=by,
+        margin=100 * MARGIN,
+        xlabel=f"test accuracy{which}, first minus second (pp)",
+        note=f"95% bootstrap interval over {drawn}; grey: within {100 * MARGIN:g} pp",
+        width=PAGE,
+    )
+
+
+def contrast_text(row: pd.Series) -> str:
+    """Write one contrast in words, such as "ahead by 0.6 pp [0.2, 1.1]".
+
+    Parameters
+    ----------
+    row : Series
+        Of :func:`contrasts`.
+
+    Returns
+    -------
+    str
+    """
+    return comparison_text(row["difference"], row["low"], row["high"])
+
+
+def contrast_list(table: pd.DataFrame) -> str:
+    """Write contrasts as a Markdown list, a line each.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`contrasts`, of one measure.
+
+    Returns
+    -------
+    str
+    """
+    lines = []
+    for _, row in table.iterrows():
+        lines.append(f"- {row['contrast']}: {contrast_text(row)}")
+    return "\n".join(lines)

@@ -4,15 +4,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from sfusion.analysis.drawing import (
+from sfusion.analysis.appearance import (
     HIGHLIGHTED,
     LINE,
     PAGE,
-    one_panel,
     strategy_colour,
     strategy_title,
     styled,
 )
+from sfusion.analysis.drawing import one_panel
 from sfusion.analysis.scores import BEST_SINGLE, measured, redrawn, with_best_single
 from sfusion.analysis.statistics import bootstrap
 from sfusion.experiments.results import UNIT

@@ -1,4 +1,4 @@
-"""Exhibits: what a notebook shows. A name, a tidy table, a figure or none, and the finding.
+"""Exhibits: what a notebook shows, a tidy table with its figure and its finding.
 
 Every question that a notebook asks is answered by exhibits, functions of the results of
 one or more studies. A notebook orders them and explains; it never wrangles a frame.
@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ParamSpec
 
 import pandas as pd
 from matplotlib.figure import Figure
 
+from sfusion.analysis.appearance import render
 from sfusion.disk import write_atomically
 from sfusion.errors import SfusionError
+
+Arguments = ParamSpec("Arguments")
 
 
 class StudyLacks(SfusionError):
@@ -56,7 +60,6 @@ class _Folders:
 
     figures: Path | None = None
     tables: Path | None = None
-    names: set[str] = field(default_factory=set)
 
 
 _folders = _Folders()
@@ -76,7 +79,7 @@ def save_to(figures: str | Path, tables: str | Path) -> None:
     _folders.tables = Path(tables)
 
 
-def exhibit(make: Callable[..., Exhibit]) -> Callable[..., Exhibit]:
+def exhibit(make: Callable[Arguments, Exhibit]) -> Callable[Arguments, Exhibit]:
     """Turn a study that lacks something into an exhibit that says so in a sentence.
 
     Parameters
@@ -91,7 +94,7 @@ def exhibit(make: Callable[..., Exhibit]) -> Callable[..., Exhibit]:
     """
 
     @functools.wraps(make)
-    def made(*args, **kwargs) -> Exhibit:
+    def made(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Exhibit:
         try:
             return make(*args, **kwargs)
         except StudyLacks as error:
@@ -115,19 +118,18 @@ def save(shown: Exhibit) -> None:
     """
     if shown.table.empty or _folders.tables is None or _folders.figures is None:
         return
-    folder = _folders.tables if shown.figure is None else _folders.figures
     # Bits of right answers are long, and not for reading.
-    table = shown.table.drop(columns="test_correct", errors="ignore")
-    index = table.index.name is not None or table.index.nlevels > 1
-    text = table.to_csv(index=index, float_format="%.6g", lineterminator="\n")
-    write_atomically(folder / f"{shown.name}.csv", text.encode())
+    table = shown.table.drop(columns=["test_correct", "test_texts"], errors="ignore")
+    has_index = table.index.name is not None or table.index.nlevels > 1
+    text = table.to_csv(index=has_index, float_format="%.6g", lineterminator="\n")
+    files = {"csv": text.encode()}
+    folder = _folders.tables
     if shown.figure is not None:
-        from sfusion.analysis.drawing import render
-
-        for form in ("pdf", "png"):
-            write_atomically(
-                folder / f"{shown.name}.{form}", render(shown.figure, form)
-            )
+        folder = _folders.figures
+        files["pdf"] = render(shown.figure, "pdf")
+        files["png"] = render(shown.figure, "png")
+    for form, content in files.items():
+        write_atomically(folder / f"{shown.name}.{form}", content)
 
 
 def show(shown: Exhibit) -> None:
@@ -145,7 +147,8 @@ def show(shown: Exhibit) -> None:
     if shown.figure is not None:
         display(shown.figure)
     if shown.shown is not None:
-        display(shown.shown)
+        with pd.option_context("display.max_colwidth", None):
+            display(shown.shown)
     if shown.caption:
         display(Markdown(f"*{shown.caption}*"))
     if shown.finding:

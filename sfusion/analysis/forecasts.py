@@ -7,15 +7,8 @@ from sklearn.inspection import permutation_importance
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold, cross_val_predict
 
-from sfusion.analysis.drawing import (
-    COLOURS,
-    draw_intervals,
-    figure_legend,
-    in_registry_order,
-    row_axes,
-    strategy_title,
-    styled,
-)
+from sfusion.analysis.appearance import in_registry_order, strategy_title
+from sfusion.analysis.drawing import interval_rows
 from sfusion.errors import SfusionError
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.fusion import FUSION_MODELS, LABEL
@@ -172,7 +165,6 @@ def importances(table, model, repeats=3):
     )
 
 
-@styled
 def fusion_importance(importances):
     """Draw the permutation importance of the signals, for each fusion.
 
@@ -186,29 +178,15 @@ def fusion_importance(importances):
     -------
     Figure
     """
-    names, fusions = (
-        in_registry_order(importances["signal"]),
-        list(dict.fromkeys(importances["fusion"])),
+    names = in_registry_order(importances["signal"])
+    value = importances["importance"]
+    spread = importances["spread"]
+    table = importances.assign(low=value - spread, high=value + spread)
+    table["title"] = table["signal"].map(strategy_title)
+    return interval_rows(
+        table.set_index("signal").loc[names],
+        label="title",
+        value="importance",
+        series="fusion",
+        xlabel="rise in squared error when permuted, share of the variance\n(± 1 s.d.)",
     )
-    xlabel = "rise in squared error when permuted, share of the variance\n(± 1 s.d.)"
-    figure, axes = row_axes(len(names), xlabel, height=0.22)
-    looks = [{"facecolor": "white", "marker": "s"}, {"marker": "o"}]
-    for fusion, shift, look in zip(fusions, (-0.15, 0.15), looks, strict=False):
-        part = (
-            importances[importances["fusion"] == fusion].set_index("signal").loc[names]
-        )
-        value, spread = part["importance"], part["spread"]
-        table = pd.DataFrame(
-            {"value": value, "low": value - spread, "high": value + spread}
-        )
-        draw_intervals(
-            axes,
-            list(map(strategy_title, names)),
-            table,
-            COLOURS["fusion"],
-            shift=shift,
-            label=fusion,
-            **look,
-        )
-    figure_legend(figure, axes.get_legend_handles_labels()[0], 2)
-    return figure

@@ -4,8 +4,16 @@ import pandas as pd
 import seaborn as sns
 from scipy.special import comb
 
-from sfusion.analysis.drawing import COLUMN, one_panel, styled
-from sfusion.analysis.scores import redrawn
+from sfusion.analysis.appearance import (
+    COLUMN,
+    in_registry_order,
+    strategy_colour,
+    strategy_title,
+    styled,
+)
+from sfusion.analysis.drawing import interval_rows, one_panel
+from sfusion.analysis.scores import redrawn, task_means
+from sfusion.analysis.statistics import bootstrapped
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.strategies import parse_path, path_name, step_layers
 
@@ -25,7 +33,7 @@ def subsets(results):
         every set was trained: all of them by an exhaustive search, single layers by a
         greedy one.
     """
-    nodes = results.nodes[results.nodes["removed"] > 0].copy()
+    nodes = results.with_test_texts(results.nodes[results.nodes["removed"] > 0])
     nodes["gone"] = nodes["path"].map(_gone)
     nodes = nodes[
         nodes["path"] == [path_name(reversed(gone)) for gone in nodes["gone"]]
@@ -199,3 +207,29 @@ def kept_layers(gains):
     axes.set(xlabel="layer", ylabel="layers removed")
     axes.tick_params(length=0, labelrotation=0)
     return figure
+
+
+def regret_figure(frame):
+    """Draw how far the sets that strategies leave are from the best sets of their size.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        From :func:`regret`.
+
+    Returns
+    -------
+    Figure
+    """
+    scores = 100 * frame.pivot_table(index=UNIT, columns="name", values="regret")
+    names = in_registry_order(scores)
+    scores = scores[names].rename(columns=strategy_title)
+    note = "95% bootstrap interval over datasets and seeds; dots: datasets"
+    return interval_rows(
+        bootstrapped(scores),
+        label="label",
+        spots=task_means(scores).melt(var_name="label"),
+        colours={strategy_title(name): strategy_colour(name) for name in names},
+        xlabel=f"regret to the best set (pp of test accuracy)\n{note}",
+        width=5.2,
+    )

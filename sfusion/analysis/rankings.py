@@ -3,14 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from sfusion.analysis.drawing import (
-    draw_heat_map,
-    in_registry_order,
-    one_panel,
-    panel_grid,
-    strategy_title,
-    styled,
-)
+from sfusion.analysis.appearance import in_registry_order, strategy_title, styled
+from sfusion.analysis.drawing import draw_heat_map, one_panel, panel_grid
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.fusion import standardise
 from sfusion.signals import SIGNALS
@@ -112,7 +106,7 @@ def signal_profile(frame):
     tasks, names = sorted(set(frame["task"])), in_registry_order(frame["signal"])
     limit = frame["value"].abs().max() or 1.0
     figure, panels = panel_grid(tasks, 1.9, 0.6)
-    for place, (task, axes) in enumerate(zip(tasks, panels, strict=True)):
+    for task, axes, leftmost in panels:
         table = frame[frame["task"] == task].pivot(
             index="signal", columns="layer", values="value"
         )
@@ -120,11 +114,11 @@ def signal_profile(frame):
             axes, table.loc[names], cmap="RdBu_r", vmin=-limit, vmax=limit, cbar=False
         )
         axes.set_xlabel("layer")
-        if place % 3:
+        if not leftmost:
             axes.set_yticks([])
     figure.colorbar(
-        panels[0].collections[0],
-        ax=panels,
+        panels[0].axes.collections[0],
+        ax=[panel.axes for panel in panels],
         label="standard deviations from the model's mean",
         aspect=40,
     )

@@ -6,7 +6,10 @@ test is optimistic. *Validation-selected*: the depth is chosen on validation, an
 is read at that depth alone.
 """
 
+from __future__ import annotations
+
 from functools import cache
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import numpy as np
@@ -16,45 +19,65 @@ from sfusion.experiments.results import UNIT
 from sfusion.pruning.strategies import STRATEGIES
 from sfusion.signals import SIGNALS
 
+if TYPE_CHECKING:
+    from sfusion.experiments.results import Results
+
 SCORES = [
-    *(
-        "test_selected",
-        "validation_selected",
-        "validation_accuracy",
-        "optimism",
-        "mean_accuracy",
-    )
+    "test_selected",
+    "validation_selected",
+    "validation_accuracy",
+    "optimism",
+    "mean_accuracy",
 ]
 
 # Columns of Results.nodes, and what they are called in print.
-DENOMINATORS = dict(
-    parameters="all parameters",
-    encoder_parameters="encoder parameters",
-    flops="FLOPs per sequence",
-)
+DENOMINATORS = {
+    "parameters": "all parameters",
+    "encoder_parameters": "encoder parameters",
+    "flops": "FLOPs per sequence",
+}
+
+# Columns of :func:`measured`, and what they are called in print; the first is the
+# headline, at which no single layer decides.
+MEASURES = {
+    "half_removed": "half of the layers removed",
+    "mean_accuracy": "mean over depths",
+}
+
 BEST_SINGLE = "best-single"
 
-POOL = 400  # draws of a task's test texts, from which a bootstrap picks
+POOL = 400  # draws of a dataset's test texts, from which a bootstrap picks
 
 
 @cache
-def _draws(task, texts):
-    """Draw a task's test texts with replacement: how often each occurs, a column per draw."""
+def _draws(task: str, texts: int) -> np.ndarray:
+    """Draw texts with replacement: how often each occurs, a column per draw."""
     rng = np.random.default_rng(crc32(task.encode()))
-    return rng.multinomial(texts, np.full(texts, 1 / texts), POOL).T.astype(np.float32)
+    counts = rng.multinomial(texts, np.full(texts, 1 / texts), POOL)
+    return counts.T.astype(np.float32)
 
 
-def redrawn(frame, columns):
-    """Average test accuracies, as observed and with the test texts drawn with replacement.
+def _drawn_accuracies(rows: pd.DataFrame, task: str) -> np.ndarray:
+    """Return the accuracies of a dataset's rows on each draw of its test texts."""
+    texts = int(rows["test_texts"].iloc[0])
+    packed = np.frombuffer(b"".join(rows["test_correct"]), np.uint8)
+    right = np.unpackbits(packed.reshape(len(rows), -1), axis=1, count=texts)
+    counts = right.astype(np.float32) @ _draws(task, texts)
+    return counts.astype(float) / texts
 
-    A task's test texts are the same for every seed, strategy and condition, and so are
-    the draws: differences stay paired, also between two frames.
+
+def redrawn(frame: pd.DataFrame, columns: list[str]) -> pd.DataFrame:
+    """Average test accuracies, as observed and on test texts drawn anew.
+
+    A dataset's test texts are the same for every seed, strategy and condition, and so
+    are the draws: differences stay paired, also between two frames.
 
     Parameters
     ----------
     frame : DataFrame
         Rows with ``task``, ``seed``, ``test_accuracy`` and, in records that have it,
-        ``test_correct``, a bit per test text, eight texts per byte.
+        ``test_correct``, a bit per test text, eight per byte, beside ``test_texts``,
+        their count.
     columns : list of str
         Rows that agree in them, in task and in seed are averaged.
 
@@ -65,34 +88,21 @@ def redrawn(frame, columns):
         shares. Draw 0 is what was observed, 1 to ``POOL`` are draws of texts; without
         bits there is draw 0 alone.
     """
-    parts, bits = {}, "test_correct" in frame and frame["test_correct"].notna().all()
-    for task, part in frame.groupby("task"):
-        keys = [part[key] for key in ("seed", *columns)]
-        table = part["test_accuracy"].groupby(keys).mean().to_frame(0)
-        if bits:
-            packed = np.frombuffer(b"".join(part["test_correct"]), np.uint8).reshape(
-                len(part), -1
-            )
-            right = np.unpackbits(packed, axis=1)
-            # The last byte is filled up with zeros; no text right is the same share of
-            # any number.
-            texts = (
-                round(right.sum(axis=1).max() / (part["test_accuracy"].max() or np.inf))
-                or 1
-            )
-            drawn = (right[:, :texts].astype(np.float32) @ _draws(task, texts)).astype(
-                float
-            ) / texts
-            table = table.join(
-                pd.DataFrame(drawn, part.index, range(1, POOL + 1)).groupby(keys).mean()
-            )
-        parts[task] = pd.concat(
-            {seed: table.loc[seed].T for seed in table.index.unique("seed")}
-        )
+    has_bits = "test_correct" in frame and frame["test_correct"].notna().all()
+    parts = {}
+    for task, rows in frame.groupby("task"):
+        keys = [rows[key] for key in ("seed", *columns)]
+        table = rows["test_accuracy"].groupby(keys).mean().to_frame(0)
+        if has_bits:
+            drawn = _drawn_accuracies(rows, task)
+            drawn = pd.DataFrame(drawn, rows.index, range(1, POOL + 1))
+            table = table.join(drawn.groupby(keys).mean())
+        for seed in table.index.unique("seed"):
+            parts[task, seed] = table.loc[seed].T
     return pd.concat(parts, names=[*UNIT, "draw"]).sort_index()
 
 
-def protocols(frame):
+def protocols(frame: pd.DataFrame) -> pd.DataFrame:
     """Score every strategy under both protocols.
 
     Parameters
@@ -123,7 +133,7 @@ def protocols(frame):
     return table[[*keys, "name", "group", *SCORES, "removed", "path"]]
 
 
-def wide(table, column):
+def wide(table: pd.DataFrame, column: str) -> pd.DataFrame:
     """Pivot one score.
 
     Parameters
@@ -142,7 +152,7 @@ def wide(table, column):
     return frame[[name for name in STRATEGIES if name in frame]]
 
 
-def task_means(frame):
+def task_means(frame: pd.Series | pd.DataFrame) -> pd.Series | pd.DataFrame:
     """Average over seeds.
 
     Parameters
@@ -158,7 +168,7 @@ def task_means(frame):
     return observed(frame).groupby(level="task").mean()
 
 
-def observed(frame):
+def observed(frame: pd.Series | pd.DataFrame) -> pd.Series | pd.DataFrame:
     """Leave the draws of test texts out.
 
     Parameters
@@ -171,10 +181,12 @@ def observed(frame):
     Series or DataFrame
         Index (task, seed).
     """
-    return frame.xs(0, level="draw") if "draw" in frame.index.names else frame
+    if "draw" not in frame.index.names:
+        return frame
+    return frame.xs(0, level="draw")
 
 
-def distilled(results):
+def distilled(results: Results) -> pd.DataFrame:
     """Join the conditions of the distillation with the models they started from.
 
     Parameters
@@ -191,23 +203,21 @@ def distilled(results):
         model's test accuracy.
     """
     sizes = ["layers", *DENOMINATORS]
-    steps = results.distillation
-    nodes = results.nodes[[*(name for name in steps if name != "condition"), *sizes]]
+    steps = results.with_test_texts(results.distillation)
+    same = [name for name in steps if name != "condition"]
+    nodes = results.with_test_texts(results.nodes)[[*same, *sizes]]
     taught = steps.merge(nodes[[*UNIT, "path", *sizes]], on=[*UNIT, "path"])
     before = nodes.merge(steps[[*UNIT, "path"]].drop_duplicates(), on=[*UNIT, "path"])
-    before = before.assign(
-        condition=np.where(before["removed"] == 0, "original", "pruned")
-    )
+    before["condition"] = np.where(before["removed"] == 0, "original", "pruned")
     frame = pd.concat([before, taught], ignore_index=True)
-    frame = frame.assign(
-        **dict.fromkeys(("strategy", "name", "group"), frame["condition"])
-    )
+    for column in ("strategy", "name", "group"):
+        frame[column] = frame["condition"]
     originals = nodes.loc[nodes["removed"] == 0, [*UNIT, "test_accuracy"]]
     return frame.merge(originals.rename(columns={"test_accuracy": "original"}), on=UNIT)
 
 
-def with_best_single(frame):
-    """Add the signal that keeps validation accuracy highest, chosen for each task and seed.
+def with_best_single(frame: pd.DataFrame) -> pd.DataFrame:
+    """Add the signal that keeps validation accuracy highest, for each task and seed.
 
     Parameters
     ----------
@@ -222,28 +232,16 @@ def with_best_single(frame):
         depths, of ties the first in ``SIGNALS``.
     """
     singles = frame[frame["name"].isin(SIGNALS)]
-    means = singles[singles["removed"] > 0].pivot_table(
-        index=UNIT, columns="name", values="validation_accuracy"
-    )
-    chosen = (
-        means[[name for name in SIGNALS if name in means]].idxmax(axis=1).rename("name")
-    )
-    single = singles.merge(chosen.reset_index(), on=[*UNIT, "name"])
-    return pd.concat(
-        [frame, single.assign(name=BEST_SINGLE, strategy=BEST_SINGLE)],
-        ignore_index=True,
-    )
+    pruned = singles[singles["removed"] > 0]
+    means = pruned.pivot_table("validation_accuracy", UNIT, "name")
+    means = means[[name for name in SIGNALS if name in means]]
+    chosen = means.idxmax(axis=1).rename("name").reset_index()
+    best = singles.merge(chosen, on=[*UNIT, "name"])
+    best = best.assign(name=BEST_SINGLE, strategy=BEST_SINGLE)
+    return pd.concat([frame, best], ignore_index=True)
 
 
-# Name: what it is called in print; the first is the headline, at which no single layer
-# decides.
-MEASURES = {
-    "half_removed": "half of the layers removed",
-    "mean_accuracy": "mean over depths",
-}
-
-
-def measured(frame):
+def measured(frame: pd.DataFrame) -> pd.DataFrame:
     """Score every strategy of every task and seed.
 
     Parameters
@@ -259,18 +257,34 @@ def measured(frame):
         depths), ``validation_selected`` and, for each depth, ``removed_<n>``.
     """
     table = redrawn(frame[frame["removed"] > 0], ["name", "removed"])
-    by_depth = {
-        f"removed_{n}": table.xs(n, axis=1, level="removed")
-        for n in sorted(set(table.columns.levels[1]))
-    }
-    depth = (frame["removed"] + frame["layers"]).max()
+    removals = sorted(table.columns.unique("removed"))
+    by_depth = {}
+    for removed in removals:
+        by_depth[f"removed_{removed}"] = table.xs(removed, axis=1, level="removed")
+    half = half_of(removals, int((frame["removed"] + frame["layers"]).max()))
+    selected = frame.merge(protocols(frame)[[*UNIT, "strategy", "removed"]])
     scores = {
-        "half_removed": by_depth[
-            f"removed_{min(table.columns.levels[1], key=lambda n: (abs(2 * n - depth), -n))}"
-        ],
+        "half_removed": by_depth[f"removed_{half}"],
         "mean_accuracy": table.T.groupby(level="name").mean().T,
-        "validation_selected": redrawn(
-            frame.merge(protocols(frame)[[*UNIT, "strategy", "removed"]]), ["name"]
-        ),
+        "validation_selected": redrawn(selected, ["name"]),
+        **by_depth,
     }
-    return pd.concat(scores | by_depth, axis=1, names=["measure"])
+    return pd.concat(scores, axis=1, names=["measure"])
+
+
+def half_of(removals: list[int], depth: int) -> int:
+    """Choose the number of removed layers that is nearest to half of a model.
+
+    Parameters
+    ----------
+    removals : list of int
+        To choose from.
+    depth : int
+        Layers of the original.
+
+    Returns
+    -------
+    int
+        Of two that are equally near, the greater.
+    """
+    return min(removals, key=lambda removed: (abs(2 * removed - depth), -removed))

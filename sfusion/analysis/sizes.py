@@ -2,14 +2,8 @@
 
 import pandas as pd
 
-from sfusion.analysis.drawing import (
-    COLUMN,
-    ORIGINAL,
-    curve_legend,
-    draw_curves,
-    one_panel,
-    styled,
-)
+from sfusion.analysis.appearance import COLUMN, ORIGINAL, styled
+from sfusion.analysis.drawing import curve_legend, draw_curves, one_panel
 from sfusion.analysis.scores import DENOMINATORS, distilled, with_best_single
 from sfusion.experiments.results import UNIT
 
@@ -105,5 +99,5 @@ def accuracy_to_size(frame):
         xlabel="parameters, % of the original's",
         ylabel="test accuracy, % of the original's",
     )
-    curve_legend(figure, shown, 3, "means over tasks and seeds", [])
+    curve_legend(figure, shown, 3, "means over datasets and seeds")
     return figure

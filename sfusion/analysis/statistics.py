@@ -1,4 +1,4 @@
-"""Statistics: intervals, comparisons fixed in advance, and how well a fusion forecasts.
+"""Statistics: intervals, and comparisons that were fixed in advance.
 
 With nine datasets a table of all pairs of strategies says nothing: the critical
 difference of fifteen methods is seven ranks (Demsar 2006), and Holm's correction over
@@ -6,41 +6,70 @@ fourteen Wilcoxon tests cannot reach .05. So the comparisons are few and were na
 before the nine datasets were run, and each is an interval.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
 import numpy as np
+import pandas as pd
 from scipy.stats import binomtest
 
 from sfusion.analysis.scores import task_means
 
 TIE = 1e-9  # shares of whole samples: anything larger is a real difference
 
-MARGIN = (
-    0.01  # differences within one percentage point count as none: fixed before the runs
-)
+# Differences within one percentage point count as none: fixed before the runs.
+MARGIN = 0.01
+
+
+class Interval(NamedTuple):
+    """A number with the ends of its interval.
+
+    Attributes
+    ----------
+    value, low, high : float
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def points(self) -> Interval:
+        """Turn shares into percentage points."""
+        return Interval(100 * self.value, 100 * self.low, 100 * self.high)
 
 
 def bootstrap(
-    frame, statistic=np.mean, *, tasks=True, resamples=2000, level=0.95, seed=0
-):
-    """Compute an interval of a statistic over tasks, seeds and test texts.
+    frame: pd.Series | pd.DataFrame,
+    statistic: Callable[[np.ndarray], float] = np.mean,
+    *,
+    tasks: bool = True,
+    resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Compute an interval of a statistic over datasets, seeds and test texts.
 
-    Three stages (Davison and Hinkley 1997, section 3.8): tasks are drawn with
+    Three stages (Davison and Hinkley 1997, section 3.8): datasets are drawn with
     replacement, and for each of them, anew each time that it is drawn, its seeds and,
     for all of these together, its test texts; percentile interval. Two stages where the
     frame has no draws of texts. Drawing few units narrows an interval; drawing within
     units that are drawn themselves widens it, for what varies within is part of what
-    varies between: where tasks are drawn and texts vary most, it covers more than its
-    level. Written here, for scipy's bootstrap knows no nested units.
+    varies between: where datasets are drawn and texts vary most, it covers more than
+    its level. Written here, for scipy's bootstrap knows no nested units.
 
     Parameters
     ----------
     frame : Series or DataFrame
-        Index (task, seed), or (task, seed, draw) from :func:`redrawn`.
+        Index (task, seed), or (task, seed, draw) from
+        :func:`sfusion.analysis.scores.redrawn`.
     statistic : callable
         Takes the means over seeds, an array of shape (tasks,) or (tasks, columns), and
-        gives a number; by default their mean, so that every task counts alike.
+        gives a number; by default their mean, so that every dataset counts alike.
     tasks : bool
-        Whether tasks are drawn as well: yes for what is said of tasks in general, no
-        for a count over the very tasks at hand.
+        Whether datasets are drawn as well: yes for what is said of datasets in general,
+        no for a count over the very datasets at hand.
     resamples : int
     level : float
     seed : int
@@ -48,33 +77,60 @@ def bootstrap(
 
     Returns
     -------
-    tuple of float
-        The statistic itself, and the ends of the interval.
+    Interval
+        The statistic itself, and the ends of its interval.
     """
     rng = np.random.default_rng(seed)
-    groups = frame.sort_index().groupby(level="task")
-    parts = [
-        part.to_numpy().reshape(part.index.unique("seed").size, -1, *part.shape[1:])
-        for _, part in groups
-    ]
-    everyone = np.tile(np.arange(len(parts)), (resamples, 1))
-    chosen = rng.integers(len(parts), size=everyone.shape) if tasks else everyone
+    parts = []
+    for _, part in frame.sort_index().groupby(level="task"):
+        seeds = part.index.unique("seed").size
+        parts.append(part.to_numpy().reshape(seeds, -1, *part.shape[1:]))
+    chosen = np.tile(np.arange(len(parts)), (resamples, 1))
+    if tasks:
+        chosen = rng.integers(len(parts), size=chosen.shape)
     drawn = np.empty((*chosen.shape, *parts[0].shape[2:]))
     for number, part in enumerate(parts):
-        (seeds, draws), here = part.shape[:2], chosen == number
-        picked = rng.integers(seeds, size=(here.sum(), seeds))
-        drawn[here] = part[
-            picked, rng.integers(draws > 1, draws, size=(here.sum(), 1))
-        ].mean(axis=1)
+        here = chosen == number
+        drawn[here] = _seed_means(part, int(here.sum()), rng)
     if statistic is np.mean:  # by far the most frequent: all resamples at once
         found = drawn.reshape(resamples, -1).mean(axis=1)
     else:
         found = [statistic(values) for values in drawn]
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return float(statistic(task_means(frame).to_numpy())), float(low), float(high)
+    value = statistic(task_means(frame).to_numpy())
+    return Interval(float(value), float(low), float(high))
 
 
-def units(frame, tasks=True):
+def _seed_means(part: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Average drawn seeds on drawn texts; ``part`` has shape (seeds, draws, ...)."""
+    seeds, draws = part.shape[:2]
+    picked_seeds = rng.integers(seeds, size=(count, seeds))
+    # Draw 0 is what was observed, the others are draws of texts.
+    first_draw = 1 if draws > 1 else 0
+    picked_texts = rng.integers(first_draw, draws, size=(count, 1))
+    return part[picked_seeds, picked_texts].mean(axis=1)
+
+
+def bootstrapped(parts: Mapping[str, pd.Series] | pd.DataFrame) -> pd.DataFrame:
+    """Tabulate the mean of several differences with their bootstrap intervals.
+
+    Parameters
+    ----------
+    parts : mapping of str to Series, or DataFrame
+        Index (task, seed) or (task, seed, draw); missing values are left out.
+
+    Returns
+    -------
+    DataFrame
+        Columns ``label``, ``value``, ``low`` and ``high``.
+    """
+    rows = []
+    for label, part in parts.items():
+        rows.append({"label": label, **bootstrap(part.dropna())._asdict()})
+    return pd.DataFrame(rows)
+
+
+def units(frame: pd.Series | pd.DataFrame, tasks: bool = True) -> str:
     """Name what :func:`bootstrap` draws.
 
     Parameters
@@ -85,15 +141,16 @@ def units(frame, tasks=True):
     Returns
     -------
     str
-        Such as ``tasks, seeds and texts``.
+        Such as ``datasets, seeds and texts``.
     """
-    texts = "draw" in frame.index.names and 1 in frame.index.get_level_values("draw")
-    names = ["tasks"] * tasks + ["seeds"] + ["texts"] * texts
-    return " and ".join(", ".join(names).rsplit(", ", 1))
+    has_texts = "draw" in frame.index.names and len(frame.index.unique("draw")) > 1
+    if not tasks:
+        return "seeds and texts" if has_texts else "seeds"
+    return "datasets, seeds and texts" if has_texts else "datasets and seeds"
 
 
-def judge_difference(low, high, margin=MARGIN):
-    """Say what an interval of a difference shows, by a margin that was fixed in advance.
+def judge_difference(low: float, high: float, margin: float = MARGIN) -> str:
+    """Say what an interval of a difference shows, by a margin fixed in advance.
 
     Parameters
     ----------
@@ -109,43 +166,120 @@ def judge_difference(low, high, margin=MARGIN):
     """
     if max(-low, high) <= margin + TIE:
         return "equivalent"
-    return "better" if low > TIE else "worse" if high < -TIE else "inconclusive"
+    if low > TIE:
+        return "better"
+    if high < -TIE:
+        return "worse"
+    return "inconclusive"
 
 
-def interval_text(mean, low, high, digits=1, signed=False):
-    """Write a number with its interval, such as ``+5.9 [+3.2, +8.7]``, with true minus signs."""
-    sign = "+" if signed else ""
-    mean, low, high = (f"{number:{sign}z.{digits}f}" for number in (mean, low, high))
-    return f"{mean} [{low}, {high}]".replace("-", "−")
+def verdict_text(low: float, high: float, margin: float = MARGIN) -> str:
+    """Say in plain words what :func:`judge_difference` decides, and who is ahead.
+
+    Parameters
+    ----------
+    low, high : float
+        Ends of the interval, shares of accuracy.
+    margin : float
+
+    Returns
+    -------
+    {"ahead", "behind", "ahead, by less than 1 pp", "behind, by less than 1 pp", \
+"no difference of 1 pp or more", "cannot tell"}
+    """
+    verdict = judge_difference(low, high, margin)
+    if verdict == "inconclusive":
+        return "cannot tell"
+    if verdict == "equivalent" and low <= TIE and high >= -TIE:
+        return f"no difference of {100 * margin:g} pp or more"
+    side = "ahead" if low > TIE else "behind"
+    if verdict == "equivalent":
+        return f"{side}, by less than {100 * margin:g} pp"
+    return side
 
 
-def compare_pair(first, second):
-    """Compare two scores on the same tasks and seeds.
+def comparison_text(difference: float, low: float, high: float, digits: int = 1) -> str:
+    """Write a difference of accuracies in words, with its interval.
+
+    Parameters
+    ----------
+    difference, low, high : float
+        A difference and the ends of its interval, shares of accuracy.
+    digits : int
+
+    Returns
+    -------
+    str
+        Such as ``ahead by 0.6 pp [0.2, 1.1]`` or, where no side is ahead, with signs:
+        ``no difference of 1 pp or more (+0.1 pp [−0.4, +0.6])``.
+    """
+    words = verdict_text(low, high)
+    points = Interval(difference, low, high).points()
+    if words == "ahead":
+        value, ends = interval_text(*points, digits).split(" ", 1)
+        return f"ahead by {value} pp {ends}"
+    if words == "behind":
+        turned = interval_text(-points.value, -points.high, -points.low, digits)
+        value, ends = turned.split(" ", 1)
+        return f"behind by {value} pp {ends}"
+    value, ends = interval_text(*points, digits, signed=True).split(" ", 1)
+    return f"{words} ({value} pp {ends})"
+
+
+def interval_text(
+    mean: float, low: float, high: float, digits: int = 1, signed: bool = False
+) -> str:
+    """Write a number with its interval, with true minus signs.
+
+    Parameters
+    ----------
+    mean, low, high : float
+    digits : int
+    signed : bool
+        Whether a plus sign is written.
+
+    Returns
+    -------
+    str
+        Such as ``+5.9 [+3.2, +8.7]``.
+    """
+    form = f"{'+' if signed else ''}z.{digits}f"
+    return f"{mean:{form}} [{low:{form}}, {high:{form}}]".replace("-", "−")
+
+
+def compare_pair(first: pd.Series, second: pd.Series) -> dict[str, Any]:
+    """Compare two scores on the same datasets and seeds.
 
     Parameters
     ----------
     first, second : Series
-        Index (task, seed) or (task, seed, draw).
+        Index (task, seed) or (task, seed, draw), shares.
 
     Returns
     -------
     dict
-        ``difference`` (mean over tasks) with ``low`` and ``high``, its 95% bootstrap
+        ``difference`` (mean over datasets) with ``low`` and ``high``, its 95% bootstrap
         interval; ``drawn``, what that draws; ``verdict``, see :func:`judge_difference`;
-        ``ahead``, ``tied``, ``behind``: tasks by the sign of the mean over seeds;
+        ``ahead``, ``tied``, ``behind``: datasets by the sign of the mean over seeds;
         ``sign_test``: exact two-sided p of ``ahead`` against ``behind``, not corrected
         for the number of contrasts.
     """
     difference = (first - second).dropna()
     means = task_means(difference)
-    ahead, behind = int((means > TIE).sum()), int((means < -TIE).sum())
-    found = dict(zip(("difference", "low", "high"), bootstrap(difference), strict=True))
+    ahead = int((means > TIE).sum())
+    behind = int((means < -TIE).sum())
+    found = bootstrap(difference)
+    sign_test = 1.0
+    if ahead + behind > 0:
+        sign_test = binomtest(ahead, ahead + behind).pvalue
     return {
-        **found,
+        "difference": found.value,
+        "low": found.low,
+        "high": found.high,
         "drawn": units(difference),
-        "verdict": judge_difference(found["low"], found["high"]),
+        "verdict": judge_difference(found.low, found.high),
         "ahead": ahead,
         "tied": len(means) - ahead - behind,
         "behind": behind,
-        "sign_test": binomtest(ahead, ahead + behind).pvalue if ahead + behind else 1.0,
+        "sign_test": sign_test,
     }

@@ -2,30 +2,30 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib.lines import Line2D
 
-from sfusion.analysis.drawing import (
+from sfusion.analysis.appearance import (
     BASELINE,
     BLUES,
-    COLOURS,
     LINE,
     ORIGINAL,
     PAGE,
     PlainFigure,
-    bootstrapped,
+    in_registry_order,
+    strategy_colour,
+    styled,
+)
+from sfusion.analysis.drawing import (
     curve_legend,
     depth_axis,
     draw_curves,
     draw_heat_map,
     draw_intervals,
-    in_registry_order,
+    interval_rows,
     one_panel,
     panel_grid,
-    row_axes,
-    strategy_colour,
-    styled,
 )
 from sfusion.analysis.scores import protocols, wide, with_best_single
+from sfusion.analysis.statistics import bootstrapped
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.strategies import lookup, parse_path
 
@@ -122,16 +122,14 @@ def accuracy_by_depth(frame, tasks, *, by_task=False):
         baseline = pd.Series({title: baseline.mean()})
     names = sorted(set(shown["task"]))
     figure, panels = panel_grid(names, 1.75 if by_task else 2.9, 0.75)
-    for place, (task, axes) in enumerate(zip(names, panels, strict=True)):
+    for task, axes, leftmost in panels:
         part = shown[shown["task"] == task]
         axes.axhline(part.loc[part["removed"] == 0, "accuracy"].mean(), **ORIGINAL)
         axes.axhline(baseline[task], **BASELINE)
         draw_curves(axes, part)
-        depth_axis(axes, part["removed"], "test accuracy (%)", place % 3 == 0)
-    handles = [Line2D([], [], **look) for look in (ORIGINAL, BASELINE)]
-    curve_legend(
-        figure, shown, 5, "means over seeds; band: middle 80% of random orders", handles
-    )
+        depth_axis(axes, part["removed"], "test accuracy (%)", leftmost)
+    note = "means over seeds; band: middle 80% of random orders"
+    curve_legend(figure, shown, 5, note, [ORIGINAL, BASELINE])
     return figure
 
 
@@ -164,7 +162,6 @@ def removal_order(orders):
     return figure
 
 
-@styled
 def gain_by_surviving_layer(gains):
     """Draw the lead over random orders by the layer that the order keeps to the end.
 
@@ -178,17 +175,16 @@ def gain_by_surviving_layer(gains):
     Figure
         Mean over tasks with its 95% bootstrap interval over tasks and seeds.
     """
-    by_layer = {
-        f"ends on layer {layer} ({len(part)} paths)": part
-        for layer, part in gains.groupby("layer")
-    }
-    parts = {
-        name: 100 * part.groupby(UNIT)["gain"].mean() for name, part in by_layer.items()
-    }
-    xlabel = "lead over random orders, mean accuracy over depths\n(pp, 95% interval over tasks and seeds)"
-    figure, axes = row_axes(len(parts), xlabel, height=0.24)
-    draw_intervals(axes, list(parts), bootstrapped(parts), COLOURS["fusion"])
-    return figure
+    parts = {}
+    for layer, orders in gains.groupby("layer"):
+        title = f"ends on layer {layer} ({len(orders)} paths)"
+        parts[title] = 100 * orders.groupby(UNIT)["gain"].mean()
+    return interval_rows(
+        bootstrapped(parts),
+        label="label",
+        xlabel="lead over random orders, mean accuracy over depths\n"
+        "(pp, 95% interval over datasets and seeds)",
+    )
 
 
 @styled
@@ -227,10 +223,10 @@ def maximum_accuracy(table):
         np.arange(len(means.columns)) + 0.5, means.columns, rotation=30, ha="right"
     )
     left.set_xlabel("maximum test accuracy (%)")
-    lead = bootstrapped({name: scores[name] - scores["random"] for name in means.index})
+    lead = bootstrapped(scores.sub(scores["random"], axis=0)[means.index])
     right.axvline(0, **LINE)
-    draw_intervals(
-        right, [""] * len(lead), lead, [strategy_colour(name) for name in means.index]
-    )
-    right.set_xlabel("minus random order, pp\n(95% over tasks, seeds)")
+    colours = {name: strategy_colour(name) for name in means.index}
+    draw_intervals(right, lead, label="label", colours=colours)
+    right.set_yticks([])
+    right.set_xlabel("minus random order, pp\n(95% over datasets, seeds)")
     return figure

@@ -2,21 +2,15 @@
 
 from matplotlib.lines import Line2D
 
+from sfusion.analysis.appearance import BASELINE, CONDITIONS, ORIGINAL, styled
 from sfusion.analysis.drawing import (
-    BASELINE,
-    COLOURS,
-    CONDITIONS,
-    ORIGINAL,
-    bootstrapped,
     depth_axis,
-    draw_intervals,
-    draw_spots,
     figure_legend,
     panel_grid,
-    row_axes,
-    styled,
+    interval_rows,
 )
-from sfusion.analysis.scores import redrawn
+from sfusion.analysis.scores import redrawn, task_means
+from sfusion.analysis.statistics import bootstrapped
 
 
 @styled
@@ -40,7 +34,7 @@ def distillation_by_depth(frame):
     shown = frame[frame["condition"].isin(CONDITIONS)].assign(
         accuracy=lambda f: 100 * f["test_accuracy"]
     )
-    for place, (task, axes) in enumerate(zip(tasks, panels, strict=True)):
+    for task, axes, leftmost in panels:
         own = frame["task"] == task
         axes.axhline(100 * frame.loc[own, "original"].mean(), **ORIGINAL)
         axes.axhline(100 * frame.loc[own & longer, "test_accuracy"].mean(), **BASELINE)
@@ -52,7 +46,7 @@ def distillation_by_depth(frame):
                 .mean()
             )
             axes.plot(rows, markersize=4, **look)
-        depth_axis(axes, shown["removed"], "test accuracy (%)", place % 3 == 0)
+        depth_axis(axes, shown["removed"], "test accuracy (%)", leftmost)
     longer = BASELINE | {"label": "Original model, same steps"}
     looks = [
         ORIGINAL,
@@ -65,7 +59,6 @@ def distillation_by_depth(frame):
     return figure
 
 
-@styled
 def distillation_gain(frame):
     """Draw what the teacher adds to the same steps without one.
 
@@ -81,10 +74,11 @@ def distillation_gain(frame):
     """
     pair = redrawn(frame, ["condition", "removed"])
     gain = 100 * (pair["distilled"] - pair["same-steps"])
-    xlabel = "distilled minus same steps, no teacher\n(percentage points, 95% interval)"
-    figure, axes = row_axes(gain.shape[1], xlabel, height=0.24)
-    draw_spots(axes, gain, list(gain))
-    draw_intervals(
-        axes, [f"{n} removed" for n in gain], bootstrapped(gain), COLOURS["fusion"]
+    table = bootstrapped({f"{removed} removed": gain[removed] for removed in gain})
+    means = task_means(gain).rename(columns="{} removed".format)
+    return interval_rows(
+        table,
+        label="label",
+        spots=means.melt(var_name="label"),
+        xlabel="distilled minus same steps, no teacher\n(pp, 95% interval)",
     )
-    return figure

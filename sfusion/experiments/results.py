@@ -68,20 +68,33 @@ class Results:
         DataFrame
             A row per task, seed, strategy (random draws apart) and number of removed
             layers; adds ``group``, ``name`` (random draws together), the accuracies
-            (shares), the sizes and, where the records have it, ``test_correct``.
+            (shares), the sizes, ``test_texts`` and, where the records have it,
+            ``test_correct``.
         """
-        seconds = [
-            "training",
-            "evaluation",
-            "extraction",
-        ]  # they differ from run to run
-        nodes = self.nodes.drop(columns=seconds)
+        seconds = ["training", "evaluation", "extraction"]  # differ from run to run
+        nodes = self.with_test_texts(self.nodes.drop(columns=seconds))
         keys = [*UNIT, "path", "removed"]
         frame = self.trajectories.merge(nodes, on=keys, validate="many_to_one")
         strategies = frame["strategy"].map(lookup)
         names = [strategy.name for strategy in strategies]
         groups = [strategy.group for strategy in strategies]
         return frame.assign(name=names, group=groups)
+
+    def with_test_texts(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Say beside each row's bits of right answers how many of them count.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            ``nodes``, ``distillation`` or rows of them.
+
+        Returns
+        -------
+        DataFrame
+            The same rows with ``test_texts``, the size of the task's test split.
+        """
+        sizes = self.tasks.set_index(UNIT)["test"].rename("test_texts")
+        return frame.join(sizes, on=UNIT)
 
     def save(self, folder):
         """Write the frames as Parquet and the manifest as JSON.
@@ -174,6 +187,15 @@ def is_rows(folder: Path) -> bool:
     return file.is_file() and "kind" in json.loads(file.read_text())
 
 
+def _with_text_counts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Add ``test_texts`` to rows that hold accuracies and bits alone."""
+    if "test_correct" not in rows or "test_texts" in rows:
+        return rows
+    right = rows["test_correct"].map(lambda packed: int.from_bytes(packed).bit_count())
+    texts = (right / rows["test_accuracy"]).round().groupby(rows["task"]).max()
+    return rows.assign(test_texts=rows["task"].map(texts).astype(int))
+
+
 def load_results(folder):
     """Read what :meth:`Results.save` wrote.
 
@@ -193,7 +215,11 @@ def load_results(folder):
     folder = Path(folder)
     if is_rows(folder):
         names = sorted(file.stem for file in folder.glob("*.parquet"))
-        frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in names}
+        frames = {}
+        for name in names:
+            frames[name] = _with_text_counts(
+                pd.read_parquet(folder / f"{name}.parquet")
+            )
         return RowResults(frames, json.loads((folder / "manifest.json").read_text()))
     for name in (*(f"{frame}.parquet" for frame in FRAMES), "manifest.json"):
         if not (folder / name).is_file():
