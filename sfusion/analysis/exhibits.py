@@ -103,37 +103,36 @@ def exhibit(make: Callable[Arguments, Exhibit]) -> Callable[Arguments, Exhibit]:
     return made
 
 
-def save(shown: Exhibit) -> None:
-    """Write an exhibit's files into the folders of :func:`save_to`.
+def write(shown: Exhibit, folder: str | Path) -> None:
+    """Write an exhibit's files into a folder.
 
     Parameters
     ----------
     shown : Exhibit
-        One without rows writes nothing.
+        Its table becomes ``<name>.csv``, with six significant digits; its figure, where
+        it has one, ``<name>.png`` and ``<name>.pdf``.
+    folder : str or Path
+        Created when missing.
 
     Raises
     ------
     SfusionError
         When the folder cannot be written.
     """
-    if shown.table.empty or _folders.tables is None or _folders.figures is None:
-        return
     # Bits of right answers are long, and not for reading.
     table = shown.table.drop(columns=["test_correct", "test_texts"], errors="ignore")
     has_index = table.index.name is not None or table.index.nlevels > 1
     text = table.to_csv(index=has_index, float_format="%.6g", lineterminator="\n")
     files = {"csv": text.encode()}
-    folder = _folders.tables
     if shown.figure is not None:
-        folder = _folders.figures
         files["pdf"] = render(shown.figure, "pdf")
         files["png"] = render(shown.figure, "png")
     for form, content in files.items():
-        write_atomically(folder / f"{shown.name}.{form}", content)
+        write_atomically(Path(folder) / f"{shown.name}.{form}", content)
 
 
 def show(shown: Exhibit) -> None:
-    """Show an exhibit in a notebook, and write its files.
+    """Show an exhibit in a notebook, and write its files to the folders chosen.
 
     The figure or the table comes first, its caption under it, then the finding.
 
@@ -143,7 +142,9 @@ def show(shown: Exhibit) -> None:
     """
     from IPython.display import Markdown, display
 
-    save(shown)
+    folder = _folders.tables if shown.figure is None else _folders.figures
+    if folder is not None and not shown.table.empty:
+        write(shown, folder)
     if shown.figure is not None:
         display(shown.figure)
     if shown.shown is not None:

@@ -24,7 +24,7 @@ from scipy.stats import binomtest
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from sfusion.analysis.compressing import compression_curve, compression_table
-from sfusion.analysis.drawing import save_figure
+from sfusion.analysis.exhibits import Exhibit, write
 from sfusion.analysis.statistics import interval_text
 from sfusion.data.pretrained import locate_model
 from sfusion.data.splits import SPLITS
@@ -203,7 +203,7 @@ def build(folder, tree, chosen, curve, model, asked, *, held_out, onnx, int8, st
         "curve": curve.to_dict("records"),
     }
     found["verdict"] = verdict(found)
-    save_figure("curve", compression_curve(curve), curve, folder)
+    write(Exhibit("curve", curve, figure=compression_curve(curve)), folder)
     # On a busy machine the clock says little: the processor's own seconds, over its
     # threads, too.
     spent = time.perf_counter() - started[0], time.process_time() - started[1]
