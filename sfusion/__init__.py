@@ -26,7 +26,6 @@ _EXPORTS = {
     "data.tasks": ("load_task",),
     "models.layers": ("remove_layers",),
     "models.source": ("load_model",),
-    "notebooks": ("save_table",),
     "pruning.fusion": ("fit_fusion", "training_table"),
     "pruning.strategies": ("STRATEGIES", "TRANSFER"),
     "experiments.profiles": ("load_profile",),

@@ -1,86 +1,166 @@
-"""The command line: ``python -m sfusion``. Bad input ends with one line and exit code 2."""
+"""The command line: ``sfusion``, or ``python -m sfusion``.
 
-import argparse
+Every command is a typed function, from whose signature and docstring typer makes
+options and help. Bad input ends with one line on stderr and exit code 2.
+"""
+
+import io
 import sys
+import textwrap
 import warnings
 from pathlib import Path
+from typing import Annotated
+
+# typer is there already, for huggingface-hub needs it; it writes options with hyphens
+# and in pairs (--distill/--no-distill), which jsonargparse does not.
+import typer
 
 from sfusion import notebooks
-from sfusion.errors import SfusionError
-from sfusion.experiments.comparison import compare
-from sfusion.experiments.parallel import pool, progress
-from sfusion.experiments.profiles import PROBE, ROOT, load_profile
+from sfusion.disk import write_atomically
+from sfusion.errors import SfusionError, need_extra
+from sfusion.experiments.profiles import PROBE, PROFILES, load_profile, need_checkout
 from sfusion.experiments.results import BUILD, COMMITTED, load_results
-from sfusion.pruning.strategies import DEFAULT_STRATEGY
+from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY
+
+STOPPED = 130  # exit code after Ctrl-C
+
+app = typer.Typer(
+    help="Strategic fusion of layer signals, for smaller text classifiers.",
+    epilog="Every command has its own help: sfusion compress --help",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+_PROFILES = ", ".join(sorted(file.stem for file in PROFILES.glob("*.yaml")))
+_STRATEGIES = textwrap.fill(
+    ", ".join(COMPRESSION_STRATEGIES),
+    width=76,
+    initial_indent="  ",
+    subsequent_indent="  ",
+    break_on_hyphens=False,
+)
 
 
-def _folders(profile, mode):
-    """Choose where notebooks, figures and tables go: the shown profile's replay is committed."""
-    if mode == "replay" and profile.name == notebooks.SHOWN:
-        return BUILD / "replay", ROOT / "figures", COMMITTED / profile.name / "tables"
-    folder = BUILD / profile.name / ("" if mode == "built" else "replay")
-    return folder / "notebooks", folder / "figures", folder / "tables"
+def _example(*lines: str, before: str = "") -> str:
+    """Lay out an example for the end of a help text."""
+    indented = textwrap.indent(" \\\n    ".join(lines), "  ")
+    return f"{before}\b\nExample:\n{indented}"  # \b: lines are kept as they are
 
 
-def _notebooks(arguments, profile, mode):
-    if not notebooks.NOTEBOOKS:
-        raise SfusionError(f"no notebooks in {ROOT / 'notebooks'}: run from a checkout")
-    given = (
-        str(Path(arguments.profile).resolve())
-        if arguments.profile.endswith(".yaml")
-        else arguments.profile
-    )
-    # The largest first, which draw most: so that the workers end together.
-    books = sorted(
-        notebooks.NOTEBOOKS,
-        key=lambda name: -(ROOT / "notebooks" / f"{name}.ipynb").stat().st_size,
-    )
-    calls = [(name, given, mode, *_folders(profile, mode)) for name in books]
-    with pool(1) as run, progress(len(calls), "notebooks") as bar:
-        for _ in run(notebooks.execute, calls):
-            bar.update()
+Profile = Annotated[
+    str,
+    typer.Option(metavar="NAME", help=f"One of {_PROFILES}; or a .yaml file."),
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        metavar="DIR_OR_NAME",
+        help="Directory, Hub name, minilm-l6 or mpnet-base (fetched once).",
+    ),
+]
+TextColumn = Annotated[
+    str, typer.Option(metavar="NAME", help="Column of the texts in all files.")
+]
+LabelColumn = Annotated[
+    str, typer.Option(metavar="NAME", help="Column of the labels in all files.")
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,...",
+        help="The data's labels in the order of the model's classes, with commas. "
+        "By default the model's own names.",
+    ),
+]
+NewHead = Annotated[
+    bool,
+    typer.Option("--new-head", help="Train a new head in place of the model's own."),
+]
+MaxLength = Annotated[
+    int | None,
+    typer.Option(
+        metavar="TOKENS",
+        help="Tokens per text. By default what 95% of the texts need, at most 128.",
+    ),
+]
+Seed = Annotated[
+    int, typer.Option(metavar="N", help="Varies what is drawn, and a new head.")
+]
 
 
-def _reproduce(arguments):
+@app.command(epilog=_example("sfusion reproduce --profile smoke"))
+def reproduce(
+    profile: Profile = notebooks.DEFAULT,
+    accept: Annotated[
+        bool,
+        typer.Option("--accept", help="Commit to the new numbers (for maintainers)."),
+    ] = False,
+) -> int:
+    """Compute a profile, run its notebooks, compare with results/."""
     from sfusion.experiments.pruning_study import run_study
 
-    profile = load_profile(arguments.profile)
-    results = run_study(profile, BUILD / profile.name)
-    results.save(BUILD / profile.name / "results")
-    _notebooks(arguments, profile, "built")
-    if arguments.accept:
-        results.save(COMMITTED / profile.name)
-        print(f"accepted as results/{profile.name}")
-    return _compare(arguments)
+    need_checkout("reproduce")
+    need_extra("notebooks")
+    loaded = load_profile(profile)
+    results = run_study(loaded, BUILD / loaded.name)
+    results.save(BUILD / loaded.name / "results")
+    notebooks.execute_all(profile, "built")
+    if accept:
+        results.save(COMMITTED / loaded.name)
+        print(f"accepted as results/{loaded.name}")
+    return compare(profile)
 
 
-def _replay(arguments):
-    profile = load_profile(arguments.profile)
-    load_results(COMMITTED / profile.name)  # all there, before any notebook starts
-    _notebooks(arguments, profile, "replay")
+@app.command(epilog=_example("sfusion replay --profile base"))
+def replay(profile: Profile = notebooks.SHOWN) -> None:
+    """Redraw all figures and tables from the committed records."""
+    need_checkout("replay")
+    need_extra("notebooks")
+    load_results(COMMITTED / load_profile(profile).name)  # all there, before any work
+    notebooks.execute_all(profile, "replay")
 
 
-def _compare(arguments):
-    profile = load_profile(arguments.profile)
-    new = load_results(BUILD / profile.name / "results")
-    if not (COMMITTED / profile.name).is_dir():
-        print(
-            f"profile {profile.name!r} has no committed results: nothing to compare with"
-        )
+@app.command(epilog=_example("sfusion compare --profile smoke"))
+def compare(profile: Profile = notebooks.DEFAULT) -> int:
+    """Compare build/<profile> with results/<profile>."""
+    from sfusion.experiments import comparison
+
+    name = load_profile(profile).name
+    new = load_results(BUILD / name / "results")
+    if not (COMMITTED / name).is_dir():
+        print(f"profile {name!r} has no committed results: nothing to compare with")
         return 0
-    table = compare(new, load_results(COMMITTED / profile.name))
-    notebooks.save_table("comparison", table, BUILD / profile.name)
+    table = comparison.compare(new, load_results(COMMITTED / name))
+    text = table.to_csv(index=False, float_format="%.6g")
+    write_atomically(BUILD / name / "comparison.csv", text.encode())
     print(table.to_string(index=False))
-    passed = bool(table["passed"].all())
-    print(
-        "the reproduction agrees"
-        if passed
-        else "the reproduction DIFFERS: see the rows above"
-    )
-    return 0 if passed else 1
+    if table["passed"].all():
+        print("the reproduction agrees")
+        return 0
+    print("the reproduction DIFFERS: see the rows above")
+    return 1
 
 
-def _signals(asked):
+@app.command(epilog=_example("sfusion signals --model minilm-l6 --data reviews.csv"))
+def signals(
+    model: Model,
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help=f"CSV, JSONL or Parquet. Of more than {PROBE} texts so many are "
+            "drawn, classes in proportion.",
+        ),
+    ],
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = "label",
+    labels: Labels = None,
+    new_head: NewHead = False,
+    max_length: MaxLength = None,
+    seed: Seed = 0,
+) -> None:
+    """Print the signals of a model's layers as CSV, one row each."""
     from sfusion.compression.compress import fit_tokens, load_source
     from sfusion.data.encoding import encode
     from sfusion.data.files import read_rows
@@ -88,137 +168,159 @@ def _signals(asked):
     from sfusion.data.tokenizers import load_tokenizer
     from sfusion.signals.extraction import extract_signals
 
-    rows = read_rows(asked.data, asked.text_column, asked.label_column)
-    model, _, numbers = load_source(
-        asked.model, rows, asked.labels, asked.new_head, asked.seed
-    )
+    rows = read_rows(data, text_column, label_column)
+    source, _, numbers = load_source(model, rows, _listed(labels), new_head, seed)
     drawn = draw(
         rows.frame["label"].tolist(),
         rows.frame["text"].tolist(),
         PROBE,
-        f"probe {asked.seed}",
+        f"probe {seed}",
     )
-    frame = rows.frame.iloc[sorted(drawn)]
-    tokenizer, texts = load_tokenizer(asked.model), frame["text"].tolist()
-    max_length = fit_tokens(tokenizer, model.config, texts, asked.max_length)
-    data = encode(texts, frame["label"].map(numbers).tolist(), tokenizer, max_length)
-    print(extract_signals(model, data).to_csv(float_format="%.6g"), end="")
+    probe = rows.frame.iloc[sorted(drawn)]
+    texts = probe["text"].tolist()
+    tokenizer = load_tokenizer(model)
+    length = fit_tokens(tokenizer, source.config, texts, max_length)
+    encoded = encode(texts, probe["label"].map(numbers).tolist(), tokenizer, length)
+    print(extract_signals(source, encoded).to_csv(float_format="%.6g"), end="")
 
 
-def _compress(arguments):
-    from sfusion.compression.compress import compress
+@app.command(
+    epilog=_example(
+        "sfusion compress --model my-model --train train.csv --test test.csv",
+        "--max-drop 0.01 --out smaller",
+        before=f"\b\nStrategies:\n{_STRATEGIES}\n\n",
+    )
+)
+def compress(
+    model: Model,
+    train: Annotated[
+        str, typer.Option(metavar="FILE", help="CSV, JSONL or Parquet, with labels.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory to create.")],
+    test: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Read once, for the report. By default a fifth of the training "
+            "texts, held out.",
+        ),
+    ] = None,
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = "label",
+    keep: Annotated[
+        int | None, typer.Option(metavar="N", help="How many layers to keep.")
+    ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Instead of --keep: the smallest model that loses no more validation "
+            "accuracy, such as 0.01 for one percentage point. With neither, the "
+            "smallest within one standard error of the original.",
+        ),
+    ] = None,
+    strategy: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="What chooses the layers: one of those named below."
+        ),
+    ] = DEFAULT_STRATEGY,
+    distill: Annotated[
+        bool, typer.Option(help="Whether the original teaches the smaller model.")
+    ] = True,
+    unlabelled: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="More texts for the distillation; labels in it are not read.",
+        ),
+    ] = None,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Also write model.onnx.")
+    ] = False,
+    int8: Annotated[
+        bool,
+        typer.Option(
+            "--int8", help="Also write model.int8.onnx, if its accuracy holds."
+        ),
+    ] = False,
+    labels: Labels = None,
+    new_head: NewHead = False,
+    max_length: MaxLength = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE", help="Of every stage. By default as the model's width asks."
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="By default all cores.")
+    ] = None,
+    seed: Seed = 0,
+) -> None:
+    """Make your own classifier smaller, and report what that costs."""
+    from sfusion.compression import compress as compression
 
-    own = ("command", "function")  # of the parser, not of the called function
-    result = compress(
-        **{key: value for key, value in vars(arguments).items() if key not in own}
+    result = compression.compress(
+        model,
+        train,
+        test,
+        out=out,
+        text_column=text_column,
+        label_column=label_column,
+        keep=keep,
+        max_drop=max_drop,
+        strategy=strategy,
+        distill=distill,
+        unlabelled=unlabelled,
+        onnx=onnx,
+        int8=int8,
+        labels=_listed(labels),
+        new_head=new_head,
+        max_length=max_length,
+        learning_rate=learning_rate,
+        threads=threads,
+        seed=seed,
     )
     print(f"{result}\nwritten to {result.directory}")
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose error is one line, like every other."""
-
-    def error(self, message):
-        raise SfusionError(f"{message}; see {self.prog} --help")
+def _listed(text: str | None) -> list[str] | None:
+    """Split names at commas."""
+    return None if text is None else text.split(",")
 
 
-def _add_model(command, data, text):
-    add = command.add_argument
-    add(
-        "--model",
-        required=True,
-        help="directory, Hub name, minilm-l6 or mpnet-base (fetched once)",
-    )
-    add(f"--{data}", required=True, help=text)
-    add("--text-column", default="text")
-    add("--label-column", default="label")
-    add(
-        "--labels",
-        type=lambda text: text.split(","),
-        help="the data's labels in the model's order, with commas",
-    )
-    add("--new-head", action="store_true", help="in place of the model's own")
-    add(
-        "--max-length",
-        type=int,
-        metavar="TOKENS",
-        help="by default what the texts need",
-    )
-    add("--seed", type=int, default=0, help="of a new head, and of what is drawn")
+def _warn(message: Warning | str, *_: object) -> None:
+    """Say a warning in one line, without the code that gave it."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
-def _parser():
-    parser = _Parser(prog="sfusion", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    for name, function, text in (
-        ("reproduce", _reproduce, "compute a profile, run its notebooks, compare"),
-        (
-            "replay",
-            _replay,
-            "redraw everything from the committed records; trains nothing",
-        ),
-        ("compare", _compare, "compare build/<profile> with results/<profile>"),
-        ("signals", _signals, "print the twelve signals of a model as CSV"),
-        ("compress", _compress, "make your own classifier smaller"),
-    ):
-        commands.add_parser(name, help=text).set_defaults(function=function)
-    for name in ("reproduce", "replay", "compare"):
-        shown = notebooks.SHOWN if name == "replay" else notebooks.DEFAULT
-        commands.choices[name].add_argument("--profile", default=shown)
-    text = "commit to the new numbers (maintainers)"
-    commands.choices["reproduce"].add_argument(
-        "--accept", action="store_true", help=text
-    )
-    text = f"CSV, JSONL or Parquet; of more than {PROBE} texts so many are drawn, classes in proportion"
-    _add_model(commands.choices["signals"], "data", text)
-    _add_model(commands.choices["compress"], "train", "CSV, JSONL or Parquet")
-    add = commands.choices["compress"].add_argument
-    add("--test", help="the same; without it a fifth of the texts is held out")
-    target = commands.choices["compress"].add_mutually_exclusive_group()
-    target.add_argument("--keep", type=int, metavar="N", help="layers to keep")
-    text = "the smallest model that loses no more validation accuracy, such as 0.01"
-    target.add_argument("--max-drop", type=float, metavar="SHARE", help=text)
-    add("--strategy", default=DEFAULT_STRATEGY, help="default: %(default)s")
-    add("--distill", action=argparse.BooleanOptionalAction, default=True)
-    add(
-        "--unlabelled",
-        metavar="FILE",
-        help="more texts, for the distillation; labels in it are not read",
-    )
-    add("--onnx", action="store_true", help="also write model.onnx")
-    add(
-        "--int8",
-        action="store_true",
-        help="also write model.int8.onnx, if its accuracy holds",
-    )
-    add("--learning-rate", type=float)
-    add("--threads", type=int, help="by default all cores")
-    add("--out", required=True, type=Path, help="directory to create")
-    return parser
-
-
-def main(argv=None):
+def main(arguments: list[str] | None = None) -> int:
     """Run a command.
 
     Parameters
     ----------
-    argv : list of str, optional
-        By default the process's own arguments.
+    arguments : list of str, optional
+        By default the process's own.
 
     Returns
     -------
     int
-        Exit code: 0 done, 1 a comparison failed, 2 bad input.
+        Exit code: 0 done, 1 a comparison failed, 2 bad input, 130 stopped.
     """
-    warnings.showwarning = lambda message, *_, **__: print(
-        f"warning: {message}", file=sys.stderr
-    )
+    warnings.showwarning = _warn
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console may lack a character
     try:
-        arguments = _parser().parse_args(argv)
-        return arguments.function(arguments) or 0
+        code: int = app(arguments, prog_name="sfusion", standalone_mode=False) or 0
     except SfusionError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except typer.TyperException as error:  # of what was typed
+        message = " ".join(error.format_message().split()).rstrip(".")
+        print(f"error: {message}; see sfusion --help", file=sys.stderr)
+        return 2
+    if code == STOPPED:
         print("stopped: the same command goes on from here", file=sys.stderr)
-        return 130
+    return code

@@ -1,5 +1,8 @@
 """What goes wrong on the user's side, and how it is said."""
 
+import re
+from importlib.metadata import PackageNotFoundError, distribution, requires
+
 
 class SfusionError(Exception):
     """A problem that the user can mend: one line with what, which value and what to do.
@@ -8,6 +11,32 @@ class SfusionError(Exception):
     """
 
 
-def first_line(error):
+def first_line(error: BaseException) -> str:
     """Shorten an error's message to its first line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def need_extra(extra: str) -> None:
+    """Refuse what needs an extra of the package that is not installed.
+
+    Parameters
+    ----------
+    extra : str
+        Its name in ``pyproject.toml``.
+
+    Raises
+    ------
+    SfusionError
+        Names the missing library, and how to install the extra.
+    """
+    for requirement in requires("sfusion") or []:
+        specifier, _, marker = requirement.partition(";")
+        name = re.split(r"[^\w.-]", specifier, maxsplit=1)[0]
+        if marker.replace('"', "'").strip() != f"extra == '{extra}'":
+            continue
+        try:
+            distribution(name)
+        except PackageNotFoundError:
+            raise SfusionError(
+                f"{name} is not installed: pip install 'sfusion[{extra}]'"
+            ) from None

@@ -1,15 +1,16 @@
-"""Executing a notebook with the parameters of a profile. The notebooks themselves are the list.
+"""Executing notebooks with the parameters of a profile. The notebooks are the list.
 
-Their names give the order; ``save_figure`` and ``save_table`` in them name what they
-make.
+Their names give the order; the exhibits in them name what they make.
 """
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
-from sfusion.disk import write_atomically
 from sfusion.errors import SfusionError
-from sfusion.experiments.profiles import ROOT
+from sfusion.experiments.parallel import pool, progress
+from sfusion.experiments.profiles import ROOT, load_profile
+from sfusion.experiments.results import BUILD, COMMITTED
 
 SHOWN = "nine"  # the profile whose results the notebooks, figures/ and README show
 TWELVE = "base"  # the one of twelve layers, which stands beside it
@@ -17,7 +18,69 @@ DEFAULT = "embedded"  # the one that a fresh machine can reproduce
 NOTEBOOKS = sorted(file.stem for file in (ROOT / "notebooks").glob("*.ipynb"))
 
 
-def execute(name, profile, mode, folder, figures, tables):
+@dataclass(frozen=True)
+class Folders:
+    """Where executed notebooks, their figures and their tables go."""
+
+    notebooks: Path
+    figures: Path
+    tables: Path
+
+
+def folders(profile: str, mode: str) -> Folders:
+    """Choose where notebooks write: the shown profile's replay is what is committed.
+
+    Parameters
+    ----------
+    profile : str
+        Name of a profile.
+    mode : {"built", "replay"}
+
+    Returns
+    -------
+    Folders
+    """
+    if mode == "replay" and profile == SHOWN:
+        tables = COMMITTED / profile / "tables"
+        return Folders(BUILD / "replay", ROOT / "figures", tables)
+    folder = BUILD / profile
+    if mode == "replay":
+        folder = folder / "replay"
+    return Folders(folder / "notebooks", folder / "figures", folder / "tables")
+
+
+def execute_all(profile: str, mode: str) -> None:
+    """Run every notebook, several at once.
+
+    Parameters
+    ----------
+    profile, mode : str
+        See :func:`sfusion.experiments.results.open_results`.
+
+    Raises
+    ------
+    SfusionError
+        See :func:`execute`.
+    """
+    target = folders(load_profile(profile).name, mode)
+    if profile.endswith(".yaml"):
+        profile = str(Path(profile).resolve())  # notebooks run in their own folder
+    calls = [(name, profile, mode, target) for name in _largest_first()]
+    with pool(1) as run, progress(len(calls), "notebooks") as bar:
+        for _ in run(execute, calls):
+            bar.update()
+
+
+def _largest_first() -> list[str]:
+    """Order the notebooks so that the workers end together: the largest draw most."""
+
+    def size(name: str) -> int:
+        return (ROOT / "notebooks" / f"{name}.ipynb").stat().st_size
+
+    return sorted(NOTEBOOKS, key=size, reverse=True)
+
+
+def execute(name: str, profile: str, mode: str, target: Folders) -> None:
     """Run one notebook from top to bottom.
 
     Parameters
@@ -26,7 +89,7 @@ def execute(name, profile, mode, folder, figures, tables):
         Of ``NOTEBOOKS``.
     profile, mode : str
         See :func:`sfusion.experiments.results.open_results`.
-    folder, figures, tables : Path
+    target : Folders
         Where the executed notebook, its figures and its tables go.
 
     Raises
@@ -38,9 +101,15 @@ def execute(name, profile, mode, folder, figures, tables):
     from traitlets.config import Config
 
     source = ROOT / "notebooks" / f"{name}.ipynb"
-    target = Path(folder) / f"{name}.ipynb"
+    executed = target.notebooks / f"{name}.ipynb"
+    parameters = {
+        "PROFILE": profile,
+        "MODE": mode,
+        "FIGURES": str(target.figures),
+        "TABLES": str(target.tables),
+    }
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        target.notebooks.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="sfusion-") as sockets:
             # Over files of its own: over TCP every kernel warns that nothing is
             # encrypted. And it calls it an error to be interrupted, as all are before
@@ -51,34 +120,18 @@ def execute(name, profile, mode, folder, figures, tables):
                 NotebookClient={"extra_arguments": ["--log-level=CRITICAL"]},
             )
             papermill.execute_notebook(
-                source, target, dict(PROFILE=str(profile), MODE=mode, FIGURES=str(figures), TABLES=str(tables)),
-                cwd=source.parent, kernel_name="python3", config=config,
+                source,
+                executed,
+                parameters,
+                cwd=source.parent,
+                kernel_name="python3",
+                config=config,
                 progress_bar=False,  # several run side by side; one bar counts them all
-            )  # fmt: skip
+            )
     except papermill.PapermillExecutionError as error:
         raise SfusionError(
             f"notebook {name} failed at cell {error.exec_count}: {error.ename}: "
-            f"{' '.join(error.evalue.split())}; see {target}"
+            f"{' '.join(error.evalue.split())}; see {executed}"
         ) from error
     except OSError as error:
-        raise SfusionError(f"cannot write {target}: {error.strerror}") from error
-
-
-def save_table(name, frame, folder):
-    """Write a table as CSV, and return it to be shown.
-
-    Parameters
-    ----------
-    name : str
-        Of a table in ``NOTEBOOKS``.
-    frame : DataFrame
-    folder : Path
-
-    Returns
-    -------
-    DataFrame
-        The same frame.
-    """
-    text = frame.to_csv(float_format="%.6g", index=frame.index.name is not None)
-    write_atomically(Path(folder) / f"{name}.csv", text.encode())
-    return frame
+        raise SfusionError(f"cannot write {executed}: {error.strerror}") from error

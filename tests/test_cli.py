@@ -1,8 +1,10 @@
 """The command line: what it writes, and that bad input is one line and exit code 2."""
 
 import errno
+import inspect
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,17 +18,21 @@ import tiny
 import torch
 import yaml
 
-from sfusion import SIGNALS, cli, load_model, load_profile, load_results
+from sfusion import SIGNALS, cli, errors, load_model, load_profile, load_results
 from sfusion import notebooks as registry
+from sfusion.compression import compress
 from sfusion.data.tokenizers import load_tokenizer
+from sfusion.experiments import profiles
 from sfusion.experiments import results as results_module
 from sfusion.experiments.profiles import ROOT
+
+COMMANDS = ["reproduce", "replay", "compare", "signals", "compress"]
 
 
 @pytest.fixture(autouse=True)
 def folders(tiny_data, tmp_path, monkeypatch):
     """Keep what commands write and read away from the project's own folders."""
-    for module in (cli, results_module):
+    for module in (cli, registry, results_module):
         monkeypatch.setattr(module, "BUILD", tmp_path / "build")
         monkeypatch.setattr(module, "COMMITTED", tmp_path / "results")
     monkeypatch.setenv("CI", "1")
@@ -51,7 +57,7 @@ def mine(model, tmp_path):
 def executed(monkeypatch):
     """Note the notebooks instead of running them."""
     calls = []
-    monkeypatch.setattr(registry, "execute", lambda *arguments: calls.append(arguments))
+    monkeypatch.setattr(registry, "execute", lambda *call: calls.append(call))
     return calls
 
 
@@ -62,12 +68,15 @@ def _main(*arguments):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("", "required: command"),
+        ("", "Missing command"),
         ("reproduced", "'reproduced'"),
-        ("reproduce --profil x y", "unrecognized arguments: y"),
+        ("reproduce --profile x y", "unexpected extra argument(s) (y)"),
+        ("reproduce --profil x", "--profile"),
+        ("reproduce --profile", "requires an argument"),
         ("replay --accept", "--accept"),
-        ("signals --model minilm-l6", "--data"),
-        ("signals --model m --data d --max-length many", "'many'"),
+        ("signals --model minilm-l6", "'--data'"),
+        ("signals --model m --data d --max-length many", "'--max-length'"),
+        ("compress --model m --train t --out o --strategy best", "'best'"),
         *(
             (f"{command} --profile embeded", "'embeded'")
             for command in ("reproduce", "replay", "compare")
@@ -76,6 +85,64 @@ def _main(*arguments):
 )
 def test_bad_arguments_are_one_line(arguments, words, refused):
     assert words in refused(*arguments.split())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_tells_what_every_option_is_and_ends_with_an_example(command, capsys):
+    assert _main(command, "--help") == 0
+    printed = capsys.readouterr().out
+    assert f"sfusion {command} --" in printed.partition("Example:")[2]
+    for option in inspect.signature(getattr(cli, command)).parameters:
+        line = rf"^  --{option.replace('_', '-')}\b.*\n? +[A-Z]"
+        assert re.search(line, printed, re.MULTILINE), f"--{option} has no help"
+
+
+def test_compress_has_the_options_of_the_function():
+    options = inspect.signature(cli.compress).parameters
+    function = inspect.signature(compress.compress).parameters
+    assert set(options) == set(function) - {"quiet"}
+    for name, option in options.items():
+        assert option.default == function[name].default
+
+
+def _run(*arguments, **options):
+    """Run the command line in a process of its own."""
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, **options)
+
+
+def test_help_comes_without_torch_and_beside_a_folder_of_the_same_name(tmp_path):
+    (tmp_path / "sfusion").mkdir()
+    done = _run("-X", "importtime", "-m", "sfusion", "--help", cwd=tmp_path)
+    assert "Usage: sfusion" in done.stdout
+    assert not re.search(r"\| +(torch|transformers)$", done.stderr, re.MULTILINE)
+
+
+def test_a_console_that_lacks_a_character_still_gets_the_line():
+    strict = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    done = _run("-m", "sfusion", "compare", "--profile", "größer", env=strict)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: profile 'gr??er'")
+
+
+@pytest.mark.parametrize("command", ["reproduce", "replay"])
+def test_outside_a_checkout_a_study_is_refused_before_any_work(
+    command, refused, executed, monkeypatch, tmp_path
+):
+    # An installed wheel must not execute the notebooks of the folder it is called in.
+    monkeypatch.setattr(profiles, "CHECKOUT", False)
+    assert f"{command} needs a checkout" in refused(command)
+    assert executed == []
+    assert not (tmp_path / "build").exists()
+
+
+def test_a_missing_extra_is_named_before_any_work(refused, mine, monkeypatch, tmp_path):
+    needed = ["papermill>=2; extra == 'notebooks'", 'absent>=1; extra == "notebooks"']
+    monkeypatch.setattr(errors, "requires", lambda _: needed)
+    assert "absent is not installed: pip install 'sfusion[notebooks]'" in refused(
+        "reproduce", "--profile", mine
+    )
+    assert not (tmp_path / "build").exists()
 
 
 @pytest.mark.parametrize(
@@ -263,25 +330,26 @@ def test_notebooks_of_ones_own_profile_find_it_from_their_folder(
     monkeypatch.chdir(mine.parent)
     assert cli.main(["replay", "--profile", "mine.yaml"]) == 0
     monkeypatch.chdir(ROOT / "notebooks")
-    for _, profile, _, folder, figures, tables in executed:
+    for _, profile, _, target in executed:
         assert load_profile(profile).name == "mine"
-        assert all(
-            path.is_relative_to(tmp_path / "build")
-            for path in (folder, figures, tables)
-        )
+        for folder in (target.notebooks, target.figures, target.tables):
+            assert folder.is_relative_to(tmp_path / "build")
 
 
 def test_replay_of_the_shown_profile_draws_what_is_committed(executed, tmp_path):
     _committed(tmp_path / "results" / registry.SHOWN)
     assert cli.main(["replay"]) == 0
-    for _, profile, mode, _, figures, tables in executed:
+    for _, profile, mode, target in executed:
         assert (profile, mode) == (registry.SHOWN, "replay")
-        assert figures == ROOT / "figures"
-        assert tables == tmp_path / "results" / registry.SHOWN / "tables"
+        assert target.figures == ROOT / "figures"
+        assert target.tables == tmp_path / "results" / registry.SHOWN / "tables"
 
 
 def test_stopping_says_how_to_go_on(mine, monkeypatch, capsys):
-    monkeypatch.setattr("sfusion.study.run_study", Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr(
+        "sfusion.experiments.pruning_study.run_study",
+        Mock(side_effect=KeyboardInterrupt),
+    )
     assert _main("reproduce", "--profile", mine) == 130
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -294,11 +362,8 @@ def test_from_outside_an_error_is_one_line_and_comes_at_once_without_a_network(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     seconds = []
     for profile, words in (("embeded", "profile 'embeded'"), ("nine", "SFUSION_DATA")):
-        command, start = (
-            [sys.executable, "-m", "sfusion", "reproduce", "--profile", profile],
-            time.monotonic(),
-        )
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+        start = time.monotonic()
+        done = _run("-m", "sfusion", "reproduce", "--profile", profile, cwd=ROOT)
         seconds.append(time.monotonic() - start)
         assert done.returncode == 2 and done.stdout == ""
         assert done.stderr.startswith("error: ") and words in done.stderr
@@ -307,6 +372,10 @@ def test_from_outside_an_error_is_one_line_and_comes_at_once_without_a_network(
     # Beyond what it takes to start: importing torch, once, and no waiting for a
     # network.
     assert seconds[1] < 2 * seconds[0] + 20
+
+
+def _everything_in(folder):
+    return registry.Folders(folder, folder, folder)
 
 
 @pytest.mark.slow
@@ -318,13 +387,13 @@ def test_a_notebook_that_fails_is_named_in_one_line(tmp_path, monkeypatch):
     (tmp_path / "notebooks").mkdir()
     nbformat.write(notebook, tmp_path / "notebooks" / "bad.ipynb")
     with tiny.refused("bad", "first line"):
-        registry.execute("bad", "smoke", "replay", tmp_path / "out", tmp_path, tmp_path)
+        registry.execute("bad", "smoke", "replay", _everything_in(tmp_path / "out"))
 
 
 RUN = """
 import sys
-from sfusion import cli
-cli._notebooks = lambda *_: None  # the study alone
+from sfusion import cli, notebooks
+notebooks.execute_all = lambda *_: None  # the study alone
 sys.exit(cli.main(sys.argv[1:]))
 """
 # A file system of 150 kB, then with room, then read-only.
@@ -354,18 +423,8 @@ def _namespaces():
 def test_a_full_disk_and_a_read_only_one_are_one_line_and_lose_nothing(mine, tmp_path):
     (folder := tmp_path / "disk").mkdir()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SFUSION_BUILD": str(folder)}
-    command = [
-        "unshare",
-        "-rm",
-        "sh",
-        "-c",
-        DISK,
-        "sh",
-        folder,
-        sys.executable,
-        RUN,
-        mine,
-    ]
+    command = ["unshare", "-rm", "sh", "-c", DISK, "sh", folder, sys.executable]
+    command += [RUN, mine]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     # The second run finds room and finishes; that nothing is there to compare with is
     # no error.
@@ -385,6 +444,5 @@ def test_a_full_disk_and_a_read_only_one_are_one_line_and_lose_nothing(mine, tmp
 def test_a_notebook_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with tiny.refused(str(tmp_path / "file")):
-        registry.execute(
-            "00_start_here", "embedded", "replay", *[tmp_path / "file" / "folder"] * 3
-        )
+        target = _everything_in(tmp_path / "file" / "folder")
+        registry.execute("00_start_here", "embedded", "replay", target)

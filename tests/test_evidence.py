@@ -10,7 +10,7 @@ from sfusion import MEASURES, SIGNALS, load_profile, load_results
 from sfusion.experiments.comparison import compare
 from sfusion.experiments.profiles import Profile
 from sfusion.experiments.results import COMMITTED
-from sfusion.notebooks import DEFAULT, NOTEBOOKS, SHOWN, execute
+from sfusion.notebooks import DEFAULT, NOTEBOOKS, SHOWN, Folders, execute
 from sfusion.pruning.strategies import (
     STUDIED,
     expand,
@@ -242,4 +242,4 @@ def test_what_was_not_studied_was_followed_from_every_original():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
 def test_every_notebook_runs_on_the_study_that_a_newcomer_reproduces(name, tmp_path):
-    execute(name, DEFAULT, "replay", *[tmp_path] * 3)
+    execute(name, DEFAULT, "replay", Folders(tmp_path, tmp_path, tmp_path))

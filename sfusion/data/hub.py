@@ -6,7 +6,7 @@ import huggingface_hub
 
 from sfusion.data.pools import ASK_FOLDER, _pooled, _rows
 from sfusion.data.splits import SPLITS
-from sfusion.errors import SfusionError, first_line
+from sfusion.errors import SfusionError, first_line, need_extra
 
 CONVERTED = "refs/convert/parquet"  # the Hub's own conversion, for sets made with loading scripts
 
@@ -22,6 +22,7 @@ def _revision(repo, revision):
 
 
 def _hub(spec):
+    need_extra("studies")
     import datasets  # slow to import, and needed for the Hub alone
 
     # The conversion names its files config/split/*.parquet.

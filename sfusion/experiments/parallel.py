@@ -1,4 +1,4 @@
-"""Where the work runs: joblib over local processes, a Dask cluster or a Ray cluster."""
+"""Where the work runs: joblib over local processes or a Dask cluster."""
 
 import contextlib
 import os
@@ -10,9 +10,9 @@ import warnings
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from tqdm.auto import tqdm
 
-from sfusion.errors import SfusionError
+from sfusion.errors import SfusionError, need_extra
 
-BACKENDS = ("loky", "dask", "ray")
+BACKENDS = ("loky", "dask")
 
 
 def backend():
@@ -107,27 +107,6 @@ def _dask(workers):
 
 
 @contextlib.contextmanager
-def _ray(workers):
-    """Join the cluster at ``RAY_ADDRESS``, or start one here."""
-    import ray
-    from ray.util.joblib import register_ray
-
-    register_ray()
-    joined = bool(os.environ.get("RAY_ADDRESS"))
-    started = not ray.is_initialized()
-    if started:
-        ray.init(
-            **({} if joined else {"num_cpus": workers, "include_dashboard": False})
-        )
-    try:
-        # All of a cluster's cores, unless something else was asked for.
-        yield {"n_jobs": -1} if joined and "SFUSION_JOBS" not in os.environ else {}
-    finally:
-        if started:
-            ray.shutdown()
-
-
-@contextlib.contextmanager
 def _loky(threads):
     # A worker is renewed where its caches have grown, and says so; nothing is lost by
     # it.
@@ -162,27 +141,17 @@ def pool(threads):
         When the backend is not installed, does not answer, or has workers of several
         threads.
     """
-    name, workers = backend(), jobs(threads)
-    opened = {
-        "loky": lambda: _loky(threads),
-        "dask": lambda: _dask(workers),
-        "ray": lambda: _ray(workers),
-    }[name]()
-    with contextlib.ExitStack() as stack:
-        try:
-            options = stack.enter_context(opened)
-        except ImportError as error:
-            raise SfusionError(
-                f"SFUSION_BACKEND={name!r} needs the extra: pip install 'sfusion[{name}]'"
-            ) from error
-        stack.enter_context(
-            parallel_config(**{"backend": name, "n_jobs": workers, **options})
-        )
-        # One call per message: a call is seconds of work, unless its record is there
-        # already.
-        parallel = stack.enter_context(
-            Parallel(batch_size=1, return_as="generator" if name != "ray" else "list")
-        )
+    name = backend()
+    workers = jobs(threads)
+    if name == "dask":
+        need_extra("dask")
+    opened = _dask(workers) if name == "dask" else _loky(threads)
+    with (
+        opened as options,
+        parallel_config(backend=name, n_jobs=workers, **options),
+        # One call per message: a call is seconds of work, unless its record is there.
+        Parallel(batch_size=1, return_as="generator") as parallel,
+    ):
         yield lambda function, arguments: parallel(
             delayed(function)(*a) for a in arguments
         )

@@ -22,6 +22,26 @@ ROOT = _ABOVE.parent if CHECKOUT else Path.cwd()
 PROFILES = (_ABOVE.parent if CHECKOUT else _ABOVE) / "profiles"
 
 
+def need_checkout(command: str) -> None:
+    """Refuse what reads or writes the project's own folders where there are none.
+
+    Parameters
+    ----------
+    command : str
+        What was asked for.
+
+    Raises
+    ------
+    SfusionError
+        When the package is not that of a checkout.
+    """
+    if not CHECKOUT:
+        raise SfusionError(
+            f"{command} needs a checkout of the repository, with its notebooks and "
+            "committed results: run it there"
+        )
+
+
 class Sizes(_Checked):
     """Samples per split; None takes all. ``probe`` of the training samples give the signals."""
 
