@@ -59,11 +59,10 @@ from sfusion.models.layers import copy_model, remove_layers
 from sfusion.models.source import load_model
 from sfusion.pruning.fusion import fit_fusion, shipped_rows
 from sfusion.pruning.identity import identity
+from sfusion.pruning.path import ORIGINAL, PruningPath
 from sfusion.pruning.strategies import (
     DEFAULT_STRATEGY,
     STRATEGIES,
-    parse_path,
-    path_name,
 )
 from sfusion.pruning.tree import PruningTree, follow, probe_samples, unpack
 from sfusion.training.distillation import NO_LABEL, distill
@@ -131,7 +130,7 @@ def bits(right):
 
 def judged(tree, path, condition):
     """Describe a model of the tree on validation and test."""
-    return {"path": path_name(path), "distilled": bool(condition)} | {
+    return {"path": path.name, "distilled": bool(condition)} | {
         split: tree.outcome(path, split, condition)[1]
         for split in ("validation", "test")
     }
@@ -159,16 +158,20 @@ def student(tree, layers):
     gone = [layer for layer in range(tree.depth) if layer not in kept]
     model = taught(
         tree,
-        remove_layers(tree.model(()), gone),
+        remove_layers(tree.model(ORIGINAL), gone),
         with_recoveries(tree, "distillation", len(gone)),
     )
-    return {"path": path_name((tuple(gone),)), "distilled": True, **scored(tree, model)}
+    return {
+        "path": PruningPath.at_once(gone).name,
+        "distilled": True,
+        **scored(tree, model),
+    }
 
 
 def taught(tree, start, recipe, more=()):
     """Let the original teach a model on the training texts, and on more that have no labels."""
     data, teacher = (
-        (tree.task.train + more, tree.model(()))
+        (tree.task.train + more, tree.model(ORIGINAL))
         if len(more)
         else (tree.task.train, tree.teacher)
     )
@@ -305,7 +308,7 @@ def defaults(tree, name, fusion):
 def alternatives(tree, name, fusion):
     """List what is compared: alternative, layers left, and how it is made."""
     half = tree.depth // 2
-    yield "original", tree.depth, partial(judged, tree, (), None)
+    yield "original", tree.depth, partial(judged, tree, ORIGINAL, None)
     yield "original, trained longer", tree.depth, partial(longer, tree)
     for layers in DEPTHS[name]:
         yield (
@@ -345,7 +348,7 @@ def measure(name, task, seed, store, listed=alternatives, only=None, export=True
             details["strategy"] = (
                 DEFAULT_STRATEGY if alternative == "compress" else None
             )
-            record = tree.record("alternative", (), make, **details)
+            record = tree.record("alternative", ORIGINAL, make, **details)
             found = record["value"]
             common = {
                 "model": name,
@@ -369,10 +372,10 @@ def measure(name, task, seed, store, listed=alternatives, only=None, export=True
                 ("original", tree.depth),
                 ("compress", tree.depth // 2),
             ):
-                path = () if alternative == "original" else parse_path(found["path"])
+                path = PruningPath.parse(found["path"])
                 node = path, "distilled" if found["distilled"] else None
                 files = tree.record(
-                    "exported", (), partial(exported, tree, *node), **details
+                    "exported", ORIGINAL, partial(exported, tree, *node), **details
                 )
                 for form, part in files["value"].items():
                     whole = {**found, **part}
@@ -431,7 +434,7 @@ def unlabelled(name, task, seed, store):
     rows = []
     with fixed_threads(tree.base["threads"]):
         path = follow(tree, DEFAULT_STRATEGY, tree.depth // 2, None, every=False)[-1]
-        original = tree.outcome((), "test", None)[1]
+        original = tree.outcome(ORIGINAL, "test", None)[1]
         for more, samples in (((), usual), ((), most), (rest, most)):
             make = partial(on_test, tree, path, samples, more)
             found = tree.record(

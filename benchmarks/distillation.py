@@ -32,7 +32,7 @@ from sfusion.experiments.results import BUILD
 from sfusion.experiments.store import RecordStore
 from sfusion.experiments.trees import Experiment, open_tree
 from sfusion.models.layers import remove_layers
-from sfusion.pruning.strategies import path_name, remaining
+from sfusion.pruning.path import ORIGINAL, PruningPath
 from sfusion.pruning.tree import unpack
 from sfusion.training.distillation import NO_LABEL, distillation_loss
 from sfusion.training.evaluation import classified, predict_logits
@@ -41,7 +41,8 @@ from sfusion.training.precision import cast, default_device, fixed_threads
 from sfusion.training.recipes import Distillation
 from sfusion.training.seeds import derive_seed
 
-HALF, DEEP = (2, 3, 1), (2, 3, 1, 4)  # layers removed, in order
+HALF = PruningPath.of(2, 3, 1)
+DEEP = HALF.then(4)
 EPOCHS, LEARNING_RATE, LOW_RATE = 10, 3e-4, 3e-5
 HARD_WEIGHT = 0.5  # of the labels, beside a teacher
 UNIFORM, SKIP = (
@@ -127,8 +128,7 @@ class Condition:
 
     Attributes
     ----------
-    removed : tuple of int
-        Layers, in order.
+    removed : PruningPath
     temperature : float, optional
         Of the teacher's logits; None: the labels alone teach.
     term : callable, optional
@@ -146,7 +146,7 @@ class Condition:
     learning_rate : float
     """
 
-    removed: tuple[int, ...] = HALF
+    removed: PruningPath = HALF
     temperature: float | None = None
     term: Callable | None = None
     first: Callable | None = None
@@ -156,11 +156,11 @@ class Condition:
     learning_rate: float = LEARNING_RATE
 
 
-EVERY_SECOND, FIRST_HALF = (1, 3, 5), (3, 4, 5)
+EVERY_SECOND, FIRST_HALF = PruningPath.of(1, 3, 5), PruningPath.of(3, 4, 5)
 CONDITIONS = {
     # Controls: the same steps without a teacher.
-    "original, labels only": Condition(()),
-    "original, labels only, low rate": Condition((), learning_rate=LOW_RATE),
+    "original, labels only": Condition(ORIGINAL),
+    "original, labels only, low rate": Condition(ORIGINAL, learning_rate=LOW_RATE),
     "pruned, labels only": Condition(),
     "pruned, labels only, low rate": Condition(learning_rate=LOW_RATE),
     # Logits with the labels: Hinton et al. 2015; T from 1 (Minitron, Muralidharan et
@@ -268,14 +268,15 @@ def start(tree, condition, logits):
     if condition.recovery == "labels":
         return remove_layers(tree.model(condition.removed), ())
     if condition.recovery is None:
-        return remove_layers(tree.model(()), condition.removed)
-    model = tree.model(())
+        return remove_layers(tree.model(ORIGINAL), condition.removed.removed)
+    model = tree.model(ORIGINAL)
     for count in range(
         1, len(condition.removed) + 1
     ):  # as the tree does it, but for who teaches
-        path = condition.removed[:count]
-        model = remove_layers(model, [remaining(path[:-1], tree.depth).index(path[-1])])
-        seed = derive_seed("order", tree.base["seed"], path)
+        path = PruningPath(condition.removed.steps[:count])
+        left = path.parent.remaining(tree.depth)
+        model = remove_layers(model, map(left.index, path.last))
+        seed = derive_seed("order", tree.base["seed"], path.seed_parts)
         objective = make_objective(condition, None, tree.task.train, logits)
         options = {
             "seed": seed,
@@ -292,7 +293,7 @@ def train(tree, condition, data, samples):
         tree.base["precision"],
         derive_seed("distillation", tree.base["seed"]),
     )
-    teacher = cast(tree.model(()), precision)
+    teacher = cast(tree.model(ORIGINAL), precision)
     logits = predict_logits(teacher, data) if condition.temperature else None
     model = start(tree, condition, logits)
     if condition.term or condition.first:
@@ -322,14 +323,14 @@ def row_of(tree, name, removed, samples, texts, digits, seconds):
         f"{split}_accuracy": unpack(found, len(getattr(tree.task, split))).mean()
         for split, found in digits.items()
     }
-    kept = remaining(removed, tree.depth)
+    kept = PruningPath.of(*removed.remaining(tree.depth))
     row = {
         "task": tree.task.name,
         "seed": tree.base["seed"],
         "condition": name,
         "layers_left": len(kept),
     }
-    row |= {"kept": path_name(kept), "samples": samples, "texts": texts, **scores}
+    row |= {"kept": kept.name, "samples": samples, "texts": texts, **scores}
     return {**row, "test_correct": digits["test"], "seconds": seconds}
 
 
@@ -340,10 +341,10 @@ def filing(tree, name, epochs, recoveries):
         key: getattr(value, "__name__", value) for key, value in vars(condition).items()
     }
     samples = epochs * len(tree.task.train) + (0 if condition.recovery else recoveries)
-    method = {**fields, "removed": path_name(condition.removed), "samples": samples}
+    method = {**fields, "removed": condition.removed.name, "samples": samples}
     return (
         "published distillation",
-        condition.removed if condition.recovery else (),
+        condition.removed if condition.recovery else ORIGINAL,
     ), {"method": method}
 
 
@@ -363,7 +364,7 @@ def prepare(experiment, epochs, store):
     )
     with fixed_threads(experiment.profile.threads):
         for count in range(len(DEEP) + 1):
-            path = DEEP[:count]
+            path = PruningPath(DEEP.steps[:count])
             trained = tree.record(
                 "training", path, lambda path=path: tree.model(path) and None
             )
@@ -373,7 +374,7 @@ def prepare(experiment, epochs, store):
                 split: tree.outcome(path, split, None)[1]
                 for split in ("validation", "test")
             }
-            if name := {(): "original", HALF: "pruned", DEEP: "deep"}.get(path):
+            if name := {ORIGINAL: "original", HALF: "pruned", DEEP: "deep"}.get(path):
                 seen = count * each, len(tree.task.train)
                 rows.append(row_of(tree, name, path, *seen, digits, trained["seconds"]))
     tree.release()

@@ -52,7 +52,8 @@ from sfusion.pruning.fusion import (
     shipped_rows,
     training_table,
 )
-from sfusion.pruning.strategies import STRATEGIES, View, choose, parse_path, path_name
+from sfusion.pruning.path import ORIGINAL, PruningPath
+from sfusion.pruning.strategies import STRATEGIES, View, choose
 from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS
 from sfusion.training.precision import fixed_threads
 
@@ -134,7 +135,7 @@ def removals(results):
         columns=[name for name in table if name.split(",")[0] in missing]
     )
     table["child"] = [
-        f"{path}-{layer}".lstrip("-")
+        PruningPath.parse(path).then(layer).name
         for path, layer in zip(table["path"], table["layer"], strict=True)
     ]
     child = results.nodes[[*PARENT, "removed", "validation_accuracy", "test_accuracy"]]
@@ -363,23 +364,23 @@ def follow(results, strategy):
         UNIT, sort=False
     ):
         nodes = {
-            parse_path(path): frame.reset_index(drop=True)
+            PruningPath.parse(path): frame.reset_index(drop=True)
             for path, frame in part.groupby("path")
         }
-        chosen, path = strategy(task, seed), ()
+        chosen, path = strategy(task, seed), ORIGINAL
         while chosen and len(path) < depth - 1:
-            read, gone = ((), path) if chosen.once else (path, ())
-            alike = [other for other in nodes if set(other) == set(read)]
+            read, gone = path, ()
+            if chosen.once:
+                read, gone = ORIGINAL, path.removed
+            alike = [
+                other for other in nodes if set(other.removed) == set(read.removed)
+            ]
             if not alike:
                 break
             signals = nodes[read if read in alike else alike[0]]
-            path += (
-                choose(
-                    chosen,
-                    View(tuple(signals["layer"]), signals, None, None, depth, gone),
-                ),
-            )
-            rows.append((task, seed, len(path), path_name(path)))
+            view = View(tuple(signals["layer"]), signals, None, None, depth, gone)
+            path = path.then(choose(chosen, view))
+            rows.append((task, seed, len(path), path.name))
     return pd.DataFrame(rows, columns=[*UNIT, "removed", "path"])
 
 

@@ -27,6 +27,7 @@ from sfusion.experiments.store import RecordStore, content_key
 from sfusion.experiments.trees import Experiment, compute_node, open_tree
 from sfusion.models.architectures import embedding_parameters
 from sfusion.pruning import tree as engine
+from sfusion.pruning.path import ORIGINAL, PruningPath
 from sfusion.signals.extraction import extract_signals
 from sfusion.training.loop import fine_tune
 from sfusion.training.precision import cast, fixed_threads
@@ -258,12 +259,14 @@ def node(quick=False):
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         store = RecordStore(folder)
         key = content_key(open_tree(experiment, store).base)
-        compute_node(experiment, (), True, store, key)
+        compute_node(experiment, ORIGINAL, True, store, key)
         for part, (owner, name) in PARTS.items():
             stack.enter_context(
                 mock.patch.object(owner, name, timed(part, getattr(owner, name)))
             )
-        total = seconds(lambda: compute_node(experiment, (2,), True, store, key))
+        total = seconds(
+            lambda: compute_node(experiment, PruningPath.of(2), True, store, key)
+        )
     shares = {part: round(value / total, 3) for part, value in spent.items()}
     shares["the rest"] = round(1 - sum(shares.values()), 3)
     return {"seconds": round(total, 2), "shares_of_time": shares}

@@ -21,7 +21,7 @@ from sfusion.experiments.profiles import ROOT, load_profile
 from sfusion.experiments.results import BUILD
 from sfusion.experiments.store import RecordStore
 from sfusion.experiments.trees import Experiment, open_tree
-from sfusion.pruning.strategies import path_name
+from sfusion.pruning.path import ORIGINAL, PruningPath
 from sfusion.training.precision import fixed_threads
 
 TASKS = ("newsgroup", "agnews", "imdb")
@@ -53,7 +53,7 @@ WIDE_RATES = {
     "recovery": (5e-6, 1.5e-5, 5e-5),
     "distillation": (3e-5, 1e-4, 3e-4),
 }
-NULL = ((),) * 5
+NULL = PruningPath(((),) * 5)
 
 
 def changes(model):
@@ -71,13 +71,16 @@ def paths(stage, depth):
     order = sorted(
         range(depth - 1), key=lambda layer: (abs(layer - (depth / 2 - 1)), -layer)
     )
-    pruned, half = tuple(order[: len(NULL)]), (tuple(sorted(order[: depth // 2])),)
+    pruned = PruningPath.of(*order[: len(NULL)])
+    half = PruningPath.at_once(order[: depth // 2])
     return {
-        "original": [((), None)],
+        "original": [(ORIGINAL, None)],
         "recovery": [
-            (path[:n], None) for path in (NULL, pruned) for n in range(len(NULL) + 1)
+            (PruningPath(path.steps[:count]), None)
+            for path in (NULL, pruned)
+            for count in range(len(NULL) + 1)
         ],
-        "distillation": [((), None), (half, None), (half, "distilled")],
+        "distillation": [(ORIGINAL, None), (half, None), (half, "distilled")],
     }[stage]
 
 
@@ -104,7 +107,7 @@ def measure(experiment, stage, store):
         rows = [
             {
                 **key,
-                "path": path_name(path) + ", distilled" * bool(condition),
+                "path": path.name + ", distilled" * bool(condition),
                 "validation_accuracy": tree.evaluate(path, "validation", condition),
             }
             for path, condition in paths(stage, tree.depth)

@@ -27,7 +27,6 @@ from sfusion.experiments.store import RecordStore
 from sfusion.experiments.trees import open_tree
 from sfusion.models.layers import remove_layers
 from sfusion.models.source import load_model
-from sfusion.pruning.strategies import path_name
 from sfusion.signals import SIGNALS
 from sfusion.signals.extraction import extract_signals
 from sfusion.training.evaluation import classified
@@ -84,7 +83,7 @@ def run_package(experiment, labels):
         )  # all signals at every node, as in the plain script
         spent = time.perf_counter() - start
     scores = {
-        path_name(path): record["test_accuracy"]
+        path.name: record["test_accuracy"]
         for (_, path), record in search.records.items()
     }
     return (

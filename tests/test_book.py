@@ -12,6 +12,7 @@ import sfusion as sf
 from sfusion.compression.report import accuracy_interval
 from sfusion.experiments.profiles import ROOT
 from sfusion.notebooks import NOTEBOOKS, SHOWN
+from sfusion.pruning.path import PruningPath
 
 pytest.importorskip("sphinx", reason="the extra 'book' is not installed")
 sys.path.insert(0, str(ROOT / "tools"))
@@ -153,10 +154,7 @@ def test_the_explorer_shows_the_numbers_of_the_records(browser, book):
             assert cells[2] == f"{shown[0]} [{shown[1]}, {shown[2]}]"
             assert cells[3] == f"{node['parameters'] / 1e6:.1f}"
             gone = [int(box.text) for box in row.find_elements("css selector", ".gone")]
-            steps = sf.pruning.strategies.parse_path(node["path"])
-            assert gone == sorted(
-                set(range(6)) - set(sf.pruning.strategies.remaining(steps, 6))
-            )
+            assert gone == sorted(PruningPath.parse(node["path"]).removed)
 
 
 def test_the_explorer_holds_every_path_of_single_layers(book):

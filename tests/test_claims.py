@@ -41,7 +41,7 @@ from sfusion.analysis.statistics import CONTRASTS, CONTROLS, contrasts, measured
 from sfusion.compression.compress import BUDGETS
 from sfusion.experiments.profiles import ROOT
 from sfusion.experiments.results import COMMITTED
-from sfusion.pruning.strategies import path_name
+from sfusion.pruning.path import PruningPath
 
 GAIN = {
     "random-forest": 0.06,
@@ -190,10 +190,15 @@ def searched(results):
         sizes = dict.fromkeys(("layers", "parameters", "encoder_parameters"), left) | {
             "flops": 1e9 * left
         }
-        key = {"task": "t", "seed": seed, "path": path_name(way), "removed": len(way)}
+        key = {
+            "task": "t",
+            "seed": seed,
+            "path": PruningPath.of(*way).name,
+            "removed": len(way),
+        }
         nodes.append(key | scores | seconds | sizes)
     visits = [
-        ("t", s, name, n, path_name(way[:n]))
+        ("t", s, name, n, PruningPath.of(*way[:n]).name)
         for s, n, (name, way) in product((0, 1), range(3), WAYS.items())
     ]
     sizes = {"probe": 10, "validation": None, "test": None}  # all there are
@@ -267,7 +272,9 @@ def test_best_sets_are_chosen_by_validation_of_one_tree_of_its_task_or_of_the_ot
     }
     test = nodes.set_index(["seed", "path"])["test_accuracy"]
     for row in table.itertuples():
-        assert row.test_accuracy == test[row.seed, path_name(row.gone[::-1])]
+        assert (
+            row.test_accuracy == test[row.seed, PruningPath.from_the_top(row.gone).name]
+        )
 
 
 def test_the_gain_of_keeping_a_layer_compares_all_sets_of_a_size(searched):
@@ -297,7 +304,9 @@ def test_c5_asks_sets_of_half_of_the_layers_whether_both_ends_are_worth_keeping(
     good = {(0, 1): 0.8, (0, 2): 0.5, (1, 2): 0.7} | gone
     nodes = searched.nodes.copy()
     for (a, b), accuracy in good.items():
-        nodes.loc[nodes["path"] == path_name((b, a)), "test_accuracy"] = accuracy
+        nodes.loc[nodes["path"] == PruningPath.of(b, a).name, "test_accuracy"] = (
+            accuracy
+        )
     row = pd.Series(
         _c5(replace(searched, nodes=nodes)),
         ["ours", "low", "high", "needed", "verdict", "note"],

@@ -25,6 +25,7 @@ from sfusion.data import tasks
 from sfusion.data.tokenizers import load_tokenizer
 from sfusion.experiments.profiles import ROOT
 from sfusion.experiments.store import RecordStore
+from sfusion.pruning.path import ORIGINAL
 from sfusion.pruning.strategies import COMPRESSION_STRATEGIES
 from sfusion.pruning.tree import PruningTree, follow
 from sfusion.signals import MEASURES
@@ -310,11 +311,11 @@ def test_the_original_is_trained_once_however_little_room_there_is(given, tmp_pa
         {"base": base, "probe": range(60), "on_work": work.append},
     )
     tree = PruningTree(lambda: source, task, RecordStore(tmp_path), stages, **options)
-    tree.model(())
+    tree.model(ORIGINAL)
     (original,) = (tmp_path / "weights").iterdir()
     tree.store.weights_gb = 1.1e-9 * original.stat().st_size
     follow(tree, "weight-norm", 1)
-    tree.model(())
+    tree.model(ORIGINAL)
     # Samples times layers: the original's four, and then three, two and one.
     assert sum(work) == 4 * stages["original"].samples + 6 * stages["recovery"].samples
 

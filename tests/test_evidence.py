@@ -11,13 +11,11 @@ from sfusion.experiments.comparison import compare
 from sfusion.experiments.profiles import Profile
 from sfusion.experiments.results import COMMITTED
 from sfusion.notebooks import DEFAULT, NOTEBOOKS, SHOWN, Folders, execute
+from sfusion.pruning.path import PruningPath
 from sfusion.pruning.strategies import (
     STUDIED,
     expand,
     lookup,
-    parse_path,
-    remaining,
-    step_layers,
 )
 from sfusion.pruning.tree import CONDITIONS
 
@@ -84,15 +82,10 @@ def test_every_strategy_went_all_the_way_on_every_task_and_seed(
     }
     assert _rows(results.trajectories[[*UNIT, "strategy", "removed"]]) == expected
     for one in results.trajectories.itertuples():
-        steps = parse_path(one.path)
-        assert (
-            one.removed
-            == depth - len(remaining(steps, depth))
-            == sum(len(step_layers(step)) for step in steps)
-        )
-        assert len(steps) == (
-            min(1, one.removed) if lookup(one.strategy).once else one.removed
-        )
+        path = PruningPath.parse(one.path)
+        assert one.removed == len(set(path.removed)) == len(path.removed)
+        steps = min(1, one.removed) if lookup(one.strategy).once else one.removed
+        assert len(path) == steps
 
 
 def test_every_visited_model_has_its_numbers_and_what_fusions_read_its_signals(
@@ -118,13 +111,9 @@ def test_greedy_search_tried_every_child(results, depth):
     nodes = results.nodes.set_index([*UNIT, "path"])["validation_accuracy"]
     greedy = results.trajectories[results.trajectories["strategy"] == "greedy-oracle"]
     for (task, seed), part in greedy.groupby(UNIT):
-        for path, taken in itertools.pairwise(part.sort_values("removed")["path"]):
-            gone = set(path.split("-"))
-            children = [
-                f"{path}-{layer}".strip("-")
-                for layer in range(depth)
-                if str(layer) not in gone
-            ]
+        for name, taken in itertools.pairwise(part.sort_values("removed")["path"]):
+            path = PruningPath.parse(name)
+            children = [path.then(layer).name for layer in path.remaining(depth)]
             assert nodes[task, seed, taken] == max(
                 nodes[task, seed, child] for child in children
             )

@@ -29,7 +29,7 @@ from sfusion.models.architectures import layer_stack
 from sfusion.models.layers import copy_model
 from sfusion.models.size import size
 from sfusion.models.source import load_classifier
-from sfusion.pruning.strategies import remaining
+from sfusion.pruning.path import PruningPath
 from sfusion.training.precision import cast
 
 DEPTH = 4
@@ -62,7 +62,7 @@ def test_what_stays_is_bit_equal_and_the_original_is_untouched(gone, model):
     before, pruned, kept = (
         _states(model),
         remove_layers(model.train(), gone),
-        remaining(gone, DEPTH),
+        PruningPath.of(*gone).remaining(DEPTH),
     )
     assert pruned.config.num_hidden_layers == len(kept) and not pruned.training
     for ours, layer in zip(layer_stack(pruned), kept, strict=True):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sfusion import SIGNALS, STRATEGIES
 from sfusion.pruning.fusion import EVERYTHING, FUSION_MODELS, READS, standardise
+from sfusion.pruning.path import ORIGINAL, PruningPath
 from sfusion.pruning.strategies import (
     COMPRESSION_STRATEGIES,
     IN_DATASET,
@@ -20,9 +21,6 @@ from sfusion.pruning.strategies import (
     choose,
     expand,
     lookup,
-    parse_path,
-    path_name,
-    remaining,
 )
 from sfusion.pruning.tree import next_path
 from sfusion.signals import MEASURES, REDUNDANCY
@@ -40,42 +38,44 @@ def _view(layers, fusion=None, **signals):
     return View(layers, frame, rng, fusion, max(layers) + 1)
 
 
-def _next(label, path, depth, seed=0, fixed=(), task="t"):
-    values = np.random.default_rng(0).normal(size=(depth - len(path), len(MEASURES)))
+def _next(label, gone, depth, seed=0, fixed=(), task="t"):
+    values = np.random.default_rng(0).normal(size=(depth - len(gone), len(MEASURES)))
     base = {"seed": seed, "task": task}
     frame = pd.DataFrame(values, columns=MEASURES)
-    return next_path(label, path, lambda _: frame, depth=depth, base=base, fixed=fixed)[
-        -1
-    ]
+    options = {"depth": depth, "base": base, "fixed": fixed}
+    path = next_path(label, PruningPath.of(*gone), lambda _: frame, **options)
+    return path.removed[-1]
 
 
 def _order(label, depth, seed=0, fixed=(), task="t"):
-    path = ()
+    gone = ()
     for _ in range(depth - len(fixed)):
-        path = (*path, _next(label, path, depth, seed, fixed, task))
-    return path
+        gone = (*gone, _next(label, gone, depth, seed, fixed, task))
+    return gone
 
 
 LAYER = st.integers(0, 23)
 STEP = (
-    LAYER
+    LAYER.map(lambda layer: (layer,))
     | st.just(())
     | st.lists(LAYER, min_size=2, max_size=4, unique=True).map(tuple)
 )
 
 
-@given(st.lists(STEP, max_size=6).map(tuple))
+@given(st.lists(STEP, max_size=6).map(tuple).map(PruningPath))
 def test_the_name_of_a_path_tells_all_of_its_steps(path):
-    assert parse_path(path_name(path)) == path
+    assert PruningPath.parse(path.name) == path
 
 
 def test_a_step_of_several_layers_leaves_what_its_layers_leave_one_by_one():
-    assert (path_name(()), path_name((11, 2)), path_name(((1, 3), 0, ()))) == (
+    path = PruningPath.at_once([3, 1]).then(0).then()
+    assert [str(one) for one in (ORIGINAL, PruningPath.of(11, 2), path)] == [
         "",
         "11-2",
         "1+3-0-x",
-    )
-    assert remaining(((1, 3), 0, ()), 5) == remaining((1, 3, 0), 5) == (2, 4)
+    ]
+    assert path.seed_parts == ((1, 3), 0, ())
+    assert path.remaining(5) == PruningPath.of(1, 3, 0).remaining(5) == (2, 4)
 
 
 def test_the_registry_covers_what_the_paper_compares_and_the_controls():

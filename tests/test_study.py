@@ -20,7 +20,8 @@ from sfusion.experiments.store import RecordStore
 from sfusion.models.size import size
 from sfusion.pruning import searches
 from sfusion.pruning.fusion import shipped_rows
-from sfusion.pruning.strategies import STUDIED, expand, parse_path, path_name, remaining
+from sfusion.pruning.path import PruningPath
+from sfusion.pruning.strategies import STUDIED, expand
 from sfusion.pruning.tree import unpack
 from sfusion.signals import MEASURES
 
@@ -73,9 +74,9 @@ def test_every_strategy_is_followed_down_to_one_layer_on_every_unit(results, pro
     )
     assert sorted(found) == sorted(units)
     for _, paths in results.trajectories.groupby(["task", "strategy"])["path"]:
-        *steps, last = map(parse_path, paths)
-        assert [last[:removed] for removed in range(3)] == steps
-        assert len(set(last)) == 3
+        *steps, last = map(PruningPath.parse, paths)
+        assert [PruningPath(last.steps[:removed]) for removed in range(3)] == steps
+        assert len(set(last.removed)) == 3
 
 
 def test_nodes_are_the_paths_that_were_visited_or_searched(results, profile):
@@ -83,17 +84,17 @@ def test_nodes_are_the_paths_that_were_visited_or_searched(results, profile):
     # The greedy search tries every child; the other one takes every set from the top
     # down.
     children = {
-        (one.task, 0, path_name((*parse_path(one.path), layer)))
+        (one.task, 0, PruningPath.parse(one.path).then(layer).name)
         for one in results.trajectories.query(
             "strategy == 'greedy-oracle' and removed < 3"
         ).itertuples()
-        for layer in remaining(parse_path(one.path), 4)
+        for layer in PruningPath.parse(one.path).remaining(4)
     }
     sets = {
-        (task, 0, path_name(path))
+        (task, 0, PruningPath.of(*layers).name)
         for task in profile.subsets
         for removed in (1, 2, 3)
-        for path in itertools.combinations((3, 2, 1, 0), removed)
+        for layers in itertools.combinations((3, 2, 1, 0), removed)
     }
     assert children - visited and sets - visited
     assert sorted(map(tuple, results.nodes[KEY].to_numpy())) == sorted(
@@ -112,12 +113,12 @@ def test_the_greedy_search_takes_the_child_of_highest_validation_accuracy(result
     for one in results.trajectories.query(
         "strategy == 'greedy-oracle' and removed > 0"
     ).itertuples():
-        *before, taken = parse_path(one.path)
+        path = PruningPath.parse(one.path)
         ranks = [
-            (scores[one.task, 0, path_name((*before, layer))], layer)
-            for layer in remaining(before, 4)
+            (scores[one.task, 0, path.parent.then(layer).name], layer)
+            for layer in path.parent.remaining(4)
         ]
-        assert taken == max(ranks)[1]  # of equal ones that nearest the output
+        assert path.last[0] == max(ranks)[1]  # of equal ones that nearest the output
 
 
 def test_sizes_are_those_of_the_models(results, profile):
@@ -126,7 +127,7 @@ def test_sizes_are_those_of_the_models(results, profile):
             profile.model, num_labels=len(_task(profile, task).label_names)
         )
         for node in nodes.itertuples():
-            gone = parse_path(node.path)
+            gone = PruningPath.parse(node.path).removed
             expected = {
                 "removed": len(gone),
                 **size(remove_layers(model, gone), profile.max_length),
@@ -137,7 +138,8 @@ def test_sizes_are_those_of_the_models(results, profile):
 def test_signals_have_a_row_per_remaining_layer_where_they_are_read(results):
     read = results.signals.groupby(KEY)["layer"].agg(tuple)
     assert all(
-        layers == remaining(parse_path(path), 4) for (*_, path), layers in read.items()
+        layers == PruningPath.parse(path).remaining(4)
+        for (*_, path), layers in read.items()
     )
     assert list(results.signals) == [*KEY, "layer", *MEASURES]
     assert np.isfinite(results.signals[list(MEASURES)]).all(axis=None)

@@ -21,17 +21,17 @@ from sfusion.experiments.pruning_study import TRAJECTORIES, run_study
 from sfusion.experiments.searches import Search
 from sfusion.experiments.store import RecordStore, content_key
 from sfusion.experiments.trees import Experiment, compute_node, open_tree
+from sfusion.pruning import identity
 from sfusion.pruning import tree as module
+from sfusion.pruning.path import ORIGINAL, PruningPath
 from sfusion.pruning.strategies import (
     STRATEGIES,
     STUDIED,
     expand,
-    parse_path,
-    remaining,
-    step_layers,
 )
 from sfusion.pruning.tree import CONDITIONS, probe_samples, unpack
 from sfusion.signals import MEASURES
+from sfusion.training import distillation
 from sfusion.training.distillation import distill
 from sfusion.training.evaluation import classified, predict_logits
 from sfusion.training.loop import fine_tune
@@ -65,7 +65,9 @@ def _iterate(unit, labels, folder):
         ["strategy", "removed"]
     )["path"]
     return SimpleNamespace(
-        records=search.records, paths=paths.map(parse_path), texts=tiny.texts(folder)
+        records=search.records,
+        paths=paths.map(PruningPath.parse),
+        texts=tiny.texts(folder),
     )
 
 
@@ -93,7 +95,10 @@ def tree(unit, tmp_path):
 @pytest.fixture
 def trained():
     """List the calls that train; a distillation is such a call too."""
-    with patch.object(module, "fine_tune", wraps=fine_tune) as watched:
+    with (
+        patch.object(module, "fine_tune", wraps=fine_tune) as watched,
+        patch.object(distillation, "fine_tune", watched),
+    ):
         yield watched.call_args_list
 
 
@@ -144,21 +149,22 @@ def test_choices_follow_from_the_signals_of_the_node(label, worst, together, uni
     for removed in range(DEPTH - 1):
         path = together.paths[label, removed]
         values = together.records[unit, path]["signals"][label]
-        layer = remaining(path, DEPTH)[values.index(worst(values))]
-        assert together.paths[label, removed + 1] == (*path, layer)
+        layer = path.remaining(DEPTH)[values.index(worst(values))]
+        assert together.paths[label, removed + 1] == path.then(layer)
 
 
 # Steps of several layers at once have so many recoveries' samples; a step of none is a
 # recovery.
-@pytest.mark.parametrize("path", [(), (2,), (3, 0, 2), ((3, 1), 0), ((), (), 2)])
-def test_a_node_is_its_parent_without_the_layer_and_fine_tuned(path, unit, tree):
+@pytest.mark.parametrize("name", ["", "2", "3-0-2", "3+1-0", "x-x-2"])
+def test_a_node_is_its_parent_without_the_layer_and_fine_tuned(name, unit, tree):
+    path = PruningPath.parse(name)
     task, profile = tree.task, unit.profile
     model = remove_layers(tree.source(), ())
     fine_tune(
         model, task.train, profile.original, seed=derive_seed("order", unit.seed, ())
     )
-    for step, gone in enumerate(path):
-        layers, left = step_layers(gone), remaining(path[:step], DEPTH)
+    for step, layers in enumerate(path.steps):
+        left = PruningPath(path.steps[:step]).remaining(DEPTH)
         model = remove_layers(model, map(left.index, layers))
         recipe = profile.recovery.model_copy(
             update={"samples": profile.recovery.samples * max(1, len(layers))}
@@ -167,7 +173,7 @@ def test_a_node_is_its_parent_without_the_layer_and_fine_tuned(path, unit, tree)
             model,
             task.train,
             recipe,
-            seed=derive_seed("order", unit.seed, path[: step + 1]),
+            seed=derive_seed("order", unit.seed, path.seed_parts[: step + 1]),
         )
     for _ in range(2):  # trained, then from the cache
         for name, tensor in model.state_dict().items():
@@ -184,18 +190,20 @@ def test_a_node_is_its_parent_without_the_layer_and_fine_tuned(path, unit, tree)
 
 
 def test_only_what_is_asked_for_is_computed(tree, put):
-    tree.evaluate((1,), "validation")
+    tree.evaluate(PruningPath.of(1), "validation")
     assert [(call.args[1]["kind"], call.args[1].get("split")) for call in put] == [
         ("evaluation", "validation")
     ]
-    assert "signals" not in tree.visit((1,), signals=False)
+    assert "signals" not in tree.visit(PruningPath.of(1), signals=False)
     assert {call.args[1]["kind"] for call in put} == {"evaluation", "training"}
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
 def test_a_condition_starts_from_its_node_and_is_recorded(condition, tree):
     assert list(CONDITIONS) == ["distilled", "same-steps", "original-same-steps"]
-    path = () if condition == "original-same-steps" else (2,)
+    path = PruningPath.of(2)
+    if condition == "original-same-steps":
+        path = ORIGINAL
     with patch.object(module, "distill", wraps=distill) as watched:
         found = tree.evaluate(path, "test", condition)
         assert tree.evaluate(path, "test", condition) == found
@@ -208,7 +216,9 @@ def test_a_condition_starts_from_its_node_and_is_recorded(condition, tree):
         predict_logits(student, data), predict_logits(tree.model(path), data)
     )
     assert (teacher is not None) == (condition == "distilled")
-    assert teacher is None or torch.equal(teacher, predict_logits(tree.model(()), data))
+    assert teacher is None or torch.equal(
+        teacher, predict_logits(tree.model(ORIGINAL), data)
+    )
 
 
 def test_a_worker_that_sees_other_data_stops(unit, tmp_path):
@@ -218,9 +228,9 @@ def test_a_worker_that_sees_other_data_stops(unit, tmp_path):
         for task in ("agnews", "imdb")
     )
     with tiny.refused("other data"):
-        compute_node(unit, (), True, store, there)
+        compute_node(unit, ORIGINAL, True, store, there)
     assert not store.folder.exists()
-    assert compute_node(unit, (), True, store, here)["signals"]
+    assert compute_node(unit, ORIGINAL, True, store, here)["signals"]
 
 
 def test_a_process_notices_another_model_other_texts_and_other_versions(
@@ -239,7 +249,7 @@ def test_a_process_notices_another_model_other_texts_and_other_versions(
         "SFUSION_DATA", str(tiny.write_task(tmp_path / "data", "agnews", seed=1))
     )
     assert open_tree(unit, store).base["task"] != before.base["task"]
-    monkeypatch.setattr(module, "versions", lambda: {"torch": "99.0"})
+    monkeypatch.setattr(identity, "versions", lambda: {"torch": "99.0"})
     assert open_tree(replace(unit, seed=1), store).base["versions"] == {"torch": "99.0"}
 
 
@@ -253,7 +263,9 @@ def test_the_second_run_trains_nothing(profile, whole, trained, put):
 
 
 def test_a_sweep_trains_what_its_strategies_need_alone(profile, tmp_path, monkeypatch):
-    monkeypatch.setattr("sfusion.study.load_profile", lambda name: profile)
+    monkeypatch.setattr(
+        "sfusion.experiments.pruning_study.load_profile", lambda name: profile
+    )
     for asked, labels in (
         (None, SINGLE),
         (["energy", "linear-regression"], ["energy", "linear-regression"]),
@@ -281,7 +293,7 @@ def test_a_one_shot_strategy_removes_at_once_what_it_ranks_first_at_the_root(
 ):
     # It teaches no fusion and is none, and is followed all the same.
     monkeypatch.setattr(
-        "sfusion.study.load_profile",
+        "sfusion.experiments.pruning_study.load_profile",
         lambda _: profile.model_copy(update={"tasks": ("agnews",)}),
     )
     found = sweep("tiny", [label], folder=tmp_path, quiet=True)
@@ -318,13 +330,13 @@ def test_a_study_without_room_for_weights_finds_the_same(
 
 
 def test_weights_that_lack_a_parameter_are_trained_again(tree, trained):
-    spec, grown = tree.spec("weights", ()), tree.model(()).state_dict()
+    spec, grown = tree.spec("weights", ORIGINAL), tree.model(ORIGINAL).state_dict()
     tensors = load(tree.store.get_weights(spec))
     del tensors["classifier.weight"]
     shutil.rmtree(tree.store.folder / "weights")
     tree.store.put_weights(spec, save(tensors))
     tree.release()
-    again = tree.model(()).state_dict()
+    again = tree.model(ORIGINAL).state_dict()
     assert len(trained) == 2
     assert all(torch.equal(again[name], tensor) for name, tensor in grown.items())
 
@@ -339,7 +351,11 @@ def test_a_study_of_another_architecture(architecture, tmp_path, trained):
     results = run_study(profile, tmp_path / "study", strategies=names, quiet=True)
     assert set(results.trajectories["removed"]) == {0, 1, 2, 3}
     if architecture == "modernbert":
-        assert not [path for path in results.nodes["path"] if 0 in parse_path(path)]
+        assert not [
+            path
+            for path in results.nodes["path"]
+            if 0 in PruningPath.parse(path).removed
+        ]
     # Every node once, and no node again because its parent's weights could not be read.
     assert len(trained) == len(results.nodes) + len(results.distillation)
 
@@ -414,7 +430,7 @@ DECIDING |= {
 }
 
 
-def _spec(unit, path, changes=None, **details):
+def _spec(unit, layers, changes=None, **details):
     """Specify a node of an experiment after changes to it or its profile; a dict changes a part."""
     changes = dict(changes or {})
     own = {name: changes.pop(name) for name in ("task", "seed") if name in changes}
@@ -426,7 +442,8 @@ def _spec(unit, path, changes=None, **details):
     unit = replace(
         unit, profile=unit.profile.model_copy(update={**changes, **parts}), **own
     )
-    spec = open_tree(unit, RecordStore("unused")).spec("evaluation", path, **details)
+    tree = open_tree(unit, RecordStore("unused"))
+    spec = tree.spec("evaluation", PruningPath.of(*layers), **details)
     return {**spec.pop("recipes"), **spec}
 
 

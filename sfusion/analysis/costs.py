@@ -16,6 +16,7 @@ from sfusion.analysis.drawing import one_panel
 from sfusion.analysis.scores import BEST_SINGLE, measured, redrawn, with_best_single
 from sfusion.analysis.statistics import bootstrap
 from sfusion.experiments.results import UNIT
+from sfusion.pruning.path import PruningPath
 from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, lookup
 from sfusion.signals import MEASURES, SIGNALS
 
@@ -45,14 +46,10 @@ def _tried(results, depth, which):
     taken = results.trajectories["strategy"].map(lambda label: which(lookup(label)))
     rows = results.trajectories[taken & (results.trajectories["removed"] > 0)]
     children = rows[[*UNIT, "path"]].drop_duplicates()
-    parents = children.assign(
-        path=children["path"].str.rpartition("-")[0]
-    ).drop_duplicates()
-    parents = parents[parents["path"] != ""]
-    return [
-        (depth - 1 - paths["path"].str.count("-")).tolist()
-        for paths in (children, parents)
-    ]
+    trained = children["path"].map(PruningPath.parse)
+    parents = children.assign(path=trained.map(lambda path: path.parent))
+    asked = [path for path in parents.drop_duplicates()["path"] if path]
+    return [[depth - len(path) for path in paths] for paths in (trained, asked)]
 
 
 def compute_costs(results, frame):

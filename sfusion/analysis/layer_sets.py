@@ -15,7 +15,7 @@ from sfusion.analysis.drawing import interval_rows, one_panel
 from sfusion.analysis.scores import redrawn, task_means
 from sfusion.analysis.statistics import bootstrapped
 from sfusion.experiments.results import UNIT
-from sfusion.pruning.strategies import parse_path, path_name, step_layers
+from sfusion.pruning.path import PruningPath
 
 
 def subsets(results):
@@ -35,9 +35,8 @@ def subsets(results):
     """
     nodes = results.with_test_texts(results.nodes[results.nodes["removed"] > 0])
     nodes["gone"] = nodes["path"].map(_gone)
-    nodes = nodes[
-        nodes["path"] == [path_name(reversed(gone)) for gone in nodes["gone"]]
-    ]
+    from_the_top = [PruningPath.from_the_top(gone).name for gone in nodes["gone"]]
+    nodes = nodes[nodes["path"] == from_the_top]
     columns = [
         *UNIT,
         "removed",
@@ -50,9 +49,7 @@ def subsets(results):
 
 
 def _gone(path):
-    return tuple(
-        sorted(layer for step in parse_path(path) for layer in step_layers(step))
-    )
+    return tuple(sorted(PruningPath.parse(path).removed))
 
 
 def best_sets(results):

@@ -27,7 +27,8 @@ from sfusion.analysis.drawing import (
 from sfusion.analysis.scores import protocols, wide, with_best_single
 from sfusion.analysis.statistics import bootstrapped
 from sfusion.experiments.results import UNIT
-from sfusion.pruning.strategies import lookup, parse_path
+from sfusion.pruning.path import PruningPath
+from sfusion.pruning.strategies import lookup
 
 
 def removal_orders(frame):
@@ -49,10 +50,8 @@ def removal_orders(frame):
     last = frame.loc[frame.groupby([*UNIT, "strategy"])["removed"].idxmax()]
     rows = []
     for row in last.itertuples():
-        order = list(parse_path(row.path))
-        order += [
-            layer for layer in range(row.removed + row.layers) if layer not in order
-        ]
+        path = PruningPath.parse(row.path)
+        order = [*path.removed, *path.remaining(row.removed + row.layers)]
         key = row.task, row.seed, row.strategy, row.name
         rows += [(*key, layer, step) for step, layer in enumerate(order, start=1)]
     return pd.DataFrame(rows, columns=[*UNIT, "strategy", "name", "layer", "step"])

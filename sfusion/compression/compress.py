@@ -31,12 +31,11 @@ from sfusion.models.size import size
 from sfusion.models.source import load_classifier, numbered, with_new_head
 from sfusion.pruning.fusion import fit_fusion, shipped_rows
 from sfusion.pruning.identity import identity
+from sfusion.pruning.path import ORIGINAL
 from sfusion.pruning.strategies import (
     COMPRESSION_STRATEGIES,
     DEFAULT_STRATEGY,
     STRATEGIES,
-    path_name,
-    removed,
 )
 from sfusion.pruning.tree import PruningTree, follow, probe_samples
 from sfusion.training.distillation import NO_LABEL
@@ -457,7 +456,7 @@ def choose_depth(tree, parts, keep, max_drop, distill):
     Parameters
     ----------
     tree : PruningTree
-    parts : list of tuple
+    parts : list of PruningPath
         From :func:`sfusion.pruning.tree.follow`.
     keep, max_drop : int or float, optional
         See :func:`compress`.
@@ -470,7 +469,7 @@ def choose_depth(tree, parts, keep, max_drop, distill):
         validation accuracy of all that were measured.
     """
     found = {(part, None): tree.evaluate(part, "validation") for part in parts}
-    original, samples = found[(), None], len(tree.task.validation)
+    original, samples = found[ORIGINAL, None], len(tree.task.validation)
     spread = (original * (1 - original) / samples) ** 0.5
     # A difference of whole samples: rounding of the shares must not decide.
     floor = original - (spread if max_drop is None else max_drop) - 0.5 / samples / 1000
@@ -494,11 +493,9 @@ def tabulate(tree, chosen, accuracies):
     """Tabulate what :func:`choose_depth` measured, see :class:`CompressionResult`."""
     rows, samples = [], len(tree.task.validation)
     for (part, condition), accuracy in sorted(
-        accuracies.items(), key=lambda item: len(removed(item[0][0]))
+        accuracies.items(), key=lambda item: len(item[0][0].removed)
     ):
-        cost = size(
-            remove_layers(tree.source(), removed(part)), tree.base["max_length"]
-        )
+        cost = size(remove_layers(tree.source(), part.removed), tree.base["max_length"])
         interval = report.accuracy_interval(round(accuracy * samples), samples)
         row = {
             "layers": cost["layers"],
@@ -506,7 +503,7 @@ def tabulate(tree, chosen, accuracies):
             "chosen": (part, condition) == chosen,
         }
         row |= {
-            "path": path_name(part),
+            "path": part.name,
             "validation_accuracy": accuracy,
             "low": interval["low"],
         }

@@ -33,7 +33,7 @@ from sfusion.errors import SfusionError, first_line
 from sfusion.models.architectures import architecture_of
 from sfusion.models.layers import copy_model
 from sfusion.models.size import size
-from sfusion.pruning.strategies import removed
+from sfusion.pruning.path import ORIGINAL
 from sfusion.training.evaluation import predict_logits
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
@@ -142,7 +142,7 @@ def build(folder, tree, chosen, curve, model, asked, *, held_out, onnx, int8, st
     runs, right, found = {}, {}, {}
     with tempfile.TemporaryDirectory(dir=folder.parent) as original:
         for name, target, node in (
-            ("before", original, ((), None)),
+            ("before", original, (ORIGINAL, None)),
             ("after", folder, chosen),
         ):
             copied = copy_model(tree.model(*node), stored).cpu()
@@ -186,7 +186,7 @@ def build(folder, tree, chosen, curve, model, asked, *, held_out, onnx, int8, st
             "was_fine_tuned": tree.tuned,
         },
         **asked,
-        "layers": {"original": tree.depth, "removed": removed(chosen[0])},
+        "layers": {"original": tree.depth, "removed": list(chosen[0].removed)},
         "recipes": {
             stage: recipe.model_dump(exclude={"removals"})
             for stage, recipe in tree.recipes.items()

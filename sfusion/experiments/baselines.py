@@ -9,6 +9,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sfusion.data.tokenizers import load_tokenizer
 from sfusion.experiments.trees import open_tree
+from sfusion.pruning.path import ORIGINAL
 from sfusion.training.precision import fixed_threads
 
 
@@ -56,7 +57,7 @@ def describe_task(experiment, store):
             "frozen_accuracy": float(frozen),
         }
 
-    found = tree.record("task", (), compute)["value"]
+    found = tree.record("task", ORIGINAL, compute)["value"]
     return {"task": experiment.task, "seed": experiment.seed, **found}
 
 

@@ -19,6 +19,7 @@ from sfusion.experiments.trees import Experiment, compute_node, open_tree
 from sfusion.models.layers import remove_layers
 from sfusion.models.size import size
 from sfusion.pruning.fusion import fit_fusion, shipped_rows, training_table
+from sfusion.pruning.path import ORIGINAL, PruningPath
 from sfusion.pruning.strategies import (
     IN_DATASET,
     OTHER_MODEL,
@@ -26,9 +27,6 @@ from sfusion.pruning.strategies import (
     STUDIED,
     TRANSFER,
     expand,
-    parse_path,
-    path_name,
-    remaining,
 )
 from sfusion.pruning.tree import CONDITIONS
 from sfusion.signals.definitions import MEASURES
@@ -80,9 +78,9 @@ def _frames(search):
         key = {
             "task": experiment.task,
             "seed": experiment.seed,
-            "path": path_name(path),
+            "path": path.name,
         }
-        left = remaining(path, search.depth)
+        left = path.remaining(search.depth)
         found = record.get("signals")
         row = (
             key
@@ -175,9 +173,9 @@ def _distil(search, trajectories):
     calls = []
     for experiment in search.experiments:
         mine = (chosen["task"] == experiment.task) & (chosen["seed"] == experiment.seed)
-        pruned = [parse_path(path) for path in chosen.loc[mine, "path"]]
+        pruned = [PruningPath.parse(path) for path in chosen.loc[mine, "path"]]
         for condition, (start, _) in CONDITIONS.items():
-            paths = pruned and [()] if start == "original" else pruned
+            paths = pruned and [ORIGINAL] if start == "original" else pruned
             key = content_key(search.bases[experiment])
             calls += [
                 (experiment, path, False, search.store, key, condition)
@@ -195,9 +193,7 @@ def _distil(search, trajectories):
                 found["test_accuracy"],
                 bytes.fromhex(found["test_correct"]),
             )
-            rows.append(
-                (e.task, e.seed, path_name(path), len(path), condition, *scores)
-            )
+            rows.append((e.task, e.seed, path.name, len(path), condition, *scores))
             bar.update()
     # Typed also where nothing is distilled, or such a study could not be compared.
     return pd.DataFrame(rows, columns=DISTILLATION).astype(

@@ -7,7 +7,8 @@ from collections import defaultdict
 from sfusion.experiments.parallel import pool, progress
 from sfusion.experiments.store import content_key
 from sfusion.experiments.trees import compute_node, open_tree
-from sfusion.pruning.strategies import lookup, path_name, remaining
+from sfusion.pruning.path import ORIGINAL, PruningPath
+from sfusion.pruning.strategies import lookup
 from sfusion.pruning.tree import next_path, signal_frame
 
 
@@ -63,9 +64,8 @@ class Search:
         self.store.trim()
 
     def _stand(self, experiment, label, path):
-        removed = self.depth - len(remaining(path, self.depth))
         self.trajectories.append(
-            (experiment.task, experiment.seed, label, removed, path_name(path))
+            (experiment.task, experiment.seed, label, len(path.removed), path.name)
         )
 
     def iterate(self, labels, fusions=None, *, teach=False, title="strategies"):
@@ -92,7 +92,9 @@ class Search:
             1, self.profile.original.samples // (2 * self.profile.recovery.samples)
         )
         fusions, removals = fusions or {}, self.depth - self.lowest
-        frontier = {(experiment, ()): list(labels) for experiment in self.experiments}
+        frontier = {
+            (experiment, ORIGINAL): list(labels) for experiment in self.experiments
+        }
         total = len(self.experiments) * (root + len(labels) * removals)
         with (
             pool(self.profile.threads) as run,
@@ -121,7 +123,7 @@ class Search:
 
     def _possible(self, experiment, labels):
         """Leave out strategies whose signal the architecture does not have."""
-        signals = self.records[experiment, ()].get("signals", {})
+        signals = self.records[experiment, ORIGINAL].get("signals", {})
         lacking = [
             label for label in labels if None in signals.get(lookup(label).signal, ())
         ]
@@ -153,18 +155,18 @@ class Search:
         trainings as there are layers left, at every step. Ties are broken towards the
         output (declared here).
         """
-        standing = dict.fromkeys(self.experiments, ())
+        standing = dict.fromkeys(self.experiments, ORIGINAL)
         steps = range(self.depth, self.lowest, -1)
         total = len(self.experiments) * sum(left - len(self.fixed) for left in steps)
         for experiment in self.experiments:
-            self._stand(experiment, "greedy-oracle", ())
+            self._stand(experiment, "greedy-oracle", ORIGINAL)
         with (
             pool(self.profile.threads) as run,
             progress(total, "greedy search", self.quiet) as bar,
         ):
             for _ in steps:
                 children = {
-                    e: [(*path, layer) for layer in self._removable(path)]
+                    e: [path.then(layer) for layer in self._removable(path)]
                     for e, path in standing.items()
                 }
                 self._wave(
@@ -181,7 +183,7 @@ class Search:
                     ranks = {
                         path: (
                             self.records[experiment, path]["validation_accuracy"],
-                            path[-1],
+                            path.last,
                         )
                         for path in tried
                     }
@@ -200,9 +202,12 @@ class Search:
         ----------
         experiments : sequence of Experiment
         """
-        layers = self._removable(())[::-1]
+        layers = self._removable(ORIGINAL)
         waves = [
-            list(itertools.combinations(layers, size))
+            [
+                PruningPath.from_the_top(gone)
+                for gone in itertools.combinations(layers, size)
+            ]
             for size in range(1, self.depth - self.lowest + 1)
         ]
         total = len(experiments) * sum(map(len, waves))
@@ -217,5 +222,5 @@ class Search:
 
     def _removable(self, path):
         return [
-            layer for layer in remaining(path, self.depth) if layer not in self.fixed
+            layer for layer in path.remaining(self.depth) if layer not in self.fixed
         ]

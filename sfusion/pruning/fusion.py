@@ -9,6 +9,7 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression, RidgeCV
 
 from sfusion.errors import SfusionError
+from sfusion.pruning.path import PruningPath
 from sfusion.signals import MEASURES, SIGNALS
 
 LABEL = "accuracy_change"
@@ -156,11 +157,12 @@ def training_table(nodes, signals, reads="signals"):
         read[rows] = _read(values[rows], layers[rows], depth, reads, rng)
     scaled = ordered[[*node, "layer"]].join(pd.DataFrame(read, columns=names))
     # Of single layers: what a step of several costs is no one layer's.
-    children = nodes.loc[nodes["path"] != "", [*node, "validation_accuracy"]].copy()
-    children[["path", "layer"]] = children["path"].str.extract(
-        r"^(|[^+]*(?=-))-?(\d+)$"
+    paths = nodes["path"].map(PruningPath.parse)
+    single = paths.map(lambda path: len(path) > 0 and path.one_by_one)
+    children = nodes.loc[single, [*node, "validation_accuracy"]].assign(
+        path=paths[single].map(lambda path: path.parent.name),
+        layer=paths[single].map(lambda path: path.last[0]),
     )
-    children = children.dropna(subset="layer").astype({"layer": int})
     edges = children.merge(
         nodes[[*node, "validation_accuracy"]], on=node, suffixes=("", "_parent")
     )

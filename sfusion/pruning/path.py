@@ -113,6 +113,11 @@ class PruningPath:
         return self.steps[-1]
 
     @property
+    def one_by_one(self) -> bool:
+        """Whether every step removes a single layer."""
+        return all(len(step) == 1 for step in self.steps)
+
+    @property
     def seed_parts(self) -> tuple[int | Step, ...]:
         """What random numbers are derived from: a step of one layer is its bare number."""
         return tuple(step[0] if len(step) == 1 else step for step in self.steps)
@@ -154,3 +159,6 @@ class PruningPath:
     def __str__(self) -> str:
         """Return :attr:`name`."""
         return self.name
+
+
+ORIGINAL = PruningPath()

@@ -255,37 +255,6 @@ DEFAULT_STRATEGY = (
 )
 
 
-def step_layers(step):
-    """List the layers that one step of a path removes: one, several at once, or none."""
-    return step if isinstance(step, tuple) else (step,)
-
-
-def removed(path):
-    """List the layers that a path removes, in order."""
-    return [layer for step in path for layer in step_layers(step)]
-
-
-def path_name(path):
-    """Write a pruning path as text: ``(4, 2)`` is ``"4-2"``, ``((1, 3), ())`` ``"1+3-x"``, the root ``""``."""
-    return "-".join("+".join(map(str, step_layers(step))) or "x" for step in path)
-
-
-def parse_path(name):
-    """Read what :func:`path_name` wrote."""
-    steps = [
-        tuple(int(layer) for layer in step.split("+") if layer != "x")
-        for step in name.split("-")
-        if step
-    ]
-    return tuple(step[0] if len(step) == 1 else step for step in steps)
-
-
-def remaining(path, depth):
-    """List the layers that a path leaves, by their number in the original model."""
-    gone = removed(path)
-    return tuple(layer for layer in range(depth) if layer not in gone)
-
-
 def choose(strategy, view):
     """Choose the layer that a strategy removes next.
 

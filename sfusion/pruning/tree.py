@@ -1,9 +1,7 @@
 """The pruning tree: what removing layers makes of one model on one task, computed when asked for.
 
-A node is a pruning path: the layers removed so far, in order. A step is one layer; or a
-tuple of layers that go at once, with as many recoveries' samples; or the empty tuple, a
-recovery of a model that loses nothing. A node's weights and numbers are a pure function
-of the path and of what the tree was made of; random numbers derive from seed and path,
+A node is a pruning path: the layers removed so far, step by step. A node's weights and
+numbers are a pure function of the path and of what the tree was made of; random numbers derive from seed and path,
 so neither other strategies nor the order of the work change a bit. A study is many
 trees and strategies; a compression is one of each.
 """
@@ -23,15 +21,8 @@ from sfusion.models.architectures import (
     layer_stack,
 )
 from sfusion.models.layers import remove_layers
-from sfusion.pruning.strategies import (
-    View,
-    choose,
-    lookup,
-    path_name,
-    remaining,
-    removed,
-    step_layers,
-)
+from sfusion.pruning.path import ORIGINAL, PruningPath
+from sfusion.pruning.strategies import View, choose, lookup
 from sfusion.signals.definitions import MEASURES, SIGNALS
 from sfusion.signals.extraction import extract_signals
 from sfusion.training.distillation import distill
@@ -119,7 +110,7 @@ class PruningTree:
         Parameters
         ----------
         kind : str
-        path : tuple of int
+        path : PruningPath
         **details : object
             What else the kind needs, None left out; ``condition`` stands for extra
             steps of distillation.
@@ -132,7 +123,7 @@ class PruningTree:
         details = {key: value for key, value in details.items() if value is not None}
         ran = {
             "original": not self.tuned,
-            "recovery": path,
+            "recovery": len(path) > 0,
             "distillation": details.get("condition"),
         }
         recipes = {
@@ -143,7 +134,7 @@ class PruningTree:
         return {
             **self.base,
             "kind": kind,
-            "path": path_name(path),
+            "path": path.name,
             "recipes": recipes,
             **details,
         }
@@ -182,9 +173,7 @@ class PruningTree:
 
         Parameters
         ----------
-        path : tuple of int or tuple
-            Layers removed, in order, by their number in the source; see the module for
-            other steps.
+        path : PruningPath
         condition : str, optional
             Of ``CONDITIONS``: the model after the extra steps.
 
@@ -201,7 +190,7 @@ class PruningTree:
             recipe = self.recipes[
                 "distillation" if condition else "recovery" if path else "original"
             ]
-            layers = len(remaining(path, self.depth))
+            layers = len(path.remaining(self.depth))
             model = self._cached(path, condition)
             if model is None:
                 model = self._train(
@@ -233,22 +222,24 @@ class PruningTree:
                 self.model(path), teacher, self.taught, recipe, seed=seed, **options
             )
         if path:
-            gone, left = step_layers(path[-1]), remaining(path[:-1], self.depth)
-            model = remove_layers(self.model(path[:-1]), map(left.index, gone))
+            left = path.parent.remaining(self.depth)
+            model = remove_layers(self.model(path.parent), map(left.index, path.last))
             recipe = recipe.model_copy(
-                update={"samples": recipe.samples * max(1, len(gone))}
+                update={"samples": recipe.samples * max(1, len(path.last))}
             )
         else:
             model = remove_layers(self.source(), ()).to(self.base["device"])
         self.release()
-        seed = derive_seed("order", self.base["seed"], path)
+        seed = derive_seed("order", self.base["seed"], path.seed_parts)
         fine_tune(model, self.task.train, recipe, seed=seed, **options)
         return model
 
     @functools.cached_property
     def teacher(self):
         """Logits of the original over the samples it teaches, once for all depths."""
-        return predict_logits(cast(self.model(()), self.base["precision"]), self.taught)
+        return predict_logits(
+            cast(self.model(ORIGINAL), self.base["precision"]), self.taught
+        )
 
     def _learned(self, model):
         """List the parameters that training changes, by name."""
@@ -264,9 +255,7 @@ class PruningTree:
         )
         if content is None:
             return None
-        model = remove_layers(
-            self.source(), set(range(self.depth)) - set(remaining(path, self.depth))
-        )
+        model = remove_layers(self.source(), path.removed)
         missing, unexpected = model.load_state_dict(load(content), strict=False)
         # Other library versions may name parameters anew.
         lacking = {name for name, _ in self._learned(model)} & set(missing)
@@ -279,14 +268,14 @@ class PruningTree:
 
     def trim(self):
         """Cut the cache of weights to its limit; the original, which teaches, goes last."""
-        self.store.trim(last=self.spec("weights", ()))
+        self.store.trim(last=self.spec("weights", ORIGINAL))
 
     def evaluate(self, path, split, condition=None):
         """Measure a model's accuracy.
 
         Parameters
         ----------
-        path : tuple of int
+        path : PruningPath
         split : {"validation", "test"}
         condition : str, optional
             See :meth:`model`.
@@ -334,7 +323,7 @@ class PruningTree:
 
         Parameters
         ----------
-        path : tuple of int
+        path : PruningPath
 
         Returns
         -------
@@ -363,7 +352,7 @@ class PruningTree:
 
         Parameters
         ----------
-        path : tuple of int
+        path : PruningPath
         signals : bool
         condition : str, optional
             See :meth:`model`.
@@ -442,7 +431,7 @@ def next_path(label, path, signals, *, depth, base, fixed=(), fusion=None):
     ----------
     label : str
         Of a strategy, see :func:`sfusion.pruning.strategies.expand`.
-    path : tuple of int or tuple
+    path : PruningPath
         Layers removed so far.
     signals : callable
         ``path -> DataFrame or None``, see :meth:`PruningTree.signals`; asked for the
@@ -458,23 +447,25 @@ def next_path(label, path, signals, *, depth, base, fixed=(), fusion=None):
 
     Returns
     -------
-    tuple of int or tuple
+    PruningPath
         The longer path; of a one-shot strategy, which reads the original alone, one
         step.
     """
     strategy = lookup(label)
-    gone = removed(path)
-    parent, kept = ((), (*fixed, *gone)) if strategy.once else (path, fixed)
+    parent, kept = path, fixed
+    if strategy.once:
+        parent = ORIGINAL
+        kept = (*fixed, *path.removed)
     rng = np.random.default_rng(
         derive_seed("strategy", base["seed"], base["task"], label)
     )
     read = signals(parent) if strategy.reads_signals else None
     layer = choose(
-        strategy, View(remaining(parent, depth), read, rng, fusion, depth, kept)
+        strategy, View(parent.remaining(depth), read, rng, fusion, depth, kept)
     )
-    return (
-        (tuple(sorted([*gone, layer])),) if strategy.once and gone else (*path, layer)
-    )
+    if strategy.once:
+        return PruningPath.at_once((*path.removed, layer))
+    return path.then(layer)
 
 
 def follow(tree, label, layers, fusion=None, every=True):
@@ -493,12 +484,12 @@ def follow(tree, label, layers, fusion=None, every=True):
 
     Returns
     -------
-    list of tuple
-        Paths, the original's first; each model has been evaluated on validation.
+    list of PruningPath
+        The original's first; each model has been evaluated on validation.
     """
-    path, parts = (), []
+    path, parts = ORIGINAL, []
     while True:
-        left = len(remaining(path, tree.depth))
+        left = len(path.remaining(tree.depth))
         if every or not lookup(label).once or left in (layers, tree.depth):
             tree.evaluate(path, "validation")
             tree.trim()
