@@ -11,6 +11,7 @@ _EXPORTS = {
         "compressing",
         "contrasts",
         "costs",
+        "directions",
         "forecasts",
         "layer_sets",
         "rankings",

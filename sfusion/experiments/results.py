@@ -22,9 +22,12 @@ COMMITTED = ROOT / "results"
 BUILD = Path(os.environ.get("SFUSION_BUILD", ROOT / "build")).resolve()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Results:
     """What a study found. Accuracies are shares, times seconds.
+
+    Two are the same only when they are one object, so that what is computed from one
+    can be kept.
 
     Attributes
     ----------
