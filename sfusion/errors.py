@@ -11,6 +11,10 @@ class SfusionError(Exception):
     """
 
 
+class StudyLacks(SfusionError):
+    """A study does not hold what is asked of it: a sentence without its full stop."""
+
+
 def first_line(error: BaseException) -> str:
     """Shorten an error's message to its first line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -69,7 +69,9 @@ def contrasts(
         columns of :func:`sfusion.analysis.statistics.compare_pair`. Contrasts whose
         strategies were not run are left out.
     """
-    every = pd.concat([with_best_single(results.curves()), distilled(results)])
+    every = with_best_single(results.curves())
+    if not results.distillation.empty:
+        every = pd.concat([every, distilled(results)])
     asked = {name for contrast in which.values() for name in contrast[1:]}
     scores = measured(every[every["name"].isin(asked)])
     if measures is None:
@@ -85,11 +87,7 @@ def contrasts(
     return pd.DataFrame(rows)
 
 
-def draw_contrasts(
-    table: pd.DataFrame,
-    by: str = "measure",
-    difference: str = "first minus second",
-) -> Figure:
+def draw_contrasts(table: pd.DataFrame, by: str = "measure") -> Figure:
     """Draw contrasts as intervals.
 
     Parameters
@@ -99,8 +97,6 @@ def draw_contrasts(
         of other measures than ``MEASURES`` are left out.
     by : {"measure", "study"}
         What stands beside each other in a row: two measures or two studies.
-    difference : str
-        Which way round the difference is.
 
     Returns
     -------
@@ -123,7 +119,7 @@ def draw_contrasts(
         value="difference",
         series=by,
         margin=100 * MARGIN,
-        xlabel=f"test accuracy{which}, {difference} (pp)",
+        xlabel=f"test accuracy{which}, first minus second (pp)",
         note=f"95% bootstrap interval over {drawn}; grey: within {100 * MARGIN:g} pp",
         width=PAGE,
     )

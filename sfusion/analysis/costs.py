@@ -1,59 +1,138 @@
-"""Costs: what a strategy costs and gains, and what each removed layer costs in accuracy."""
+"""Costs: what a strategy costs and gains, and what each removed layer costs."""
 
-import numpy as np
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+
 import pandas as pd
-from matplotlib.ticker import FixedLocator, NullLocator
 
 from sfusion.analysis.appearance import (
     HIGHLIGHTED,
     LINE,
     PAGE,
+    PlainFigure,
     strategy_colour,
     strategy_title,
     styled,
 )
-from sfusion.analysis.drawing import one_panel
-from sfusion.analysis.scores import BEST_SINGLE, measured, redrawn, with_best_single
-from sfusion.analysis.statistics import bootstrap
-from sfusion.experiments.results import UNIT
-from sfusion.pruning.path import PruningPath
-from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, lookup
-from sfusion.signals import MEASURES, SIGNALS
-
-DEFAULT = (
-    "middle-first"  # in whose order `compress` removes layers, unless asked otherwise
+from sfusion.analysis.drawing import figure_legend, one_panel
+from sfusion.analysis.exhibits import Exhibit, exhibit
+from sfusion.analysis.scores import (
+    BEST_SINGLE,
+    measured,
+    redrawn,
+    require,
+    with_best_single,
 )
+from sfusion.analysis.statistics import bootstrap
+from sfusion.experiments.results import UNIT, Results
+from sfusion.pruning.path import PruningPath
+from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, Strategy, lookup
+from sfusion.signals import SIGNALS
+
+SEARCH = "greedy-oracle"
+TOP_FIRST = "top-first"  # costs what every pruning path costs, and reads nothing
+DEFAULT_ORDER = "middle-first"  # in which `compress` removes layers
+FOREST = "random-forest"
+POSITION = "random-forest-position-transfer"
+
+# Whose costs are said in words.
+SAID = {
+    FOREST: "a forest learned in the dataset",
+    SEARCH: "greedy search",
+    BEST_SINGLE: "finding the best single signal",
+    "random-forest-transfer": "a transferred forest",
+    POSITION: "position alone, transferred,",
+}
+
+# Drawn in colour beside those that are everywhere.
+NAMED = ("random-forest-transfer", POSITION, "linear-regression")
+
+TIMES = [1, 1.2, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 48]
+
+TERA = 1e12
 
 
-def _costs(results):
-    """Return the FLOPs of a recovery, a probe, an evaluation and a label, by layers left."""
-    profile, flops = (
-        results.manifest["profile"],
-        results.nodes.groupby("layers")["flops"].mean(),
-    )
+@dataclass(frozen=True)
+class Work:
+    """What a user runs for one strategy: models per dataset and seed, by layers left.
+
+    Attributes
+    ----------
+    training : Series
+        Models of its own pruning path, which are recovered.
+    signals : Series
+        Models whose signals are extracted.
+    labels : Series
+        Models that are tried: a recovery and one evaluation on the validation split.
+    """
+
+    training: pd.Series
+    signals: pd.Series
+    labels: pd.Series
+
+
+def _models(layers: Iterable[int], results: Results, units: int = 1) -> pd.Series:
+    """Count models by the layers left, per unit."""
+    depth = int(results.nodes["layers"].max())
+    counts = pd.Series(list(layers), dtype=int).value_counts()
+    return counts.reindex(range(1, depth + 1), fill_value=0) / units
+
+
+def _prices(results: Results) -> Work:
+    """Compute the FLOPs of a model by the layers left, for each kind of work."""
+    profile = results.manifest["profile"]
+    forward = results.nodes.groupby("layers")["flops"].mean()
     # A backward pass costs two forward passes.
-    samples = {
-        "recovery": 3 * profile["recovery"]["samples"],
-        "probe": 3 * profile["sizes"]["probe"],
-    }
-    samples["evaluation"] = results.tasks["validation"].mean()
-    samples["label"] = samples["recovery"] + samples["evaluation"]
-    return {kind: flops * count for kind, count in samples.items()}
+    recovery = 3 * profile["recovery"]["samples"] * forward
+    extraction = 3 * profile["sizes"]["probe"] * forward
+    evaluation = results.tasks["validation"].mean() * forward
+    return Work(recovery, extraction, recovery + evaluation)
 
 
-def _tried(results, depth, which):
-    """List the layer counts of the models that strategies trained, and of pruned parents."""
-    taken = results.trajectories["strategy"].map(lambda label: which(lookup(label)))
-    rows = results.trajectories[taken & (results.trajectories["removed"] > 0)]
-    children = rows[[*UNIT, "path"]].drop_duplicates()
-    trained = children["path"].map(PruningPath.parse)
-    parents = children.assign(path=trained.map(lambda path: path.parent))
-    asked = [path for path in parents.drop_duplicates()["path"] if path]
-    return [[depth - len(path) for path in paths] for paths in (trained, asked)]
+def _tried(results: Results, which: Callable[[Strategy], bool]) -> Work:
+    """List the models that strategies trained, and those that they went on from."""
+    visits = results.trajectories
+    asked = visits["strategy"].map(lambda label: which(lookup(label)))
+    children = visits[asked & (visits["removed"] > 0)].drop_duplicates([*UNIT, "path"])
+    parents = children[children["removed"] > 1]
+    paths = [PruningPath.parse(path).parent.name for path in parents["path"]]
+    parents = parents.assign(path=paths).drop_duplicates([*UNIT, "path"])
+    depth = int(results.nodes["layers"].max())
+    units = len(results.tasks)
+    nothing = _models([], results)
+    seen = _models(depth + 1 - parents["removed"], results, units)
+    return Work(nothing, seen, _models(depth - children["removed"], results, units))
 
 
-def compute_costs(results, frame):
-    """Compute what each strategy costs on its pruning path to one layer, and what that gains.
+def _work(results: Results, name: str) -> Work:
+    """Count what a strategy makes a user run, from a fine-tuned model on."""
+    depth = int(results.nodes["layers"].max())
+    nothing = _models([], results)
+    path = _models(range(1, depth), results)
+    choices = _models(range(2, depth + 1), results)
+    if name == BEST_SINGLE:  # its path is among those of the twelve
+        tried = _tried(results, lambda one: one.name in SIGNALS)
+        original = _models([depth], results)
+        return Work(nothing, original + tried.signals, tried.labels)
+    if name == SEARCH:  # its path is among the children, which are all of every model
+        children = choices.shift(-1, fill_value=0) * (choices.index + 1)
+        return Work(nothing, nothing, children)
+    strategy = STRATEGIES[name]
+    signals = choices if strategy.reads_signals else nothing
+    if strategy.learned_from != IN_DATASET:
+        return Work(path, signals, nothing)
+    taught = _tried(results, lambda one: one.teaches_fusions)
+    if strategy.reads_signals:
+        signals = signals + taught.signals
+    return Work(path, signals, taught.labels)
+
+
+@cache
+def compute_costs(results: Results) -> pd.DataFrame:
+    """Compute what each strategy costs on its way to one layer, and what that gains.
 
     Counted is what a user would run who wants this strategy alone, from a fine-tuned
     model on. A signal costs the one pass that gives all twelve, at every model with a
@@ -66,8 +145,6 @@ def compute_costs(results, frame):
     Parameters
     ----------
     results : Results
-    frame : DataFrame
-        From :meth:`Results.curves`.
 
     Returns
     -------
@@ -76,66 +153,113 @@ def compute_costs(results, frame):
         ``labels``: TFLOPs, closed form; ``times``: all of them over those of top-first;
         ``gain`` with ``low`` and ``high``: mean accuracy over depths minus that of
         top-first, in percentage points, with its 95% bootstrap interval.
+
+    Raises
+    ------
+    StudyLacks
+        When the study has no order that drops the top layers first.
     """
-    cost, depth = _costs(results), int(results.nodes["layers"].max())
-    units = len(results.tasks)
-    means = 100 * measured(with_best_single(frame))["mean_accuracy"]
-    iterative = [name for name, strategy in STRATEGIES.items() if not strategy.once]
-    means = means[[name for name in (*iterative, BEST_SINGLE) if name in means]]
-    down, probed = list(range(1, depth)), list(range(2, depth + 1))
+    means = 100 * measured(with_best_single(results.curves()))["mean_accuracy"]
+    require(means, TOP_FIRST)
+    prices = _prices(results)
+    one_by_one = [name for name, one in STRATEGIES.items() if not one.once]
     rows = {}
-    for name in means:
-        strategy = STRATEGIES.get(name)
-        trained, seen, labelled, asked = (
-            down,
-            [],
-            [],
-            [],
-        )  # of all units: labelled and asked
-        if name == BEST_SINGLE:
-            trained, seen = [], [depth]  # its path is among those of the twelve
-            labelled, asked = _tried(results, depth, lambda one: one.name in SIGNALS)
-        elif name == "greedy-oracle":
-            trained = []  # its path is among the children: every one of every model on it
-            labelled = [left - 1 for left in probed for _ in range(left)] * units
-        else:
-            if name in MEASURES or (
-                strategy.learned_from and strategy.reads != "position"
-            ):
-                seen = probed
-            if strategy.learned_from == IN_DATASET:
-                labelled, parents = _tried(
-                    results, depth, lambda one: one.teaches_fusions
-                )
-                asked = parents if seen else []
+    for name in (*one_by_one, BEST_SINGLE):
+        if name not in means:
+            continue
+        work = _work(results, name)
         flops = {
-            "training": sum(cost["recovery"][n] for n in trained),
-            "signals": sum(cost["probe"][n] for n in seen)
-            + sum(cost["probe"][n] for n in asked) / units,
-            "labels": sum(cost["label"][n] for n in labelled) / units,
+            "training": (work.training * prices.training).sum() / TERA,
+            "signals": (work.signals * prices.signals).sum() / TERA,
+            "labels": (work.labels * prices.labels).sum() / TERA,
         }
-        rows[name] = {
-            **{part: number / 1e12 for part, number in flops.items()},
-            "times": sum(flops.values()) / sum(cost["recovery"][n] for n in down),
-            **dict(
-                zip(
-                    ("gain", "low", "high"),
-                    bootstrap(means[name] - means["top-first"]),
-                    strict=True,
-                )
-            ),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
+        gain = bootstrap(means[name] - means[TOP_FIRST])
+        spent = {"times": sum(flops.values()), "gain": gain.value}
+        rows[name] = {**flops, **spent, "low": gain.low, "high": gain.high}
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
+    table["times"] /= table.loc[TOP_FIRST, "times"]
+    return table
 
 
-def _contrast(differences):
-    """Average over tasks and seeds, in percentage points, with the 95% bootstrap interval."""
-    return dict(
-        zip(("points", "low", "high"), bootstrap(100 * differences), strict=True)
+@exhibit
+def overhead(results: Results) -> Exhibit:
+    """Show the gain of each strategy against its compute cost.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    table = compute_costs(results)
+    said = []
+    for name, title in SAID.items():
+        if name in table.index:
+            said.append(f"{title} costs {table.loc[name, 'times']:.1f}")
+    finding = f"In times the fine-tuning of one pruning path: {'; '.join(said)}."
+    caption = "A point: a strategy, with the 95% bootstrap interval of its gain"
+    return Exhibit("overhead", table.round(2), finding, _draw(table), caption)
+
+
+@styled
+def _draw(table: pd.DataFrame) -> PlainFigure:
+    figure, axes = one_panel(PAGE, 3.4)
+    axes.axhline(0, **LINE)
+    handles = []
+    for name, row in table.iterrows():
+        named = name in (*NAMED, *HIGHLIGHTED)
+        colour = strategy_colour(name) if named else "0.75"
+        axes.vlines(row["times"], row["low"], row["high"], colour, linewidth=0.8)
+        look = {"color": colour, "marker": "o", "markersize": 4, "linewidth": 0}
+        line = axes.plot(row["times"], row["gain"], **look, markeredgewidth=0)
+        if named:
+            line[0].set_label(strategy_title(name))
+            handles += line
+    axes.set_xscale("log")
+    axes.set_xticks(TIMES, labels=TIMES)
+    axes.minorticks_off()
+    axes.set_xlim(0.93, 1.1 * table["times"].max())
+    axes.set_xlabel("compute cost: FLOPs as a multiple of dropping the top layers")
+    axes.set_ylabel(
+        "mean accuracy over depths, lead over\ndropping the top layers (pp)"
     )
+    figure_legend(figure, handles, 3, "grey: other strategies")
+    return figure
 
 
-def cost_of_depth(results, strategy=DEFAULT):
+@exhibit
+def price_of_own_forest(results: Results) -> Exhibit:
+    """Compare what the own forest costs with what it gains over a fixed position.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    table = compute_costs(results)
+    require(table.index, FOREST, POSITION)
+    gain = table.loc[FOREST, "gain"] - table.loc[POSITION, "gain"]
+    finding = (
+        f"We get: the own forest costs {table.loc[FOREST, 'times']:.1f} pruning paths. "
+        f"Its mean accuracy over depths is {gain:+z.1f} pp against a transferred "
+        "forest that reads the position of a layer alone."
+    ).replace("-", "−")
+    # The numbers are those of the exhibit before, which writes them.
+    return Exhibit("price_of_own_forest", pd.DataFrame(), finding)
+
+
+def _points(differences: pd.Series) -> dict[str, float]:
+    """Average over datasets and seeds, in percentage points, with the 95% interval."""
+    found = bootstrap(differences).points()
+    return {"points": found.value, "low": found.low, "high": found.high}
+
+
+def cost_of_depth(results: Results, strategy: str = DEFAULT_ORDER) -> pd.DataFrame:
     """Tabulate what a strategy's removals cost, layer by layer.
 
     Parameters
@@ -149,23 +273,28 @@ def cost_of_depth(results, strategy=DEFAULT):
         Index ``layers left``; ``parameters`` and ``flops``, shares of the original's;
         ``points``, percentage points of test accuracy against the original, ``low`` and
         ``high``: mean over tasks and seeds.
+
+    Raises
+    ------
+    StudyLacks
+        When the strategy was not run.
     """
     frame = results.curves()
+    require(frame["name"], strategy)
     frame = frame[frame["name"] == strategy]
-    accuracy, rows = redrawn(frame, ["layers"]), {}
-    sizes = {
-        name: frame.pivot_table(index=UNIT, columns="layers", values=name)
-        for name in ("parameters", "flops")
-    }
-    for left in sorted(accuracy, reverse=True)[1:]:
-        shares = {
-            name: (size[left] / size[max(size)]).mean() for name, size in sizes.items()
-        }
-        rows[left] = shares | _contrast(accuracy[left] - accuracy[max(accuracy)])
+    accuracy = redrawn(frame, ["layers"])
+    original, *pruned = sorted(accuracy, reverse=True)
+    sizes = frame.set_index(UNIT)[["layers", "parameters", "flops"]]
+    originals = sizes[sizes["layers"] == original]
+    rows = {}
+    for left in pruned:
+        shares = (sizes[sizes["layers"] == left] / originals).mean()
+        points = _points(accuracy[left] - accuracy[original])
+        rows[left] = {**shares.drop("layers"), **points}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layers left")
 
 
-def strategies_ranked(results, against="random"):
+def strategies_ranked(results: Results, against: str = "random") -> pd.DataFrame:
     """Rank the strategies by mean accuracy over depths, against one of them.
 
     Parameters
@@ -178,67 +307,19 @@ def strategies_ranked(results, against="random"):
     -------
     DataFrame
         Index ``strategy``, best first; ``points``, ``low`` and ``high``.
+
+    Raises
+    ------
+    StudyLacks
+        When ``against`` was not run.
     """
     frame = results.curves()
     means = redrawn(frame[frame["removed"] > 0], ["name"])
-    names = [
-        name
-        for name in STRATEGIES
-        if name in means and name != against and STRATEGIES[name].group != "control"
-    ]
-    rows = {name: _contrast(means[name] - means[against]) for name in names}
+    require(means, against)
+    rows = {}
+    for name in STRATEGIES:
+        ranked = name != against and STRATEGIES[name].group != "control"
+        if ranked and name in means:
+            rows[name] = _points(means[name] - means[against])
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("strategy")
     return table.sort_values("points", ascending=False, kind="stable")
-
-
-@styled
-def overhead(table):
-    """Draw the gain of each strategy against its compute cost.
-
-    Parameters
-    ----------
-    table : DataFrame
-        From :func:`compute_costs`.
-
-    Returns
-    -------
-    Figure
-        Across, all FLOPs as a multiple of those of dropping the top layers; up, mean
-        accuracy over depths minus that of dropping the top layers, with its 95%
-        bootstrap interval.
-    """
-    figure, axes = one_panel(PAGE, 3.4)
-    axes.axhline(0, **LINE)
-    named = [
-        "random-forest-transfer",
-        "random-forest-position-transfer",
-        "linear-regression",
-        *HIGHLIGHTED,
-    ]
-    colours = [
-        strategy_colour(name) if name in named else "0.75" for name in table.index
-    ]
-    axes.vlines(table["times"], table["low"], table["high"], colours, linewidth=0.8)
-    axes.scatter(table["times"], table["gain"], s=14, zorder=3, linewidth=0, c=colours)
-    shown = table[table.index.isin(named)].sort_values("gain")
-    step, placed = 0.05 * (table["high"].max() - table["low"].min()), []
-    for name, row in shown.iterrows():
-        x, y = row["times"], row["gain"]
-        while any(abs(np.log(x / a)) < 0.7 and abs(y - b) < step for a, b in placed):
-            y += step / 4
-        placed.append((x, y))
-        axes.text(
-            1.05 * x, y, strategy_title(name), color=strategy_colour(name), va="center"
-        )
-    axes.set_xscale("log")
-    axes.xaxis.set(
-        major_locator=FixedLocator([1, 1.2, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 48]),
-        major_formatter="{x:g}",
-    )
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xlim(0.93, 1.6 * table["times"].max())
-    axes.set_xlabel("compute cost: FLOPs as a multiple of dropping the top layers")
-    axes.set_ylabel(
-        "mean accuracy over depths minus that of\ndropping the top layers (pp, 95%)"
-    )
-    return figure

@@ -17,13 +17,9 @@ from matplotlib.figure import Figure
 
 from sfusion.analysis.appearance import render
 from sfusion.disk import write_atomically
-from sfusion.errors import SfusionError
+from sfusion.errors import StudyLacks as StudyLacks
 
 Arguments = ParamSpec("Arguments")
-
-
-class StudyLacks(SfusionError):
-    """A study does not hold what an exhibit shows; the notebook says so and goes on."""
 
 
 @dataclass(frozen=True)

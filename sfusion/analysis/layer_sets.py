@@ -1,4 +1,9 @@
-"""Sets of layers: which are worth keeping, and how far each strategy is from the best."""
+"""Sets of layers: which are worth keeping, and whether each dataset has its own."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import seaborn as sns
@@ -6,20 +11,28 @@ from scipy.special import comb
 
 from sfusion.analysis.appearance import (
     COLUMN,
+    PlainFigure,
     in_registry_order,
     strategy_colour,
     strategy_title,
     styled,
 )
 from sfusion.analysis.drawing import interval_rows, one_panel
-from sfusion.analysis.scores import redrawn, task_means
-from sfusion.analysis.statistics import bootstrapped
+from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
+from sfusion.analysis.scores import MEASURES, half_of, observed, redrawn, task_means
+from sfusion.analysis.statistics import bootstrapped, compare_pair, comparison_text
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.path import PruningPath
 
+if TYPE_CHECKING:
+    from sfusion.experiments.results import Results
 
-def subsets(results):
-    """Tabulate the accuracy of every set of removed layers that was trained from the top down.
+SET = [*UNIT, "removed", "gone"]
+
+
+@cache
+def trained_sets(results: Results) -> pd.DataFrame:
+    """Tabulate the accuracy of every set of layers that was trained from the top down.
 
     Parameters
     ----------
@@ -34,26 +47,48 @@ def subsets(results):
         greedy one.
     """
     nodes = results.with_test_texts(results.nodes[results.nodes["removed"] > 0])
-    nodes["gone"] = nodes["path"].map(_gone)
-    from_the_top = [PruningPath.from_the_top(gone).name for gone in nodes["gone"]]
-    nodes = nodes[nodes["path"] == from_the_top]
-    columns = [
-        *UNIT,
-        "removed",
-        "gone",
-        *(name for name in nodes if name.startswith(("validation", "test"))),
-    ]
-    there = nodes.groupby([*UNIT, "removed"])["path"].transform("size")
-    whole = there == comb(nodes["removed"] + nodes["layers"], nodes["removed"])
-    return nodes.loc[whole, columns].reset_index(drop=True)
+    gone = {}
+    for name in nodes["path"].unique():
+        path = PruningPath.parse(name)
+        if path == PruningPath.from_the_top(path.removed):
+            gone[name] = _gone(path)
+    sets = nodes[nodes["path"].isin(gone)]
+    sets = sets.assign(gone=sets["path"].map(gone))
+    trained = sets.groupby([*UNIT, "removed"])["path"].transform("size")
+    complete = trained == comb(sets["removed"] + sets["layers"], sets["removed"])
+    measured = sets.columns[sets.columns.str.startswith(("validation", "test"))]
+    return sets.loc[complete, [*SET, *measured]].reset_index(drop=True)
 
 
-def _gone(path):
-    return tuple(sorted(PruningPath.parse(path).removed))
+def searched_sets(results: Results) -> pd.DataFrame:
+    """Tabulate the sets of a study that trained all of them.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    DataFrame
+        See :func:`trained_sets`.
+
+    Raises
+    ------
+    StudyLacks
+        When no dataset of the study was searched.
+    """
+    sets = trained_sets(results)
+    if sets["removed"].nunique() < results.nodes["layers"].max() - 1:
+        raise StudyLacks("this study did not train every set of layers")
+    return sets
 
 
-def best_sets(results):
-    """Choose the set of layers of each size that validation prefers, with more or less of the dataset read.
+def _gone(path: PruningPath) -> tuple[int, ...]:
+    return tuple(sorted(path.removed))
+
+
+def best_sets(results: Results) -> pd.DataFrame:
+    """Choose the set of layers of each size that validation prefers.
 
     Parameters
     ----------
@@ -63,29 +98,31 @@ def best_sets(results):
     Returns
     -------
     DataFrame
-        Rows of :func:`subsets`, one per task, seed, ``removed`` and ``chosen_on``:
+        Rows of :func:`trained_sets`, one per task, seed, ``removed`` and ``chosen_on``:
         whose mean validation accuracy chose, that of ``this model`` (an exhaustive
         search), of all seeds of ``this dataset``, or of the ``other datasets`` alone.
         Accuracies are shares. Of equals the first in order of layers. Declared here.
     """
-    sets, rows, key = subsets(results), [], [*UNIT, "removed", "gone"]
-    seen = sets.pivot_table(
+    sets = trained_sets(results)
+    validation = sets.pivot_table(
         index=UNIT, columns=["removed", "gone"], values="validation_accuracy"
     )
-    for task, seed in seen.index:
-        own = seen.index.get_level_values("task") == task
-        trees = {
+    tasks = validation.index.get_level_values("task")
+    rows = []
+    for task, seed in validation.index:
+        read = {
             "this model": [(task, seed)],
-            "this dataset": own,
-            "other datasets": ~own,
+            "this dataset": tasks == task,
+            "other datasets": tasks != task,
         }
-        for name, chosen in trees.items():
-            best = seen.loc[chosen].mean().dropna().groupby(level="removed").idxmax()
-            rows += [(task, seed, *one, name) for one in best]
-    return pd.DataFrame(rows, columns=[*key, "chosen_on"]).merge(sets, on=key)
+        for name, units in read.items():
+            means = validation.loc[units].mean().dropna()
+            for removed, gone in means.groupby(level="removed").idxmax():
+                rows.append((task, seed, removed, gone, name))
+    return pd.DataFrame(rows, columns=[*SET, "chosen_on"]).merge(sets, on=SET)
 
 
-def reached(results, frame):
+def sets_left(results: Results, frame: pd.DataFrame) -> pd.DataFrame:
     """Look up the set of layers that each path leaves.
 
     Parameters
@@ -98,26 +135,26 @@ def reached(results, frame):
     Returns
     -------
     DataFrame
-        The rows whose set is in :func:`subsets`, with its columns in place of the
+        The rows whose set is in :func:`trained_sets`, with its columns in place of the
         frame's own: so sets are compared, each trained from the top down, and not the
         orders in which they were reached.
     """
-    sets, key = subsets(results), [*UNIT, "removed", "gone"]
-    asked = frame.drop(columns=sets.columns.difference(key), errors="ignore")
-    return asked.assign(gone=frame["path"].map(_gone)).merge(sets, on=key)
+    sets = trained_sets(results)
+    measured = sets.columns.difference(SET)
+    asked = frame.drop(columns=measured, errors="ignore")
+    gone = [_gone(PruningPath.parse(path)) for path in frame["path"]]
+    return asked.assign(gone=gone).merge(sets, on=SET)
 
 
-def regret(results, frame):
+def regret_of_strategies(results: Results) -> pd.DataFrame:
     """Compare the set that each strategy leaves with the best set of that size.
 
     The best set of a task is the one of highest mean validation accuracy over the
-    seeds; all sets are read on test, see :func:`reached`. A regret below 0 is chance.
+    seeds; all sets are read on test, see :func:`sets_left`. A regret below 0 is chance.
 
     Parameters
     ----------
     results : Results
-    frame : DataFrame
-        From :meth:`Results.curves`.
 
     Returns
     -------
@@ -126,22 +163,22 @@ def regret(results, frame):
         ``test_accuracy`` of the set that it leaves and ``test_accuracy_best``, shares,
         and their difference, ``regret``.
     """
-    best, size = best_sets(results), [*UNIT, "removed"]
-    best = best.loc[best["chosen_on"] == "this dataset", [*size, "test_accuracy"]]
-    found = reached(results, frame).merge(best, on=size, suffixes=("", "_best"))
-    found["regret"] = found["test_accuracy_best"] - found["test_accuracy"]
-    return found[
-        [*size, "strategy", "name", "test_accuracy", "test_accuracy_best", "regret"]
-    ]
+    size = [*UNIT, "removed"]
+    best = best_sets(results).query("chosen_on == 'this dataset'")
+    left = sets_left(results, results.curves())
+    pair = left.merge(best[[*size, "test_accuracy"]], on=size, suffixes=("", "_best"))
+    pair["regret"] = pair["test_accuracy_best"] - pair["test_accuracy"]
+    accuracies = ["test_accuracy", "test_accuracy_best", "regret"]
+    return pair[[*size, "strategy", "name", *accuracies]]
 
 
-def gain_of_keeping(results):
-    """Compare the sets of layers that keep a layer with those that lose it, at each depth.
+def gain_of_keeping(results: Results) -> pd.DataFrame:
+    """Compare the sets that keep a layer with those that lose it, at each depth.
 
     Parameters
     ----------
     results : Results
-        Of tasks on which every set was trained, see :func:`subsets`.
+        Of tasks on which every set was trained, see :func:`trained_sets`.
 
     Returns
     -------
@@ -150,83 +187,167 @@ def gain_of_keeping(results):
         the sets of that size that keep the layer minus that of the sets without it, as
         a share.
     """
-    sets, layers = subsets(results), range(int(results.nodes["layers"].max()))
-    each = sets.assign(layer=[layers] * len(sets)).explode("layer")
-    kept = [
-        layer not in gone
-        for layer, gone in zip(each["layer"], each["gone"], strict=True)
-    ]
-    means = (
-        each.groupby(["task", "seed", "layer", "removed", kept])["test_accuracy"]
-        .mean()
-        .unstack()
+    sets = trained_sets(results)
+    gains = {}
+    for layer in range(results.nodes["layers"].max()):
+        kept = [layer not in gone for gone in sets["gone"]]
+        groups = sets.groupby([*UNIT, "removed", pd.Series(kept, name="kept")])
+        means = groups["test_accuracy"].mean().unstack("kept")
+        gains[layer] = means[True] - means[False]
+    table = pd.concat(gains, names=["layer"]).rename("gain").reset_index()
+    return table[[*UNIT, "layer", "removed", "gain"]].sort_values(
+        [*UNIT, "layer", "removed"], ignore_index=True
     )
-    return (means[True] - means[False]).rename("gain").reset_index()
 
 
-def _gain(sets, layer):
-    kept = sets["gone"].map(lambda gone: layer not in gone)
+def redrawn_gain(sets: pd.DataFrame, layer: int) -> pd.DataFrame:
+    """Compute the gain of keeping one layer with the test texts drawn.
+
+    Parameters
+    ----------
+    sets : DataFrame
+        Rows of :func:`trained_sets`.
+    layer : int
+
+    Returns
+    -------
+    DataFrame
+        Index as from :func:`redrawn`, a column per number of removed layers.
+    """
+    kept = [layer not in gone for gone in sets["gone"]]
     means = redrawn(sets.assign(kept=kept), ["kept", "removed"])
     return means[True] - means[False]
 
 
-@styled
-def kept_layers(gains):
-    """Draw what sets of layers gain by keeping a layer, at each depth.
+@exhibit
+def kept_layers(results: Results) -> Exhibit:
+    """Show what sets of layers gain by keeping a layer, at each depth.
 
     Parameters
     ----------
-    gains : DataFrame
-        From :func:`gain_of_keeping`.
+    results : Results
 
     Returns
     -------
-    Figure
-        Mean over tasks and seeds, percentage points of test accuracy.
+    Exhibit
     """
-    means = (
-        gains.groupby(["task", "removed", "layer"])["gain"]
-        .mean()
-        .groupby(["removed", "layer"])
-        .mean()
-    )
-    means = 100 * means.unstack("layer")
+    searched_sets(results)
+    table = gain_of_keeping(results)
+    means = 100 * table.groupby(["layer", "removed"])["gain"].mean()
+    first = means[0]
+    last = means[means.index.unique("layer").max()]
+    finding = (
+        f"Keeping the first layer gains {first.iloc[0]:+.1f} pp of one removal and "
+        f"{first.iloc[-1]:+.1f} of the last; keeping the last layer gains "
+        f"{last.iloc[0]:+.1f} and {last.iloc[-1]:+.1f}."
+    ).replace("-", "−")
+    caption = "Mean over datasets and seeds, percentage points of test accuracy"
+    return Exhibit("kept_layers", table, finding, _draw_kept(table), caption)
+
+
+@styled
+def _draw_kept(gains: pd.DataFrame) -> PlainFigure:
+    means = 100 * gains.pivot_table("gain", "removed", "layer")
     limit = means.abs().max(axis=None)
     figure, axes = one_panel(COLUMN + 0.8, 0.26 * len(means) + 0.7)
-    texts = means.map(lambda v: f"{v:+z.1f}".replace("-", "−"))
-    look = {
-        "annot": texts,
-        "fmt": "",
-        "annot_kws": {"fontsize": 6},
-        "cbar_kws": {"label": "gain of keeping (pp)"},
-    }
-    sns.heatmap(means, ax=axes, cmap="RdBu", vmin=-limit, vmax=limit, **look)
+    texts = means.map(lambda gain: f"{gain:+z.1f}".replace("-", "−"))
+    sns.heatmap(
+        means,
+        ax=axes,
+        annot=texts,
+        fmt="",
+        annot_kws={"fontsize": 6},
+        cmap="RdBu",
+        vmin=-limit,
+        vmax=limit,
+        cbar_kws={"label": "gain of keeping (pp)"},
+    )
     axes.set(xlabel="layer", ylabel="layers removed")
     axes.tick_params(length=0, labelrotation=0)
     return figure
 
 
-def regret_figure(frame):
-    """Draw how far the sets that strategies leave are from the best sets of their size.
+@exhibit
+def regret(results: Results) -> Exhibit:
+    """Show how far the sets that strategies leave are from the best sets of their size.
 
     Parameters
     ----------
-    frame : DataFrame
-        From :func:`regret`.
+    results : Results
 
     Returns
     -------
-    Figure
+    Exhibit
     """
-    scores = 100 * frame.pivot_table(index=UNIT, columns="name", values="regret")
-    names = in_registry_order(scores)
-    scores = scores[names].rename(columns=strategy_title)
+    sets = searched_sets(results)
+    table = regret_of_strategies(results)
+    names = in_registry_order(table["name"])
+    scores = 100 * table.pivot_table("regret", UNIT, "name")[names]
+    scores = scores.rename(columns=strategy_title)
     note = "95% bootstrap interval over datasets and seeds; dots: datasets"
-    return interval_rows(
+    figure = interval_rows(
         bootstrapped(scores),
         label="label",
         spots=task_means(scores).melt(var_name="label"),
         colours={strategy_title(name): strategy_colour(name) for name in names},
         xlabel=f"regret to the best set (pp of test accuracy)\n{note}",
         width=5.2,
+    )
+    by_depth = 100 * table.groupby(["name", "removed"])["regret"].mean()
+    lowest = by_depth.groupby("name").mean().nsmallest(4)
+    said = ", ".join(f"{strategy_title(name)} {pp:.2f}" for name, pp in lowest.items())
+    datasets = ", ".join(sets["task"].unique())
+    finding = f"{len(sets)} sets of {datasets}. Lowest mean regret (pp): {said}."
+    return Exhibit("regret", table, finding, figure)
+
+
+@exhibit
+def own_best_set(results: Results) -> Exhibit:
+    """Compare the sets that the other datasets choose with those that reading gains.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    searched_sets(results)
+    chosen = best_sets(results)
+    scores = redrawn(chosen, ["chosen_on", "removed"])
+    by_depth = 100 * observed(scores).mean().unstack("removed")
+    removals = list(by_depth)
+    averaged = {
+        "half_removed": [half_of(removals, len(removals) + 1)],
+        "mean_accuracy": removals,
+    }
+    common = scores["other datasets"]
+    rows = []
+    lines = []
+    for read in ("this model", "this dataset"):
+        for measure, depths in averaged.items():
+            own = scores[read][depths].mean(axis=1)
+            found = compare_pair(common[depths].mean(axis=1), own)
+            rows.append({"minus": read, "measure": measure, **found})
+            words = comparison_text(found["difference"], found["low"], found["high"])
+            lines.append(
+                f"- Chosen on the other datasets against on {read}, "
+                f"{MEASURES[measure]}: {words}"
+            )
+    for removed, sets in chosen.query("chosen_on == 'other datasets'").groupby(
+        "removed"
+    ):
+        counts = sets["gone"].value_counts()
+        layers = "+".join(map(str, counts.index[0]))
+        lines.append(
+            f"- {removed} removed: the other datasets choose {layers} for "
+            f"{counts.iloc[0]} of {len(sets)} models"
+        )
+    return Exhibit(
+        "best_sets",
+        pd.DataFrame(rows),
+        "\n".join(lines),
+        caption="Test accuracy (%) by layers removed, mean over datasets and seeds",
+        shown=by_depth.assign(mean=by_depth.mean(axis=1)).round(2),
     )

@@ -3,266 +3,49 @@
 A verdict follows from the interval by one rule: *supported* when the whole interval
 satisfies the claim, *not supported* when none of it does, *undecided* when it does in
 part, *cannot be tested* when the claim leaves out its definition. A claim of two parts
-is *partly* supported when one part is and the other is not. Claims that count datasets
-(C1, C3, C6) are about the datasets at hand: their intervals draw seeds, not datasets,
-and from one seed nothing is decided. The others draw datasets and seeds. Both draw test
-texts too, where the records hold a bit per text. The rule stood before the nine
-datasets were run. What three claims measure was changed after that; both measures are
-named here, and notebook 05 computes both. C2 could not fail while any two signals
-differed; C5 asked how late a strategy removes the ends, which the last layer alone
-decided, and now asks sets of layers that were all trained; C6 was a mean difference,
-and counts datasets now as the claim does.
+is *partly* supported when one part is and the other is not. A claim that needs what a
+study lacks is *not measured* there.
 """
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from functools import cache
 
 import numpy as np
 import pandas as pd
 
 from sfusion.analysis.contrasts import QUESTIONS
-from sfusion.analysis.layer_sets import _gain, gain_of_keeping, subsets
-from sfusion.analysis.scores import (
-    distilled,
-    observed,
-    protocols,
-    redrawn,
-    task_means,
-    wide,
+from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
+from sfusion.analysis.paper_claims import (
+    COUNTING,
+    FOREST,
+    LINE,
+    MEASURES,
+    Answer,
+    Evidence,
+    judge,
 )
-from sfusion.analysis.sizes import ratio_readings
-from sfusion.analysis.statistics import (
-    MARGIN,
-    TIE,
-    bootstrap,
-    compare_pair,
-    interval_text,
-    units,
-)
-from sfusion.pruning.strategies import STRATEGIES
+from sfusion.analysis.scores import protocols, task_means, wide
+from sfusion.analysis.statistics import TIE, bootstrap, interval_text
+from sfusion.analysis.sweeps import removal_orders
+from sfusion.experiments.results import UNIT, Results
 from sfusion.signals import SIGNALS
-
-PAPER_STRATEGIES = [*SIGNALS, "linear-regression", "random-forest"]
-
-COUNTING = (
-    "C1",
-    "C3",
-    "C6",
-)  # claims about the datasets at hand: seeds alone are drawn
-
-RATIO = 18.84
 
 # Columns statement, standing, measure, first and sign, a row per claim.
 CLAIMS = pd.DataFrame.from_dict(QUESTIONS["claims"], orient="index")
 
-
-def judge(low, high, threshold, above=False):
-    """Turn an interval into a verdict on "the number is at least the threshold".
-
-    Parameters
-    ----------
-    low, high : float
-        Ends of the interval.
-    threshold : float
-    above : bool
-        Whether the number must be above it: exactly that is no support then.
-
-    Returns
-    -------
-    {"supported", "undecided", "not supported"}
-    """
-    if low > threshold or (low == threshold and not above):
-        return "supported"
-    return (
-        "not supported"
-        if high < threshold or (high == threshold and above)
-        else "undecided"
-    )
+NOT_MEASURED = "not measured"
 
 
-def both(first, second):
-    """Turn the verdicts on two parts of a claim into one.
-
-    Parameters
-    ----------
-    first, second : str
-        See :func:`judge`.
-
-    Returns
-    -------
-    {"supported", "partly", "undecided", "not supported"}
-        ``partly``: one part is supported and the other is not, or is undecided.
-    """
-    if first == second:
-        return first
-    return "partly" if "supported" in (first, second) else "not supported"
-
-
-def _seed_by_seed(frame, statistic):
-    """Count the datasets of a claim in every seed alone, which is what one run would have found."""
-    seeds = observed(frame).groupby(level="seed")
-    counts = [f"{len(part) * statistic(part.to_numpy()):.0f}" for _, part in seeds]
-    return f"seed by seed {', '.join(counts)}"
-
-
-def _share_won(column, within=0.0):
-    return lambda means: np.mean(means[:, column] >= means.max(axis=1) - within - TIE)
-
-
-def _share_above(means):
-    return np.mean(means[:, 0] > means[:, 1] + TIE)
-
-
-def _share_shrunk(means):
-    """Of the tasks whose distilled model stays below the original: where distilling helped."""
-    taught, original, pruned = means.T
-    below = taught <= original + TIE
-    return np.mean(taught[below] > pruned[below] + TIE) if below.any() else 1.0
-
-
-def gain_of_own_signal(frame, scores):
-    """Compare the signal that validation prefers on a task with the one that it prefers on all.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        From :meth:`Results.curves`.
-    scores : DataFrame
-        Highest test accuracy over the depths, a column per signal, index (task, seed)
-        or (task, seed, draw).
-
-    Returns
-    -------
-    Series
-        The same index: highest test accuracy over the depths of the one minus that of
-        the other. Both are chosen by the mean over seeds of the highest validation
-        accuracy, so a signal that only luck made the best on a task gains nothing here.
-    """
-    means = task_means(wide(protocols(frame), "validation_accuracy")[list(SIGNALS)])
-    one, own = means.mean().idxmax(), means.idxmax(axis=1)
-    return pd.concat(
-        [part[own[task]] - part[one] for task, part in scores.groupby(level="task")]
-    )
-
-
-def _c1(scores):
-    fourteen = scores[PAPER_STRATEGIES]
-    forest, linear = map(PAPER_STRATEGIES.index, ("random-forest", "linear-regression"))
-    won = bootstrap(fourteen, _share_won(forest), tasks=False)
-    near = bootstrap(fourteen, _share_won(forest, MARGIN), tasks=False)
-    means = task_means(fourteen)
-    gap = means.max(axis=1) - means["random-forest"]
-    ties = _share_won(linear)(means.to_numpy()) * len(gap)
-    note = (
-        f"{_seed_by_seed(fourteen, _share_won(forest))}; within {100 * MARGIN:.0f} percentage point of the best "
-        f"on {(gap <= MARGIN + TIE).sum()} of {len(gap)} tasks; linear regression best or tied on {ties:.0f}"
-    )
-    return *won, 7 / 9, both(judge(*won[1:], 7 / 9), judge(*near[1:], 1.0)), note
-
-
-def _c2(scores, frame):
-    own = bootstrap(100 * gain_of_own_signal(frame, scores))
-    means = task_means(scores[list(SIGNALS)])
-    best = [
-        " = ".join(STRATEGIES[n].title for n in means.columns[row >= row.max() - TIE])
-        for _, row in means.iterrows()
-    ]
-    note = "highest on test, chance included: " + "; ".join(
-        f"{task}: {name}" for task, name in zip(means.index, best, strict=True)
-    )
-    return *own, 0.0, judge(*own[1:], 0.0, above=True), note
-
-
-def _c3(results):
-    frame = distilled(results)
-    scores = (
-        redrawn(frame, ["condition", "removed"]).T.groupby(level="condition").max().T
-    )
-    pair = scores[["distilled", "original"]]
-    above = bootstrap(pair, _share_above, tasks=False)
-    shrunk = bootstrap(
-        scores[["distilled", "original", "pruned"]], _share_shrunk, tasks=False
-    )
-    extra = bootstrap(scores["distilled"] - scores["same-steps"])
-    fair = bootstrap(
-        scores[["distilled", "original-same-steps"]], _share_above, tasks=False
-    )
-    test = compare_pair(pair["distilled"], pair["original"])["sign_test"]
-    note = (
-        f"{_seed_by_seed(pair, _share_above)}; exact sign test p = {test:.2f}; the drop shrinks on {shrunk[0]:.0%} "
-        f"of the others; highest accuracy minus that of the same steps without a teacher: {_points(extra)} "
-        f"percentage points; above an original that had the same steps too: {interval_text(*fair, 2)}"
-    )
-    return *above, 6 / 9, both(judge(*above[1:], 6 / 9), judge(*shrunk[1:], 1.0)), note
-
-
-def _c4(results):
-    frame = distilled(results)
-    taught = (frame["condition"] == "distilled") & (
-        frame["removed"] == frame["removed"].max()
-    )
-    rows = frame[taught | (frame["condition"] == "original")]
-    pair = redrawn(rows, ["condition"])
-    sizes = rows.pivot_table(index="task", columns="condition", values="parameters")
-    shares = pair["distilled"] / pair["original"]
-    fold = bootstrap(shares.mul(sizes["original"] / sizes["distilled"], level="task"))
-    readings = ratio_readings(results)
-    near = readings[(readings["distilled_percent"] - RATIO).abs() <= 5]
-    where = sorted(
-        {f"{int(r.removed)} removed by {r.denominator}" for r in near.itertuples()}
-    )
-    note = f"as per cent, within 5 of {RATIO}: " + (
-        "; ".join(where) if where else "no reading"
-    )
-    return *fold, RATIO, "cannot be tested", note + "; the paper gives no definition"
-
-
-def _c5(results):
-    sets = subsets(results)
-    if sets.empty:
-        return (
-            *[np.nan] * 3,
-            0.0,
-            "undecided",
-            "there is no task on which every layer was removed alone",
-        )
-    gains = 100 * gain_of_keeping(results).groupby(["layer", "removed"])["gain"].mean()
-    depths = gains.index.unique("removed")
-    half, notes, found = depths[len(depths) // 2], [], []
-    for end, layer in {"first": 0, "last": gains.index[-1][0]}.items():
-        found.append(bootstrap(100 * _gain(sets[sets["removed"] == half], layer)[half]))
-        by_depth = ", ".join(f"{gain:+.1f}" for gain in gains[layer]).replace("-", "−")
-        notes.append(
-            f"{end} layer {interval_text(*found[-1], signed=True)}, by depth {by_depth}"
-        )
-    note = f"{'; '.join(notes)}; layers removed: {half}; on {', '.join(sorted(set(sets['task'])))}"
-    return (
-        *min(found),
-        0.0,
-        both(*(judge(*one[1:], 0.0, above=True) for one in found)),
-        note,
-    )
-
-
-def _c6(scores):
-    pair = scores[["random-forest", "linear-regression"]]
-    ahead = bootstrap(pair, _share_above, tasks=False)
-    found = compare_pair(pair["random-forest"], pair["linear-regression"])
-    tasks = found["ahead"] + found["tied"] + found["behind"]
-    note = f"{_seed_by_seed(pair, _share_above)}; behind on {found['behind']} of {tasks}; exact sign test "
-    note += f"p = {found['sign_test']:.2f}; mean difference "
-    note += f"{_points([found[key] for key in ('difference', 'low', 'high')])} percentage points"
-    return *ahead, 0.5, judge(*ahead[1:], 0.5, above=True), note
-
-
-def _points(interval):
-    return interval_text(*(100 * number for number in interval), 2, signed=True)
-
-
-def scoreboard(results, which=None):
+def scoreboard(results: Results, which: Iterable[str] | None = None) -> pd.DataFrame:
     """Compare claims with the records.
 
     Parameters
     ----------
     results : Results
-    which : list of str, optional
+    which : iterable of str, optional
         Claims; by default all of them.
 
     Returns
@@ -274,28 +57,205 @@ def scoreboard(results, which=None):
         claims that count datasets), ``needed`` (what the number would have to reach),
         ``verdict``, ``note``, and ``drawn``, what the interval draws.
     """
-    frame = results.curves()
-    frame = frame[frame["name"].isin(PAPER_STRATEGIES)]
-    by_depth = redrawn(frame[frame["removed"] > 0], ["name", "removed"])
-    scores = by_depth.T.groupby(level="name").max().T  # the paper's: chosen on test
-    parts = {"C1": (_c1, scores), "C2": (_c2, scores, frame), "C6": (_c6, scores)}
-    parts |= {"C3": (_c3, results), "C4": (_c4, results), "C5": (_c5, results)}
-    rows = {
-        claim: parts[claim][0](*parts[claim][1:]) for claim in which or CLAIMS.index
-    }
-    columns = ["ours", "low", "high", "needed", "verdict", "note"]
-    numbers = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    tasks, seeds = results.tasks["task"].nunique(), results.tasks["seed"].nunique()
-    alone = [claim for claim in rows if claim in COUNTING and seeds == 1]
-    numbers.loc[alone, "verdict"] = "undecided"
-    numbers.loc[alone, "note"] += "; one seed gives no interval over seeds"
-    counts = [
-        f"{tasks * row[0]:.0f} of {tasks}" if c in COUNTING else ""
-        for c, row in rows.items()
-    ]
-    numbers.insert(3, "count", counts)
-    numbers["drawn"] = [units(scores, claim not in COUNTING) for claim in rows]
-    words = CLAIMS[["statement", "standing", "measure", "first"]].rename(
-        columns={"statement": "paper"}
-    )
+    evidence = _evidence(results)
+    rows = {}
+    for claim in which or CLAIMS.index:
+        answer = _answer(claim, evidence)
+        count = ""
+        if claim in COUNTING and answer.verdict != NOT_MEASURED:
+            won = evidence.datasets * answer.ours
+            count = f"{won:.0f} of {evidence.datasets}"
+        rows[claim] = {**asdict(answer), "count": count}
+    columns = ["ours", "low", "high", "count", "needed", "verdict", "note", "drawn"]
+    numbers = pd.DataFrame.from_dict(rows, orient="index")[columns]
+    words = CLAIMS.rename(columns={"statement": "paper"}).drop(columns="sign")
     return words.join(numbers, how="right").rename_axis("claim")
+
+
+@cache
+def _evidence(results: Results) -> Evidence:
+    return Evidence(results)
+
+
+@cache
+def _answer(claim: str, evidence: Evidence) -> Answer:
+    try:
+        return MEASURES[claim](evidence)
+    except StudyLacks as lack:
+        return Answer(*[np.nan] * 4, NOT_MEASURED, str(lack), "")
+
+
+@exhibit
+def claims(results: Results, which: Iterable[str] | None = None) -> Exhibit:
+    """Set what the paper says beside what the records say.
+
+    Parameters
+    ----------
+    results : Results
+    which : iterable of str, optional
+        Claims; by default all of them.
+
+    Returns
+    -------
+    Exhibit
+    """
+    board = scoreboard(results, which)
+    lines = [_sentences(claim, row) for claim, row in board.iterrows()]
+    # Several notebooks end with some claims; the table of all is written by one.
+    return Exhibit("claims", pd.DataFrame(), "\n".join(lines))
+
+
+def _sentences(claim: str, row: pd.Series) -> str:
+    source = {"author": "its author", "summary": "a summary of it"}[row["standing"]]
+    says = f"- **{claim}.** The paper says, by {source}: *{row['paper']}.*"
+    if row["verdict"] == NOT_MEASURED:
+        return f"{says} We get nothing here: {row['note']}."
+    number = interval_text(row["ours"], row["low"], row["high"], 2)
+    sign = CLAIMS.loc[claim, "sign"]
+    note = row["note"][0].upper() + row["note"][1:]
+    return (
+        f"{says} We get **{row['verdict']}**: {number}, needed {sign} "
+        f"{row['needed']:.2f} ({row['measure']}). {note}."
+    )
+
+
+@exhibit
+def every_claim(results: Results) -> Exhibit:
+    """Show the scoreboard: every claim with its number, interval and verdict.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    board = scoreboard(results)
+    columns = ["paper", "ours", "low", "high", "count", "needed", "verdict"]
+    counts = board["verdict"].value_counts()
+    found = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    return Exhibit(
+        "scoreboard",
+        board,
+        f"Of {len(board)} claims: {found}.",
+        caption="Each number with its 95% bootstrap interval, and what the claim needs",
+        shown=board[columns].round(2),
+    )
+
+
+@exhibit
+def optimism(results: Results) -> Exhibit:
+    """Show what choosing the depth on test adds to the score of each strategy.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    table = protocols(results.curves())
+    scores = {}
+    for column in ("test_selected", "validation_selected"):
+        scores[column] = 100 * task_means(wide(table, column)).mean()
+    both = pd.DataFrame(scores).rename_axis("strategy")
+    both["gap"] = both["test_selected"] - both["validation_selected"]
+    gap = bootstrap(100 * wide(table, "optimism").mean(axis=1))
+    same_order = both["test_selected"].corr(
+        both["validation_selected"], method="spearman"
+    )
+    finding = (
+        f"Choosing the depth on test adds {interval_text(*gap, 2)} percentage points "
+        "on average. The rank correlation of the strategies under the two protocols "
+        f"is {same_order:.2f}."
+    )
+    return Exhibit(
+        "protocols",
+        both.round(2),
+        finding,
+        caption="Test accuracy (%), mean over datasets and seeds",
+        shown=both.round(2),
+    )
+
+
+@exhibit
+def first_measures(results: Results) -> Exhibit:
+    """Show the claims whose measure was changed, by both measures.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    evidence = _evidence(results)
+    signals = evidence.scores(list(SIGNALS))
+    pair = evidence.scores([FOREST, LINE])
+    wins = bootstrap(signals, _largest_share, tasks=False)
+    order = bootstrap(_rank_of_losing_ends(results))
+    ahead = bootstrap(100 * (pair[FOREST] - pair[LINE]))
+    # C2 needs a number below 1, the other two one above 0.
+    rows = {
+        "C2": [*wins, judge(-wins[2], -wins[1], -1.0, above=True)],
+        "C5": [*order, judge(*order[1:], 0.0, above=True)],
+        "C6": [*ahead, judge(*ahead[1:], 0.0, above=True)],
+    }
+    columns = ["first ours", "first low", "first high", "first verdict"]
+    first = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    board = scoreboard(results, rows)
+    now = board[["measure", "ours", "low", "high", "verdict"]]
+    table = board[["first"]].join([first, now]).rename_axis("claim")
+    changed = table.index[table["first verdict"] != table["verdict"]]
+    finding = "By the first measure each verdict is the same."
+    if len(changed):
+        finding = (
+            f"By the first measure the verdict is another one for {', '.join(changed)}."
+        )
+    return Exhibit("first_measures", table, finding, shown=table.round(2))
+
+
+def _largest_share(means: np.ndarray) -> float:
+    """Of datasets, the largest share that one strategy wins or ties."""
+    best = means.max(axis=1, keepdims=True)
+    return (means >= best - TIE).mean(axis=0).max()
+
+
+def _rank_of_losing_ends(results: Results) -> pd.Series:
+    """Correlate by rank when strategies lose an end with their mean accuracy."""
+    frame = results.curves()
+    frame = frame[~frame["group"].isin(["control", "search"])]
+    orders = removal_orders(frame)
+    ends = orders[orders["layer"].isin([0, orders["layer"].max()])]
+    keys = [*UNIT, "strategy"]
+    pair = ends.groupby(keys)["step"].min().to_frame()
+    pair["accuracy"] = protocols(frame).set_index(keys)["mean_accuracy"]
+    correlations = {}
+    for unit, part in pair.groupby(UNIT):
+        correlations[unit] = part["step"].corr(part["accuracy"], method="spearman")
+    return pd.Series(correlations).rename_axis(UNIT)
+
+
+@exhibit
+def recipes(results: Results) -> Exhibit:
+    """Show how long each kind of training of a study is.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    profile = results.manifest["profile"]
+    texts = results.tasks["train"].mean()
+    rows = {}
+    for stage in ("original", "recovery", "distillation"):
+        samples = profile[stage]["samples"]
+        rows[stage] = {"samples": samples, "epochs": round(samples / texts, 2)}
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("training")
+    return Exhibit("recipes", table, caption="Epochs: mean over datasets", shown=table)

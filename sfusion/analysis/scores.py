@@ -8,6 +8,7 @@ is read at that depth alone.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -15,6 +16,7 @@ from zlib import crc32
 import numpy as np
 import pandas as pd
 
+from sfusion.errors import StudyLacks
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.strategies import STRATEGIES
 from sfusion.signals import SIGNALS
@@ -201,7 +203,14 @@ def distilled(results: Results) -> pd.DataFrame:
         ``strategy``, ``name`` and ``group``, so that conditions are scored as
         strategies are; the accuracies, the sizes, and ``original``: the unpruned
         model's test accuracy.
+
+    Raises
+    ------
+    StudyLacks
+        When the study distils nothing.
     """
+    if results.distillation.empty:
+        raise StudyLacks("this study distils nothing")
     sizes = ["layers", *DENOMINATORS]
     steps = results.with_test_texts(results.distillation)
     same = [name for name in steps if name != "condition"]
@@ -214,6 +223,27 @@ def distilled(results: Results) -> pd.DataFrame:
         frame[column] = frame["condition"]
     originals = nodes.loc[nodes["removed"] == 0, [*UNIT, "test_accuracy"]]
     return frame.merge(originals.rename(columns={"test_accuracy": "original"}), on=UNIT)
+
+
+def require(run: Iterable[str], *names: str) -> None:
+    """Refuse a study in which strategies were not run.
+
+    Parameters
+    ----------
+    run : iterable of str
+        Names of the strategies that were.
+    *names : str
+
+    Raises
+    ------
+    StudyLacks
+        When one of the names is missing.
+    """
+    there = set(run)
+    for name in names:
+        if name not in there:
+            title = STRATEGIES[name].title.lower()
+            raise StudyLacks(f"this study has no removals by “{title}”")
 
 
 def with_best_single(frame: pd.DataFrame) -> pd.DataFrame:

@@ -6,8 +6,8 @@ from sfusion.analysis.appearance import BASELINE, CONDITIONS, ORIGINAL, styled
 from sfusion.analysis.drawing import (
     depth_axis,
     figure_legend,
-    panel_grid,
     interval_rows,
+    panel_grid,
 )
 from sfusion.analysis.scores import redrawn, task_means
 from sfusion.analysis.statistics import bootstrapped

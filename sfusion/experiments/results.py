@@ -26,8 +26,7 @@ BUILD = Path(os.environ.get("SFUSION_BUILD", ROOT / "build")).resolve()
 class Results:
     """What a study found. Accuracies are shares, times seconds.
 
-    Two are the same only when they are one object, so that what is computed from one
-    can be kept.
+    Nothing changes the frames, so what is derived from them may be kept.
 
     Attributes
     ----------
