@@ -165,11 +165,12 @@ def signals(
     from sfusion.data.encoding import encode
     from sfusion.data.files import read_rows
     from sfusion.data.splits import draw
-    from sfusion.data.tokenizers import load_tokenizer
+    from sfusion.models.source import ModelSource
     from sfusion.signals.extraction import extract_signals
 
+    opened = ModelSource.open(model)
     rows = read_rows(data, text_column, label_column)
-    source, _, numbers = load_source(model, rows, _listed(labels), new_head, seed)
+    source, _, numbers = load_source(opened, rows, _listed(labels), new_head, seed)
     drawn = draw(
         rows.frame["label"].tolist(),
         rows.frame["text"].tolist(),
@@ -178,7 +179,7 @@ def signals(
     )
     probe = rows.frame.iloc[sorted(drawn)]
     texts = probe["text"].tolist()
-    tokenizer = load_tokenizer(model)
+    tokenizer = opened.tokenizer
     length = fit_tokens(tokenizer, source.config, texts, max_length)
     encoded = encode(texts, probe["label"].map(numbers).tolist(), tokenizer, length)
     print(extract_signals(source, encoded).to_csv(float_format="%.6g"), end="")

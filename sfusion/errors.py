@@ -1,6 +1,8 @@
 """What goes wrong on the user's side, and how it is said."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution, requires
 
 
@@ -16,8 +18,43 @@ class StudyLacks(SfusionError):
 
 
 def first_line(error: BaseException) -> str:
-    """Shorten an error's message to its first line."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Shorten an error's message to its first line, and what a colon there announces.
+
+    Parameters
+    ----------
+    error : BaseException
+
+    Returns
+    -------
+    str
+        The name of its class where it has no message.
+    """
+    first, _, rest = str(error).strip().partition("\n")
+    if first.endswith(":") and rest:
+        return f"{first} {rest.strip().splitlines()[0]}"
+    return first or type(error).__name__
+
+
+@contextmanager
+def one_line(what: str) -> Iterator[None]:
+    """Turn any error of other libraries, which have no common base, into one line.
+
+    Parameters
+    ----------
+    what : str
+        Says what failed; the error's first line follows it.
+
+    Raises
+    ------
+    SfusionError
+        In place of whatever was raised.
+    """
+    try:
+        yield
+    except SfusionError:
+        raise
+    except Exception as error:
+        raise SfusionError(f"{what}: {first_line(error)}") from error
 
 
 def need_extra(extra: str) -> None:

@@ -1,5 +1,6 @@
 """Models: found, loaded, pruned, counted, and saved so that plain transformers reads them."""
 
+import json
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from sfusion import load_model, remove_layers
+from sfusion.data import pretrained
 from sfusion.data.pretrained import (
     MPNET_FILES,
     MPNET_SOURCE,
@@ -24,11 +26,10 @@ from sfusion.data.pretrained import (
     locate_model,
 )
 from sfusion.data.tokenizers import load_tokenizer
-from sfusion.models import loading
 from sfusion.models.architectures import layer_stack
 from sfusion.models.layers import copy_model
 from sfusion.models.size import size
-from sfusion.models.source import load_classifier
+from sfusion.models.source import ModelSource
 from sfusion.pruning.path import PruningPath
 from sfusion.training.precision import cast
 
@@ -116,6 +117,44 @@ def test_a_loaded_model_is_fp32_eager_and_still(directory):
     assert model.classifier.out_features == 3
 
 
+def test_a_number_of_labels_that_is_not_that_of_their_names_is_refused(directory):
+    names = ["left", "right"]
+    line = tiny.refusal(load_model, directory, num_labels=3, label_names=names)
+    assert "num_labels 3 and 2 label_names" in line
+    assert load_model(directory, 2, names).num_labels == 2
+
+
+def test_a_source_opens_its_files_once(directory, monkeypatch):
+    source, whole = ModelSource.open(directory), fingerprint(directory)
+    monkeypatch.setattr("sfusion.models.source.locate_model", None)
+    assert source.fingerprint == whole
+    assert source.labels == ("LABEL_0", "LABEL_1")
+    assert source.config is source.config
+    source.tokenizer.pad_token = "river"
+    assert source.tokenizer.pad_token == "[PAD]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hidden_dropout_prob": "0.1"}, "hidden_dropout_prob"),
+        ({"num_hidden_layers": 2.0}, "num_hidden_layers"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "quantised"),
+        ({"id2label": {"1": "left", "2": "right"}}, "its classes 1, 2"),
+    ],
+)
+def test_a_configuration_that_cannot_be_used_is_one_line(changes, words, directory):
+    file = directory / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+    line = tiny.refusal(lambda: ModelSource.open(directory).labels)
+    assert str(directory) in line and words in line
+
+
+def test_an_adapter_is_refused(directory):
+    (directory / "adapter_config.json").touch()
+    assert "adapter" in tiny.refusal(load_model, directory)
+
+
 def test_the_seed_draws_the_head_and_nothing_else(directory):
     torch.manual_seed(5)
     state = torch.get_rng_state()
@@ -133,10 +172,11 @@ def test_a_pooler_that_the_files_lack_is_the_same_every_time(directory):
     weights = load_file(directory / "model.safetensors")
     kept = {name: tensor for name, tensor in weights.items() if "pooler" not in name}
     save_file(kept, directory / "model.safetensors", metadata={"format": "pt"})
-    one, tuned = load_classifier(directory)
-    assert not tuned and len(kept) < len(weights)
+    first = ModelSource.open(directory).as_saved()
+    assert not first.has_head and len(kept) < len(weights)
     torch.manual_seed(6)
-    assert _equal(_states(load_classifier(directory)[0]), _states(one))
+    second = ModelSource.open(directory).as_saved()
+    assert _equal(_states(first.model), _states(second.model))
 
 
 def test_a_saved_head_is_kept_where_it_fits_and_else_refused(model, tmp_path):
@@ -225,7 +265,7 @@ def registry(directory, monkeypatch, tmp_path):
 
     monkeypatch.setenv("SFUSION_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(
-        loading, "MPNET_SHA256", _sha256(directory / "model.safetensors").hex()
+        pretrained, "MPNET_SHA256", _sha256(directory / "model.safetensors").hex()
     )
     monkeypatch.setattr("subprocess.run", pip)
     monkeypatch.setattr("huggingface_hub.snapshot_download", hub)
@@ -245,7 +285,7 @@ def test_mpnet_is_fetched_once_and_goes_on_after_a_stop(
     )
     missing.remove("004")
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(loading, "_sha256", sys.exit)  # as good as killed
+        patch.setattr(pretrained, "_sha256", sys.exit)  # as good as killed
         locate_model("mpnet-base")
     assert not (cache / "mpnet-base").exists()
     assert fingerprint("mpnet-base") == fingerprint(directory)
@@ -262,7 +302,7 @@ def test_mpnet_comes_from_the_hub_too_and_is_checked(
 ):
     registry[1].symmetric_difference_update({"001", "hub"})
     with monkeypatch.context() as patch:
-        patch.setattr(loading, "MPNET_SHA256", "0" * 64)
+        patch.setattr(pretrained, "MPNET_SHA256", "0" * 64)
         assert f"not {'0' * 64}: remove {tmp_path}" in tiny.refusal(
             locate_model, "mpnet-base"
         )

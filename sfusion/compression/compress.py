@@ -17,10 +17,8 @@ from sfusion.data import corpora
 from sfusion.data.encoding import encode
 from sfusion.data.files import read_rows
 from sfusion.data.labels import order_labels, resolve_labels
-from sfusion.data.pretrained import fingerprint, locate_model
 from sfusion.data.splits import draw, split_rows
 from sfusion.data.tasks import tokenise
-from sfusion.data.tokenizers import load_tokenizer
 from sfusion.errors import SfusionError
 from sfusion.experiments.parallel import progress
 from sfusion.experiments.profiles import PROBE
@@ -28,7 +26,7 @@ from sfusion.experiments.store import RecordStore
 from sfusion.models.architectures import architecture_of, layer_stack, token_limit
 from sfusion.models.layers import remove_layers
 from sfusion.models.size import size
-from sfusion.models.source import load_classifier, numbered, with_new_head
+from sfusion.models.source import ModelSource, numbered
 from sfusion.pruning.fusion import fit_fusion, shipped_rows
 from sfusion.pruning.identity import identity
 from sfusion.pruning.path import ORIGINAL
@@ -213,15 +211,15 @@ def compress(
     most = max(stage.samples for stage in recipes(len(rows.frame), 1).values())
     more = None if unlabelled is None else read_rows(unlabelled, text_column, None)
     split = split_rows(rows, tests, seed=seed, limit=most)
-    place = locate_model(model)
-    source, tuned, numbers = load_source(place, rows, labels, new_head, seed)
+    opened = ModelSource.open(model)
+    source, tuned, numbers = load_source(opened, rows, labels, new_head, seed)
     depth, lowest = (
         len(layer_stack(source)),
         max(1, len(architecture_of(source.config).fixed)),
     )
     if keep is not None and not lowest <= keep < depth:
         raise SfusionError(f"cannot keep {keep} layers: give {lowest} to {depth - 1}")
-    tokenizer = load_tokenizer(place)
+    tokenizer = opened.tokenizer
     task = _task(split, numbers, source.config, tokenizer, max_length)
     options = {"labels": list(task.label_names), "new_head": new_head}
     extra = None
@@ -230,7 +228,7 @@ def compress(
         options["unlabelled"] = corpora.fingerprint(more.frame)
     base = identity(
         task,
-        fingerprint(place),
+        opened.fingerprint,
         seed,
         task.train.input_ids.shape[1],
         threads or cpu_count(),
@@ -273,7 +271,7 @@ def compress(
             tree,
             chosen,
             curve,
-            model,
+            opened,
             asked,
             held_out=test is None,
             onnx=onnx,
@@ -330,13 +328,12 @@ def _check_options(out, keep, max_drop, strategy, seed, rate, threads, untaught)
             raise SfusionError(message)
 
 
-def load_source(name, train, labels=None, new_head=False, seed=0):
+def load_source(opened, train, labels=None, new_head=False, seed=0):
     """Load a model for labelled texts, and map the labels to its classes.
 
     Parameters
     ----------
-    name : str or Path
-        As in :func:`sfusion.data.pretrained.locate_model`.
+    opened : ModelSource
     train : Rows
         The texts.
     labels, new_head, seed
@@ -354,22 +351,18 @@ def load_source(name, train, labels=None, new_head=False, seed=0):
     """
     if labels is not None and len(set(labels)) < len(labels):
         raise SfusionError(f"labels {', '.join(map(str, labels))}: name each once")
-    model, tuned = load_classifier(name)
+    saved = opened.as_saved()
     found = sorted(set(train.frame["label"]))
-    if tuned and not new_head:
-        own = [
-            model.config.id2label[number] for number in range(model.config.num_labels)
-        ]
-        numbers = resolve_labels(found, own, train.where, labels)
-        if labels:
-            model.config.update(numbered(labels))
-        return model, True, numbers
+    if saved.has_head and not new_head:
+        numbers = resolve_labels(found, opened.labels, train.where, labels)
+        saved.model.config.update(numbered(labels or opened.labels))
+        return saved.model, True, numbers
     if labels is not None and (strange := sorted(set(found) - set(labels))):
         raise SfusionError(
             f"{train.where} has the label {strange[0]!r}, which labels do not name"
         )
     names = tuple(labels or order_labels(train.names, [train.frame], train.where))
-    head = with_new_head(model, names, derive_seed("head", seed))
+    head = saved.with_new_head(names, derive_seed("head", seed))
     return head, False, {label: names.index(label) for label in found}
 
 

@@ -21,14 +21,12 @@ import pandas as pd
 import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, metadata_load
 from scipy.stats import binomtest
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 
 from sfusion.analysis.compressing import compression_curve, compression_table
 from sfusion.analysis.exhibits import Exhibit, write
 from sfusion.analysis.statistics import interval_text
-from sfusion.data.pretrained import locate_model
 from sfusion.data.splits import SPLITS
-from sfusion.data.tokenizers import load_tokenizer
 from sfusion.errors import SfusionError, first_line
 from sfusion.models.architectures import architecture_of
 from sfusion.models.layers import copy_model
@@ -117,8 +115,8 @@ def build(folder, tree, chosen, curve, model, asked, *, held_out, onnx, int8, st
         :meth:`PruningTree.model`.
     curve : DataFrame
         See :class:`sfusion.compression.compress.CompressionResult`.
-    model : str or Path
-        As the user named it; its tokenizer and stored type are kept.
+    model : ModelSource
+        The user's; its tokenizer and stored type are kept.
     asked : dict
         ``strategy`` and ``target``.
     held_out : bool
@@ -134,11 +132,7 @@ def build(folder, tree, chosen, curve, model, asked, *, held_out, onnx, int8, st
         The report.
     """
     task, base, source = tree.task, tree.base, tree.source().config
-    place = locate_model(model)
-    tokenizer, stored = (
-        load_tokenizer(place),
-        AutoConfig.from_pretrained(place).dtype or torch.float32,
-    )
+    tokenizer, stored = model.tokenizer, model.config.dtype or torch.float32
     runs, right, found = {}, {}, {}
     with tempfile.TemporaryDirectory(dir=folder.parent) as original:
         for name, target, node in (
@@ -162,9 +156,9 @@ def build(folder, tree, chosen, curve, model, asked, *, held_out, onnx, int8, st
     times, ratios = latency(runs, task.test)
     for name, entry in times.items():
         found[name]["latency_ms"] = entry
-    public = (
-        Path(model).resolve().name if Path(model).is_dir() else str(model)
-    )  # not its place on this machine
+    # Not its place on this machine.
+    local = Path(model.name).is_dir()
+    public = Path(model.name).resolve().name if local else model.name
     data = {
         "fingerprint": task.fingerprint,
         "held_out_test": held_out,
@@ -182,7 +176,7 @@ def build(folder, tree, chosen, curve, model, asked, *, held_out, onnx, int8, st
         "model": {
             "name": public,
             "type": source.model_type,
-            "licence": licence(place),
+            "licence": licence(model.directory),
             "was_fine_tuned": tree.tuned,
         },
         **asked,

@@ -1,14 +1,26 @@
-"""Models: opened, with their own head or a new one."""
+"""A model opened once: what its files say, and the classifiers that come of them."""
+
+from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as hf_logging
 
-from sfusion.data.pretrained import locate_model
-from sfusion.errors import SfusionError, first_line
+from sfusion.data.pretrained import fingerprint, locate_model
+from sfusion.data.tokenizers import load_tokenizer
+from sfusion.errors import SfusionError, one_line
 from sfusion.models.architectures import architecture_of
 
 # The new classification head is announced as "missing weights" at every load: that is
@@ -16,16 +28,221 @@ from sfusion.models.architectures import architecture_of
 hf_logging.set_verbosity_error()
 hf_logging.disable_progress_bar()
 
+# Eager, because the default attention kernels return no attention weights.
+_BUILT = {
+    "dtype": torch.float32,
+    "attn_implementation": "eager",
+    "trust_remote_code": False,
+}
 
-def load_model(name_or_dir, num_labels=None, label_names=None, seed=0):
+
+@dataclass(frozen=True, eq=False)
+class SavedClassifier:
+    """A classifier as its files hold it.
+
+    Attributes
+    ----------
+    model : transformers.PreTrainedModel
+        In float32, in evaluation mode, with eager attention.
+    has_head : bool
+        Whether the files hold a head. Without one the model's is drawn, as is a pooler
+        that they lack, the same every time.
+    """
+
+    model: PreTrainedModel
+    has_head: bool
+
+    def with_new_head(
+        self,
+        label_names: Sequence[str],
+        seed: int = 0,
+    ) -> PreTrainedModel:
+        """Copy the model with a classification head drawn anew.
+
+        Parameters
+        ----------
+        label_names : sequence of str
+            Names of the new head's classes.
+        seed : int
+            Draws the head.
+
+        Returns
+        -------
+        transformers.PreTrainedModel
+            In evaluation mode.
+        """
+        config = copy.deepcopy(self.model.config)
+        config.update({**numbered(label_names), "problem_type": None})
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            fresh = AutoModelForSequenceClassification.from_config(config, **_BUILT)
+        fresh.base_model.load_state_dict(self.model.base_model.state_dict())
+        return fresh.eval()
+
+
+@dataclass(frozen=True, eq=False)
+class ModelSource:
+    """A pretrained or fine-tuned model on disk, opened once.
+
+    Each part is read when it is first asked for.
+
+    Attributes
+    ----------
+    name : str
+        As it was asked for.
+    directory : Path
+        Where its files are.
+    """
+
+    name: str
+    directory: Path
+
+    @classmethod
+    def open(cls, name_or_dir: str | Path) -> ModelSource:
+        """Find a model.
+
+        Parameters
+        ----------
+        name_or_dir : str or Path
+            As in :func:`sfusion.data.pretrained.locate_model`.
+
+        Returns
+        -------
+        ModelSource
+
+        Raises
+        ------
+        SfusionError
+            When nothing by that name can be had, or it is an adapter alone.
+        """
+        directory = locate_model(name_or_dir)
+        if (directory / "adapter_config.json").is_file():
+            raise SfusionError(
+                f"model {str(name_or_dir)!r} holds an adapter (adapter_config.json): "
+                "merge it into its model and give that"
+            )
+        return cls(str(name_or_dir), directory)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of all that decides the model's results."""
+        return fingerprint(self.directory)
+
+    @cached_property
+    def config(self) -> PreTrainedConfig:
+        """The configuration as it was saved; not to be changed."""
+        with one_line(self._unreadable):
+            config = AutoConfig.from_pretrained(
+                self.directory,
+                trust_remote_code=False,
+            )
+        quantisation = getattr(config, "quantization_config", None)
+        if quantisation is not None:
+            raise SfusionError(
+                f"model {self.name!r} is quantised: give its weights in floating point"
+            )
+        return config
+
+    @cached_property
+    def _tokenizer(self) -> PreTrainedTokenizerBase:
+        return load_tokenizer(self.directory)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """A copy of the tokenizer: its use leaves settings behind that would be saved."""
+        return copy.deepcopy(self._tokenizer)
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the model's classes, in the order of their numbers."""
+        names = self.config.id2label
+        if set(names) != set(range(len(names))):
+            raise SfusionError(
+                f"model {self.name!r} numbers its classes {', '.join(map(str, names))} "
+                "(id2label in config.json): number them from 0"
+            )
+        return tuple(str(names[number]) for number in range(len(names)))
+
+    @property
+    def _unreadable(self) -> str:
+        return f"model {self.name!r} cannot be loaded"
+
+    def classifier(
+        self,
+        num_labels: int | None = None,
+        label_names: Sequence[str] | None = None,
+        seed: int = 0,
+    ) -> PreTrainedModel:
+        """Load a classifier; see :func:`load_model`."""
+        config = copy.deepcopy(self.config)
+        if label_names is not None:
+            if num_labels not in (None, len(label_names)):
+                raise SfusionError(
+                    f"num_labels {num_labels} and {len(label_names)} label_names: "
+                    "name every class, or give one of the two"
+                )
+            config.update(numbered(label_names))
+        elif num_labels is not None:
+            config.num_labels = num_labels
+        return self._load(config, seed)[0]
+
+    def as_saved(self) -> SavedClassifier:
+        """Load the classifier that the files hold.
+
+        Returns
+        -------
+        SavedClassifier
+
+        Raises
+        ------
+        SfusionError
+            When the model cannot be loaded, its files lack some of the layers or
+            embeddings, its architecture is not known, or it is not a single-label
+            classifier.
+        """
+        architecture = architecture_of(self.config)
+        model, missing = self._load(self.config)
+        parts = (architecture.layers, *architecture.embeddings)
+        body = tuple(f"{part}." for part in parts)
+        lost = [name for name in missing if name.startswith(body)]
+        if lost:
+            raise SfusionError(f"model {self.name!r} lacks weights, {lost[0]} for one")
+        kind = self.config.problem_type
+        if not missing and kind in ("regression", "multi_label_classification"):
+            raise SfusionError(
+                f"model {self.name!r} is made for {kind}: "
+                "give a classifier with one label per text"
+            )
+        return SavedClassifier(model, has_head=not missing)
+
+    def _load(
+        self, config: PreTrainedConfig, seed: int = 0
+    ) -> tuple[PreTrainedModel, list[str]]:
+        """Load a classifier, what its files lack drawn by the seed; and name that."""
+        with one_line(self._unreadable), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                self.directory,
+                config=config,
+                use_safetensors=True,
+                output_loading_info=True,
+                **_BUILT,
+            )
+        return model.eval(), sorted(info["missing_keys"])
+
+
+def load_model(
+    name_or_dir: str | Path,
+    num_labels: int | None = None,
+    label_names: Sequence[str] | None = None,
+    seed: int = 0,
+) -> PreTrainedModel:
     """Load a sequence classifier in float32, in evaluation mode, with eager attention.
-
-    Eager, because the default attention kernels return no attention weights.
 
     Parameters
     ----------
     name_or_dir : str or Path
-        As in :func:`locate_model`.
+        As in :func:`sfusion.data.pretrained.locate_model`.
     num_labels : int, optional
         Size of the classification head; by default that of ``label_names``, or the
         model's own.
@@ -41,102 +258,25 @@ def load_model(name_or_dir, num_labels=None, label_names=None, seed=0):
     Raises
     ------
     SfusionError
-        When the model cannot be found or its weights are not safetensors.
+        When the model cannot be found, its weights are not safetensors, or
+        ``num_labels`` is not the number of ``label_names``.
     """
-    kwargs = {} if label_names is None else numbered(label_names)
-    if num_labels is not None:
-        kwargs["num_labels"] = num_labels
-    return _load(name_or_dir, seed, **kwargs)[0].eval()
+    return ModelSource.open(name_or_dir).classifier(num_labels, label_names, seed)
 
 
-def numbered(names):
-    """Write down classes in the order of their numbers as a configuration does."""
+def numbered(names: Sequence[str]) -> dict[str, dict]:
+    """Write down classes in the order of their numbers as a configuration does.
+
+    Parameters
+    ----------
+    names : sequence of str
+
+    Returns
+    -------
+    dict
+        ``id2label`` and ``label2id``.
+    """
     return {
         "id2label": dict(enumerate(names)),
         "label2id": {name: number for number, name in enumerate(names)},
     }
-
-
-def _load(name_or_dir, seed=0, **kwargs):
-    """Load a classifier, what its files lack drawn by the seed; and return what that was."""
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return AutoModelForSequenceClassification.from_pretrained(
-                locate_model(name_or_dir), dtype=torch.float32, attn_implementation="eager", use_safetensors=True,
-                trust_remote_code=False, output_loading_info=True, **kwargs,
-            )  # fmt: skip
-    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise SfusionError(
-            f"model {str(name_or_dir)!r} cannot be loaded: {first_line(error)}"
-        ) from error
-
-
-def load_classifier(name_or_dir):
-    """Load a model and check whether it has been fine-tuned as a classifier.
-
-    Parameters
-    ----------
-    name_or_dir : str or Path
-        As in :func:`locate_model`.
-
-    Returns
-    -------
-    tuple of (transformers.PreTrainedModel, bool)
-        The model as :func:`load_model` gives it, and whether its files hold a head.
-        Without one the model's is drawn, as is a pooler that they lack, the same every
-        time: see :func:`with_new_head`.
-
-    Raises
-    ------
-    SfusionError
-        When the model cannot be loaded, its files lack some of the layers or
-        embeddings, its architecture is not known, or it is not a single-label
-        classifier.
-    """
-    model, info = _load(name_or_dir)
-    architecture = architecture_of(model.config)
-    body = tuple(f"{path}." for path in (architecture.layers, *architecture.embeddings))
-    missing = sorted(info["missing_keys"])
-    if lost := [name for name in missing if name.startswith(body)]:
-        raise SfusionError(
-            f"model {str(name_or_dir)!r} lacks weights, {lost[0]} for one"
-        )
-    if not missing and model.config.problem_type in (
-        "regression",
-        "multi_label_classification",
-    ):
-        made_for = f"model {str(name_or_dir)!r} is made for {model.config.problem_type}"
-        raise SfusionError(f"{made_for}: give a classifier with one label per text")
-    return model.eval(), not missing
-
-
-def with_new_head(model, label_names, seed=0):
-    """Copy a model with a classification head drawn anew.
-
-    Parameters
-    ----------
-    model : transformers.PreTrainedModel
-        Left as it is.
-    label_names : sequence of str
-        Names of the new head's classes.
-    seed : int
-        Draws the head.
-
-    Returns
-    -------
-    transformers.PreTrainedModel
-        In evaluation mode.
-    """
-    config = copy.deepcopy(model.config)
-    config.update({**numbered(label_names), "problem_type": None})
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        fresh = AutoModelForSequenceClassification.from_config(
-            config,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            trust_remote_code=False,
-        )
-    fresh.base_model.load_state_dict(model.base_model.state_dict())
-    return fresh.eval()
