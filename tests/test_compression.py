@@ -477,7 +477,7 @@ def fails(given, tmp_path, refused, monkeypatch):
         ({"text_column": "text"}, "no column 'text': it has words, kind"),
         ({"keep": 0}, "cannot keep 0 layers"),
         ({"keep": 4}, "cannot keep 4 layers: give 1 to 3"),
-        ({"keep": 3, "max_drop": 0.1}, "not allowed with"),
+        ({"keep": 3, "max_drop": 0.1}, "not both"),
         ({"keep": None, "max_drop": 1.5}, "max_drop 1.5"),
         ({"strategy": "greedy-oracle"}, "'greedy-oracle' is not known"),
         ({"threads": -1}, "threads -1"),
