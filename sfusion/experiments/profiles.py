@@ -7,7 +7,7 @@ import yaml
 from pydantic import Field, PositiveInt, ValidationError
 
 from sfusion.errors import SfusionError
-from sfusion.training.recipes import Distillation, Recipe, _Checked
+from sfusion.training.recipes import Distillation, Recipe, StrictModel
 
 _ABOVE = Path(__file__).resolve().parents[1]
 
@@ -42,7 +42,7 @@ def need_checkout(command: str) -> None:
         )
 
 
-class Sizes(_Checked):
+class Sizes(StrictModel):
     """Samples per split; None takes all. ``probe`` of the training samples give the signals."""
 
     train: PositiveInt | None
@@ -56,7 +56,7 @@ PROBE = Sizes.model_fields[
 ].default  # texts: mutual information compares all pairs of them
 
 
-class Profile(_Checked):
+class Profile(StrictModel):
     """One complete study.
 
     Attributes

@@ -1,5 +1,10 @@
 """Distillation: a teacher's softened predictions beside the labels."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import torch
 from torch.nn import functional
 
@@ -9,12 +14,24 @@ from sfusion.training.evaluation import predict_logits
 from sfusion.training.loop import fine_tune
 from sfusion.training.precision import cast
 
-NO_LABEL = (
-    -100
-)  # of a sample that a teacher alone explains; torch's own number for that
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from sfusion.data.encoding import Encoded
+    from sfusion.training.recipes import Distillation
+
+# Of a sample that a teacher alone explains; torch's own number for that.
+NO_LABEL = -100
 
 
-def distillation_loss(logits, teacher_logits, labels, temperature, hard_weight):
+def distillation_loss(
+    logits: Tensor,
+    teacher_logits: Tensor,
+    labels: Tensor,
+    temperature: float,
+    hard_weight: float,
+) -> Tensor:
     """Mix the labels' cross-entropy with the teacher's softened distribution.
 
     ``hard_weight * CE + (1 - hard_weight) * T^2 * KL(teacher / T || student / T)``
@@ -33,12 +50,10 @@ def distillation_loss(logits, teacher_logits, labels, temperature, hard_weight):
     Tensor
         Scalar, mean over the batch.
     """
-    student, teacher = (
-        functional.log_softmax(x / temperature, -1) for x in (logits, teacher_logits)
-    )
-    soft = temperature**2 * functional.kl_div(
-        student, teacher, reduction="none", log_target=True
-    ).sum(-1)
+    student = functional.log_softmax(logits / temperature, -1)
+    teacher = functional.log_softmax(teacher_logits / temperature, -1)
+    divergence = functional.kl_div(student, teacher, reduction="none", log_target=True)
+    soft = temperature**2 * divergence.sum(-1)
     hard = functional.cross_entropy(
         logits, labels, reduction="none", ignore_index=NO_LABEL
     )
@@ -46,14 +61,23 @@ def distillation_loss(logits, teacher_logits, labels, temperature, hard_weight):
     return (weight * hard + (1 - weight) * soft).mean()
 
 
-def distill(student, teacher, data, recipe, *, seed=0, precision="fp32", on_batch=None):
+def distill(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel | Tensor | None,
+    data: Encoded,
+    recipe: Distillation,
+    *,
+    seed: int = 0,
+    precision: str = "fp32",
+    on_batch: Callable[[int], None] | None = None,
+) -> PreTrainedModel:
     """Teach a student with a teacher's softened predictions and the labels.
 
     Parameters
     ----------
-    student : transformers.PreTrainedModel
+    student : PreTrainedModel
         Left as it is.
-    teacher : transformers.PreTrainedModel, Tensor of shape (N, classes) or None
+    teacher : PreTrainedModel, Tensor of shape (N, classes) or None
         A classifier of the same classes, left as it is; or its logits on ``data``,
         which serve many students; or nothing: the control, where the labels alone
         teach.
@@ -66,7 +90,7 @@ def distill(student, teacher, data, recipe, *, seed=0, precision="fp32", on_batc
 
     Returns
     -------
-    transformers.PreTrainedModel
+    PreTrainedModel
         The taught copy of the student.
 
     Raises
@@ -74,28 +98,46 @@ def distill(student, teacher, data, recipe, *, seed=0, precision="fp32", on_batc
     SfusionError
         When the two have different numbers of classes.
     """
-    if not (teacher is None or isinstance(teacher, torch.Tensor)):
-        own, its = student.config.num_labels, teacher.config.num_labels
-        if own != its:
-            raise SfusionError(
-                f"student and teacher have {own} and {its} classes: give two models of the same task"
-            )
-        teacher = predict_logits(cast(teacher, precision), data)
-
-    def objective(output, labels, indices):
-        logits = output.logits.float()
-        return distillation_loss(
-            logits, teacher[indices], labels, recipe.temperature, recipe.hard_weight
-        )
-
+    objective = None
+    if teacher is not None:
+        logits = teacher
+        if not isinstance(teacher, torch.Tensor):
+            _check_classes(student, teacher)
+            logits = predict_logits(cast(teacher, precision), data)
+        objective = _teaching(logits.to(student.device), recipe)
     taught = remove_layers(student, ())
-    teacher = None if teacher is None else teacher.to(next(taught.parameters()).device)
-    options = {"seed": seed, "precision": precision, "on_batch": on_batch}
     fine_tune(
         taught,
         data,
         recipe,
-        objective=None if teacher is None else objective,
-        **options,
+        seed=seed,
+        precision=precision,
+        objective=objective,
+        on_batch=on_batch,
     )
     return taught
+
+
+def _teaching(
+    teacher_logits: Tensor, recipe: Distillation
+) -> Callable[..., torch.Tensor]:
+    def objective(output, labels, indices):
+        return distillation_loss(
+            output.logits.float(),
+            teacher_logits[indices],
+            labels,
+            recipe.temperature,
+            recipe.hard_weight,
+        )
+
+    return objective
+
+
+def _check_classes(student: PreTrainedModel, teacher: PreTrainedModel) -> None:
+    own = student.config.num_labels
+    others = teacher.config.num_labels
+    if own != others:
+        raise SfusionError(
+            f"student and teacher have {own} and {others} classes: "
+            "give two models of the same task"
+        )

@@ -7,11 +7,13 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Checked(BaseModel):
+class StrictModel(BaseModel):
+    """Frozen settings that refuse unknown names and values of another type."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
-class Recipe(_Checked):
+class Recipe(StrictModel):
     """How a model is trained. Every value is declared here: the paper's are not known.
 
     Attributes

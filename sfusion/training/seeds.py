@@ -3,7 +3,7 @@
 import hashlib
 
 
-def derive_seed(*parts):
+def derive_seed(*parts: object) -> int:
     """Derive a random seed from what it is for.
 
     Parameters
@@ -16,4 +16,5 @@ def derive_seed(*parts):
     int
         Below 2**31, the same on every machine.
     """
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big") >> 1
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
