@@ -1,4 +1,4 @@
-"""Training and distillation: one loop, the same bits for the same seed, float32 masters under bfloat16 passes."""
+"""Training and distillation: the same bits for the same seed, in both precisions."""
 
 import copy
 
@@ -16,7 +16,6 @@ from sfusion import distill, fine_tune, remove_layers
 from sfusion.models.architectures import embedding_parameters
 from sfusion.training.distillation import NO_LABEL, distillation_loss
 from sfusion.training.evaluation import classified, predict_logits
-from sfusion.training.precision import resolve_precision
 from sfusion.training.recipes import Distillation, Recipe
 from sfusion.training.seeds import derive_seed
 
@@ -250,30 +249,6 @@ def test_predictions_are_those_of_every_sample_alone_without_padding(
     np.testing.assert_array_equal(
         classified(model, probe), alone.argmax(1) == probe.labels
     )
-
-
-@pytest.mark.parametrize(
-    "name, able, expected",
-    [
-        ("fp32", {"amx_bf16": True}, "fp32"),
-        ("bf16", {}, "bf16"),
-        ("auto", {}, "fp32"),
-        ("auto", {"avx512_f": True, "amx_tile": True}, "fp32"),
-        ("auto", {"avx512_bf16": True}, "bf16"),
-        ("auto", {"amx_bf16": True}, "bf16"),
-    ],
-)
-def test_auto_takes_bf16_where_it_pays_on_the_processor(
-    name, able, expected, monkeypatch
-):
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
-    assert resolve_precision(name) == expected
-
-
-@pytest.mark.parametrize("name", ["fp16", "", None, "BF16"])
-def test_an_unknown_precision_is_one_line(name):
-    with tiny.refused(repr(name)):
-        resolve_precision(name)
 
 
 def test_derived_seeds_are_the_same_on_every_machine():

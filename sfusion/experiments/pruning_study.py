@@ -30,6 +30,7 @@ from sfusion.pruning.strategies import (
 )
 from sfusion.pruning.tree import CONDITIONS
 from sfusion.signals.definitions import MEASURES
+from sfusion.training.precision import choose_precision, default_device
 
 DISTILLED_STRATEGY = "random-forest"  # the path that claim C3 speaks of
 
@@ -138,7 +139,11 @@ def _fit_fusions(search, labels):
 def _search(profile, store, names, quiet):
     """Let strategies search the trees of a profile; the fusions learn from the others' removals."""
     units = itertools.product(profile.tasks, profile.seeds)
-    asked = profile.model_copy(update={"strategies": tuple(names)})
+    # Workers use the precision that this process has chosen.
+    precision = choose_precision(profile.precision, default_device()).precision
+    asked = profile.model_copy(
+        update={"strategies": tuple(names), "precision": precision}
+    )
     search = Search([Experiment(asked, *unit) for unit in units], store, quiet)
     removals = profile.distillation.removals
     if any(search.depth - removed < search.lowest for removed in removals):
@@ -238,6 +243,9 @@ def run_study(profile, folder, *, strategies=None, quiet=None):
     manifest = {
         "profile": profile.model_dump(mode="json"),
         "machine": machine(profile),
+        "precision_reason": choose_precision(
+            profile.precision, default_device()
+        ).reason,
         "revision": _revision(),
         "jobs": jobs(profile.threads),
         # Of the whole study: a part's would pass for it.
