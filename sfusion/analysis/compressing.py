@@ -1,81 +1,220 @@
-"""Notebook 10: what compressing your own model costs and keeps."""
+"""Compressing a model: what a run costs and keeps, how many layers, which strategy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sfusion.analysis.appearance import COLOURS, ORIGINAL
+from sfusion.analysis.appearance import COLOURS, ORIGINAL, strategy_title
+from sfusion.analysis.costs import FIXED_ORDER, cost_of_depth, strategies_ranked
 from sfusion.analysis.drawing import interval_rows
+from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
+from sfusion.analysis.statistics import interval_text
+
+if TYPE_CHECKING:
+    from sfusion.experiments.results import Results
+
+Report = dict[str, Any]
+
+# Title: key in a report's "before" and "after", and its unit.
+MEASURES = {
+    "layers": ("layers", 1),
+    "parameters (M)": ("parameters", 1e6),
+    "weights (MB)": ("bytes", 1e6),
+    "GFLOPs per text": ("flops", 1e9),
+    "test accuracy (%)": ("accuracy", 0.01),
+    "lower end of its 95% interval (%)": ("low", 0.01),
+    "upper end (%)": ("high", 0.01),
+}
+
+POINTS = ["points", "low", "high"]
+PAIRED = ["points_paired", "low_paired", "high_paired"]
+TRANSFERRED = "random-forest-transfer"
 
 
-def compression_table(report):
-    """Tabulate a compression's report, before and after.
+@exhibit
+def settings(report: Report) -> Exhibit:
+    """Show what a compression was asked for.
 
     Parameters
     ----------
     report : dict
-        From :func:`sfusion.experiments.results.load_report`.
+        See :attr:`sfusion.compression.compress.CompressionResult.report`.
 
     Returns
     -------
-    DataFrame
-        Index ``measure``; columns ``original``, ``compressed`` and ``ratio``.
+    Exhibit
     """
-    before, after = report["before"], report["after"]
-    rows = {
-        "layers": ("layers", 1),
-        "parameters (M)": ("parameters", 1e6),
-        "weights (MB)": ("bytes", 1e6),
-        "GFLOPs per text": ("flops", 1e9),
-        "test accuracy (%)": ("accuracy", 0.01),
-        "lower end of its 95% interval (%)": ("low", 0.01),
-        "upper end (%)": ("high", 0.01),
+    data = report["data"]
+    removed = report["layers"]["removed"]
+    values = {
+        "model": report["model"]["name"],
+        "fine-tuned before": report["model"]["was_fine_tuned"],
+        "strategy": strategy_title(report["strategy"]),
+        "layers removed": ", ".join(map(str, removed)),
+        "training texts": data["train"],
+        "validation texts": data["validation"],
+        "test texts": data["test"],
+        "tokens at most": data["max_length"],
+        "threads": report["machine"]["threads"],
     }
-    table = {
-        title: [entry[key] / unit for entry in (before, after)]
-        for title, (key, unit) in rows.items()
+    table = pd.Series(values, name="value").rename_axis("setting").to_frame()
+    return Exhibit("compression_settings", table, shown=table)
+
+
+@exhibit
+def before_and_after(report: Report) -> Exhibit:
+    """Show a compression's report, before and after.
+
+    Parameters
+    ----------
+    report : dict
+
+    Returns
+    -------
+    Exhibit
+    """
+    columns = {
+        "original": _measures(report["before"]),
+        "compressed": _measures(report["after"]),
     }
-    for batch in before["latency_ms"]:
-        times = [entry["latency_ms"][batch]["median"] for entry in (before, after)]
-        table[f"median ms, {batch.replace('_', ' ')}"] = times
-    frame = pd.DataFrame.from_dict(
-        table, orient="index", columns=["original", "compressed"]
+    table = pd.DataFrame(columns).rename_axis("measure")
+    table["ratio"] = table["compressed"] / table["original"]
+    return Exhibit(
+        "compression", table, _sentence(report["verdict"]), shown=table.round(2)
     )
-    frame["ratio"] = frame["compressed"] / frame["original"]
-    return frame.rename_axis("measure")
 
 
-def compression_curve(curve):
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _measures(side: Report) -> dict[str, float]:
+    values = {title: side[key] / unit for title, (key, unit) in MEASURES.items()}
+    for batch, times in side["latency_ms"].items():
+        values[f"median ms, {batch.replace('_', ' ')}"] = times["median"]
+    return values
+
+
+@exhibit
+def models_of_the_run(report: Report) -> Exhibit:
     """Draw the validation accuracy of every model on the pruning path.
 
     Parameters
     ----------
-    curve : DataFrame
-        ``CompressionResult.curve``: a row per model, columns ``layers``, ``distilled``,
-        ``chosen``, ``parameters``, ``validation_accuracy``, ``low``, ``high``.
+    report : dict
 
     Returns
     -------
-    Figure
-        A row per model with its 95% interval (Wilson); dashed: the original.
+    Exhibit
     """
-    table = curve.copy()
-    numbers = ["validation_accuracy", "low", "high"]
-    table[numbers] *= 100
-    colours = {}
-    rows = []
-    for row in curve.itertuples():
-        title = f"{row.layers} layers, {row.parameters / 1e6:.1f} M"
-        if row.distilled:
-            title += ", distilled"
-        if row.chosen:
-            title += " (written)"
-        colours[title] = COLOURS["fusion"] if row.distilled else "#666666"
-        rows.append(title)
-    return interval_rows(
-        table.assign(row=rows),
-        label="row",
-        value="validation_accuracy",
+    curve = pd.DataFrame(report["curve"])
+    shown = 100 * curve[["validation_accuracy", "low", "high"]]
+    shown["model"] = [_model_label(row) for row in report["curve"]]
+    colours = curve["distilled"].map({True: COLOURS["fusion"], False: "#666666"})
+    figure = interval_rows(
+        shown,
+        label="model",
         xlabel="validation accuracy (%, 95% interval)",
-        colours=colours,
-        zero=table["validation_accuracy"].iloc[0],
+        value="validation_accuracy",
+        colours=dict(zip(shown["model"], colours, strict=True)),
+        zero=shown["validation_accuracy"].iloc[0],
         zero_line=ORIGINAL,
+    )
+    return Exhibit("compression_curve", curve, figure=figure)
+
+
+def _model_label(model: Report) -> str:
+    label = f"{model['layers']} layers, {model['parameters'] / 1e6:.1f} M"
+    if model["distilled"]:
+        label += ", distilled"
+    if model["chosen"]:
+        label += " (written)"
+    return label
+
+
+def with_interval(table: pd.DataFrame, title: str, columns: list[str]) -> pd.DataFrame:
+    """Put one column of text in the place of a number and the ends of its interval.
+
+    Parameters
+    ----------
+    table : DataFrame
+    title : str
+        Of the new column.
+    columns : list of str
+        The number, its low end and its high end, percentage points.
+
+    Returns
+    -------
+    DataFrame
+    """
+    texts = []
+    for row in table[columns].itertuples(index=False):
+        texts.append("" if pd.isna(row[0]) else interval_text(*row, signed=True))
+    return table.drop(columns=columns).assign(**{title: texts})
+
+
+@exhibit
+def layers_to_keep(results: Results) -> Exhibit:
+    """Show what removing the middle first costs at each depth.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    table = cost_of_depth(results)
+    shown = with_interval(table.round(2), "pp", POINTS)
+    return Exhibit(
+        "cost_of_depth",
+        table,
+        caption=(
+            "Parameters and FLOPs as shares of the original's; test accuracy minus the "
+            "original's (pp, 95% interval), before any distillation."
+        ),
+        shown=shown,
+    )
+
+
+@exhibit
+def strategies(results: Results) -> Exhibit:
+    """Rank the strategies against random orders, and each against the middle first.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    over_random = strategies_ranked(results)
+    try:
+        paired = strategies_ranked(results, FIXED_ORDER)
+    except StudyLacks:
+        paired = pd.DataFrame(columns=POINTS, dtype=float)
+    table = over_random.join(paired, rsuffix="_paired")
+    shown = with_interval(table, "minus random orders (pp)", POINTS)
+    shown = with_interval(shown, "minus middle first (pp)", PAIRED)
+    finding = ""
+    if TRANSFERRED in table.index:
+        place = table.index.get_loc(TRANSFERRED) + 1
+        gain = interval_text(*over_random.loc[TRANSFERRED], signed=True)
+        finding = (
+            "On a new dataset the transferred forest, which has not seen it, takes place "
+            f"{place} of {len(table)} strategies, {gain} pp from random orders."
+        )
+    return Exhibit(
+        "strategies_ranked",
+        table,
+        finding,
+        caption=(
+            "Mean test accuracy over depths, with 95% intervals. Two strategies are "
+            "compared by their own paired difference, not by whether intervals overlap."
+        ),
+        shown=shown.rename(index=strategy_title),
     )

@@ -1,0 +1,414 @@
+"""Twelve layers: does what six layers show hold at the paper's depth and size?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from sfusion.analysis import sweeps
+from sfusion.analysis.contrasts import (
+    CONTRASTS,
+    CONTROLS,
+    MODELS,
+    OPPONENTS,
+    contrasts,
+    contrasts_across,
+    in_words,
+)
+from sfusion.analysis.drawing import draw_contrasts, strategy_title
+from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
+from sfusion.analysis.layer_sets import reached, subsets
+from sfusion.analysis.scoreboard import scoreboard
+from sfusion.analysis.scores import distilled, redrawn, task_means
+from sfusion.analysis.statistics import bootstrap, compare_pair, interval_text
+from sfusion.experiments.results import UNIT
+
+if TYPE_CHECKING:
+    from sfusion.experiments.results import Results, RowResults
+
+# Notebooks 02 to 05 ask these on their own.
+ASKED_ELSEWHERE = ("teacher", "one-shot", "siblings")
+
+# Rankings of the six-layer model's layers that need none of its removals.
+RANKINGS = {
+    "one-shot-random-forest-other-model": "forest of twelve layers",
+    "one-shot-random-forest-position-other-model": "its position alone",
+    "one-shot-angular-distance": "angular distance",
+    "one-shot-middle-first": "middle first",
+}
+FOREST = RANKINGS["one-shot-random-forest-other-model"]
+
+
+def depth_of(results: Results) -> int:
+    """Count the layers of a study's original model.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    int
+    """
+    return int(results.nodes["layers"].max())
+
+
+@exhibit
+def rates(twelve: Results, recipe: RowResults) -> Exhibit:
+    """Show the learning rates that were tried on validation before the study.
+
+    Parameters
+    ----------
+    twelve : Results
+    recipe : RowResults
+        The study of that name.
+
+    Returns
+    -------
+    Exhibit
+    """
+    profile = twelve.manifest["profile"]
+    rows = recipe["rows"]
+    rows = rows[rows["model"] == profile["model"]]
+    # A distillation is judged by its student, the last model of the path.
+    is_student = rows["path"].str.endswith("distilled")
+    rows = rows[(rows["stage"] != "distillation") | is_student]
+    if rows.empty:
+        raise StudyLacks(f"no rates were tried for {profile['model']}")
+    means = rows.groupby(["stage", "learning_rate"])["validation_accuracy"].mean()
+    table = (100 * means).reset_index()
+    stages = profile.keys() & set(table["stage"])
+    sentences = [
+        f"The {stage} takes the rate {profile[stage]['learning_rate']:g} and "
+        f"{profile[stage]['samples']:,} samples."
+        for stage in ("original", "recovery", "distillation")
+        if stage in stages
+    ]
+    return Exhibit(
+        "twelve_rates",
+        table,
+        " ".join(sentences),
+        caption="Validation accuracy (%), mean over datasets.",
+        shown=table.set_index(["stage", "learning_rate"]).round(1),
+    )
+
+
+@exhibit
+def datasets(twelve: Results) -> Exhibit:
+    """Show the datasets, their baselines and the accuracy of the originals.
+
+    Parameters
+    ----------
+    twelve : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    columns = ["classes", "train", "test"]
+    columns += ["majority_accuracy", "tfidf_accuracy", "frozen_accuracy"]
+    scores = twelve.tasks[[*UNIT, *columns]].merge(_originals(twelve), on=UNIT)
+    scores = scores.rename(columns={"test_accuracy": "original"})
+    table = scores.drop(columns="seed").groupby("task", sort=False).mean()
+    finding = (
+        f"The study holds {len(twelve.nodes):,} models, and the distillation "
+        f"{len(twelve.distillation)} more."
+    )
+    seeds = twelve.tasks["seed"].nunique()
+    return Exhibit(
+        "twelve_tasks",
+        table,
+        finding,
+        caption=f"Shares of right answers on test, means over {seeds} seeds.",
+        shown=table.round(3).convert_dtypes(),
+    )
+
+
+def _originals(results: Results) -> pd.DataFrame:
+    """Return the test accuracy of every unpruned model."""
+    is_original = results.nodes["removed"] == 0
+    return results.nodes.loc[is_original, [*UNIT, "test_accuracy"]]
+
+
+@exhibit
+def accuracy_by_depth(twelve: Results) -> Exhibit:
+    """Draw the accuracy of every strategy over the layers removed.
+
+    Parameters
+    ----------
+    twelve : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    return replace(sweeps.accuracy_by_depth(twelve), name="twelve_layers")
+
+
+@exhibit
+def removal_order(twelve: Results) -> Exhibit:
+    """Draw at which step every strategy removes each layer.
+
+    Parameters
+    ----------
+    twelve : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    return replace(sweeps.removal_order(twelve), name="twelve_removal_order")
+
+
+@exhibit
+def half_removed(twelve: Results) -> Exhibit:
+    """Rank the strategies by what is left of the original with half of the layers.
+
+    Parameters
+    ----------
+    twelve : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    half = depth_of(twelve) // 2
+    curves = twelve.curves()
+    scores = 100 * redrawn(curves[curves["removed"].isin([0, half])], ["name", "removed"])
+    original = scores.xs(0, axis=1, level="removed").iloc[:, 0]
+    change = scores.xs(half, axis=1, level="removed").sub(original, axis=0)
+    rows = {name: bootstrap(change[name]) for name in change}
+    table = pd.DataFrame.from_dict(rows, "index", columns=["pp", "low", "high"])
+    table = table.sort_values("pp", ascending=False).rename_axis("strategy")
+    texts = [interval_text(*row, signed=True) for row in table.to_numpy()]
+    shown = pd.DataFrame({"pp": texts}, table.index.map(strategy_title))
+    best, second, third = shown.index[:3]
+    finding = (
+        f"With {half} of {2 * half} layers removed, {best} comes nearest to the "
+        f"original ({texts[0]} pp), before {second} ({texts[1]}) and {third} "
+        f"({texts[2]}); {shown.index[-1]} ends last ({texts[-1]}). "
+        f"The own forest takes place {table.index.get_loc('random-forest') + 1} of "
+        f"{len(table)}."
+    )
+    return Exhibit(
+        "twelve_half",
+        table,
+        finding,
+        caption="Test accuracy minus the original's (pp, 95% interval).",
+        shown=shown,
+    )
+
+
+@exhibit
+def one_layer(twelve: Results) -> Exhibit:
+    """Show what each layer costs when it goes alone.
+
+    Parameters
+    ----------
+    twelve : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    alone = subsets(twelve).query("removed == 1")
+    if alone.empty:
+        raise StudyLacks("this study did not remove every layer alone")
+    lost = alone.merge(_originals(twelve), on=UNIT, suffixes=("", "_original"))
+    lost["layer"] = lost["gone"].str[0]
+    lost["pp"] = 100 * (lost["test_accuracy"] - lost["test_accuracy_original"])
+    table = lost.pivot_table(index="task", columns="layer", values="pp")
+    means = table.mean()
+    finding = (
+        f"Without its first layer the model, fine-tuned again, is {means.iloc[0]:+.1f} pp "
+        f"from the original, without its last {means.iloc[-1]:+.1f}, and without one of "
+        f"the others {means.iloc[1:-1].mean():+.1f}. What sets of layers gain by keeping "
+        f"an end: {scoreboard(twelve, ['C5']).loc['C5', 'note']}."
+    )
+    return Exhibit(
+        "twelve_one_layer",
+        table.round(2),
+        finding.replace("-", "−"),
+        caption="Test accuracy without one layer minus the original's (pp).",
+        shown=table.round(1),
+    )
+
+
+@exhibit
+def side_by_side(results: Results, twelve: Results) -> Exhibit:
+    """Draw the contrasts of two models with half of their layers removed.
+
+    Parameters
+    ----------
+    results : Results
+        Of six layers.
+    twelve : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    if depth_of(results) == depth_of(twelve):
+        raise StudyLacks("this study has the same model")
+    asked = {
+        key: one
+        for key, one in (CONTRASTS | CONTROLS | OPPONENTS).items()
+        if not key.startswith(ASKED_ELSEWHERE)
+    }
+    studies = {f"{depth_of(one)} layers": one for one in (results, twelve)}
+    return contrasts_of_two("twelve_contrasts", studies, asked)
+
+
+@exhibit
+def other_model(twelve: Results) -> Exhibit:
+    """Draw what forests are worth that learned from the six-layer model's removals.
+
+    Parameters
+    ----------
+    twelve : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    table = contrasts(twelve, MODELS, list(SCORED))
+    if table.empty:
+        raise StudyLacks("this study has no forest of another model")
+    texts = table.assign(text=table.apply(contrast_text, axis=1))
+    texts["measure"] = texts["measure"].map(SCORED)
+    shown = texts.pivot(index="contrast", columns="measure", values="text")
+    shown = shown.loc[table["contrast"].unique(), list(SCORED.values())]
+    return Exhibit("other_model", table, figure=draw_contrasts(table), shown=shown)
+
+
+def _rankings_followed(results: Results, candidates: RowResults) -> pd.DataFrame:
+    """Look up the accuracies of the sets that rankings leave, and of all sets.
+
+    Index (task, seed, draw), a column per ranking and number of removed layers.
+    """
+    paths = candidates["paths"]
+    paths = paths[paths["study"] == results.manifest["profile"]["name"]]
+    ranked = paths.assign(name=paths["strategy"].map(RANKINGS)).dropna(subset="name")
+    every = subsets(results).assign(name="all sets")
+    if ranked.empty or every.empty:
+        raise StudyLacks("no forest of twelve layers ranked the layers of this study")
+    followed = pd.concat([reached(results, ranked), every])
+    return redrawn(followed, ["name", "removed"]).dropna()
+
+
+@exhibit
+def from_twelve_to_six(
+    results: Results, twelve: Results, candidates: RowResults
+) -> Exhibit:
+    """Show what a forest of the twelve-layer model's removals is worth on six layers.
+
+    Parameters
+    ----------
+    results : Results
+        Of six layers, with every set of layers trained.
+    twelve : Results
+    candidates : RowResults
+        The study of that name: the rankings that forests of twelve layers give.
+
+    Returns
+    -------
+    Exhibit
+    """
+    followed = _rankings_followed(results, candidates)
+    means = 100 * task_means(followed).mean().unstack("removed")
+    scores = {
+        "with half of the layers removed": followed.xs(
+            depth_of(results) // 2, axis=1, level="removed"
+        ),
+        "as a mean over depths": followed.T.groupby(level="name").mean().T,
+    }
+    sentences = []
+    for when, score in scores.items():
+        texts = [
+            f"{comparison_text(**compare_pair(score[FOREST], score[other]))} against {other}"
+            for other in means.index.drop(FOREST)
+        ]
+        sentences.append(f"The {FOREST} is, {when}: {'; '.join(texts)}.")
+    return Exhibit(
+        "twelve_to_six",
+        means.round(2),
+        "\n\n".join(sentences),
+        caption="Test accuracy (%) of the sets that each ranking leaves, by layers removed.",
+        shown=means.round(1),
+    )
+
+
+@exhibit
+def distillation(twelve: Results) -> Exhibit:
+    """Show what the teacher adds at half of the layers and below.
+
+    Parameters
+    ----------
+    twelve : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    taught = distilled(twelve)
+    change = taught.assign(pp=100 * (taught["test_accuracy"] - taught["original"]))
+    table = change.pivot_table(index="layers", columns="condition", values="pp")
+    conditions = ["original", "original-same-steps", "pruned", "same-steps", "distilled"]
+    table = table[conditions].sort_index(ascending=False)
+    scores = redrawn(taught[taught["removed"] > 0], ["condition", "layers"])
+    texts = []
+    for layers in sorted(scores["distilled"], reverse=True):
+        pair = scores["distilled", layers], scores["same-steps", layers]
+        texts.append(f"{comparison_text(**compare_pair(*pair))} at {layers} layers")
+    finding = f"Distilled against the same steps without a teacher: {', '.join(texts)}."
+    return Exhibit(
+        "twelve_distillation",
+        table.round(2),
+        finding,
+        caption="Test accuracy minus the original's (pp).",
+        shown=table.round(1),
+    )
+
+
+@exhibit
+def claims(results: Results, twelve: Results) -> Exhibit:
+    """Show the paper's claims on both models, judged by the same rule.
+
+    Parameters
+    ----------
+    results : Results
+        Of six layers.
+    twelve : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    columns = {}
+    for study in (results, twelve):
+        board = scoreboard(study)
+        columns["the paper says"] = board["paper"]
+        title = f"{depth_of(study)} layers"
+        columns[title] = [claim_text(row) for _, row in board.iterrows()]
+        columns[f"{title}, verdict"] = board["verdict"]
+    table = pd.DataFrame(columns)
+    return Exhibit("twelve_scoreboard", table, shown=table)
+
+
+def claim_text(row: pd.Series) -> str:
+    """Write a claim's number with its interval, after the datasets that it counts.
+
+    Parameters
+    ----------
+    row : Series
+        Of :func:`sfusion.analysis.scoreboard.scoreboard`.
+
+    Returns
+    -------
+    str
+        Such as ``4 of 9: 0.44 [0.11, 0.56]``.
+    """
+    number = interval_text(row["ours"], row["low"], row["high"], 2)
+    return f"{row['count']}: {number}" if row["count"] else number
