@@ -8,15 +8,20 @@ _EXPORTS = {
     # module that holds them: names; modules of a room are exported too. Loaded on first
     # use: a replay of the records needs neither torch nor transformers.
     "analysis": (
+        "alternatives",
         "compressing",
         "contrasts",
         "costs",
+        "defaults",
+        "depth",
+        "directions",
         "forecasts",
         "controls",
         "layer_sets",
         "rankings",
         "scoreboard",
         "scores",
+        "settings",
         "sizes",
         "statistics",
         "sweeps",

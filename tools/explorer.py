@@ -1,4 +1,4 @@
-"""What the book's explorer shows: every strategy's path, and the right answers at its nodes."""
+"""What the book's explorer shows: the right answers along every strategy's path."""
 
 from __future__ import annotations
 
@@ -73,7 +73,9 @@ def _seed(nodes: pd.DataFrame, paths: pd.Series) -> dict[str, Any]:
     visited = set()
     for name in paths:
         path = PruningPath.parse(name)
-        visited.update(PruningPath(path.steps[:end]).name for end in range(len(path) + 1))
+        visited.update(
+            PruningPath(path.steps[:end]).name for end in range(len(path) + 1)
+        )
     correct = nodes.set_index("path")["test_accuracy"] * nodes["test"].iloc[0]
     right = correct.filter(items=sorted(visited)).round().astype(int)
     return {"right": right.to_dict(), "paths": paths.to_dict()}

@@ -28,6 +28,7 @@ KEYS = ["alternative", "layers", "format"]
 # Ticks of the axis of times.
 MILLISECONDS = [1, 2, 5, 10, 20, 50]
 
+
 def datasets_and_seeds(frame: pd.DataFrame) -> str:
     """Say how many datasets and seeds rows are of.
 
@@ -47,7 +48,7 @@ def datasets_and_seeds(frame: pd.DataFrame) -> str:
 
 
 def _judged(found: RowResults) -> pd.DataFrame:
-    """Return the accuracies, with the small model as an alternative to the large one."""
+    """Return the accuracies; the small model is an alternative to the large one."""
     rows = found["accuracy"]
     is_original = (rows["alternative"] == "original") & (rows["format"] == "torch")
     small = rows[is_original & (rows["model"] == SMALL)]
@@ -136,7 +137,12 @@ def draw_alternatives(table: pd.DataFrame) -> PlainFigure:
         part = shown[shown["model"] == model]
         axes.axhspan(-100 * MARGIN, 100 * MARGIN, color="0.92", zorder=0)
         axes.vlines(
-            part["ms_1"], part["low"], part["high"], color="0.6", linewidth=0.8, zorder=1
+            part["ms_1"],
+            part["low"],
+            part["high"],
+            color="0.6",
+            linewidth=0.8,
+            zorder=1,
         )
         sns.scatterplot(
             part,
@@ -210,7 +216,7 @@ def alternatives(found: RowResults) -> Exhibit:
         "\n\n".join(sentences),
         draw_alternatives(table),
         caption=(
-            "Test accuracy minus the original's (pp, 95% interval over texts) and median "
+            "Test accuracy minus the original's (pp, 95% interval over texts), median "
             f"milliseconds of one and of 32 texts. {'; '.join(counted)}. Times: "
             f"{speed['processor']}, {speed['threads']} threads."
         ),
@@ -244,12 +250,11 @@ def like_for_like(found: RowResults) -> Exhibit:
         rows.append((model, layers, other, *bootstrap(gap, tasks=False)))
     columns = ["model", "layers", "against", "difference", "low", "high"]
     table = pd.DataFrame(rows, columns=columns)
-    sentences = []
+    lines = []
     for row in table.itertuples():
         words = comparison_text(row.difference, row.low, row.high)
-        sentences.append(
-            f"`{row.model}` compressed to {row.layers} layers is {words} against "
-            f"{row.against}."
+        lines.append(
+            f"- `{row.model}` compressed to {row.layers} layers against {row.against}: "
+            f"{words}"
         )
-    return Exhibit("like_for_like", table, " ".join(sentences))
-
+    return Exhibit("like_for_like", table, "\n".join(lines))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sfusion.analysis.appearance import COLOURS, ORIGINAL, strategy_title
-from sfusion.analysis.costs import FIXED_ORDER, cost_of_depth, strategies_ranked
+from sfusion.analysis.costs import DEFAULT, cost_of_depth, strategies_ranked
 from sfusion.analysis.drawing import interval_rows
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.analysis.statistics import interval_text
@@ -194,7 +194,7 @@ def strategies(results: Results) -> Exhibit:
     """
     over_random = strategies_ranked(results)
     try:
-        paired = strategies_ranked(results, FIXED_ORDER)
+        paired = strategies_ranked(results, DEFAULT)
     except StudyLacks:
         paired = pd.DataFrame(columns=POINTS, dtype=float)
     table = over_random.join(paired, rsuffix="_paired")
@@ -205,8 +205,8 @@ def strategies(results: Results) -> Exhibit:
         place = table.index.get_loc(TRANSFERRED) + 1
         gain = interval_text(*over_random.loc[TRANSFERRED], signed=True)
         finding = (
-            "On a new dataset the transferred forest, which has not seen it, takes place "
-            f"{place} of {len(table)} strategies, {gain} pp from random orders."
+            "On a new dataset the transferred forest, which has not seen it, takes "
+            f"place {place} of {len(table)} strategies, {gain} pp from random orders."
         )
     return Exhibit(
         "strategies_ranked",

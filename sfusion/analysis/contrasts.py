@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from sfusion.analysis.appearance import PAGE
 from sfusion.analysis.drawing import interval_rows
+from sfusion.analysis.exhibits import Exhibit, StudyLacks
 from sfusion.analysis.scores import MEASURES, distilled, measured, with_best_single
 from sfusion.analysis.statistics import MARGIN, compare_pair, comparison_text
 
@@ -156,3 +157,51 @@ def contrast_list(table: pd.DataFrame) -> str:
     for _, row in table.iterrows():
         lines.append(f"- {row['contrast']}: {contrast_text(row)}")
     return "\n".join(lines)
+
+
+def contrasts_of_two(
+    name: str, studies: dict[str, Results], which: dict[str, Contrast]
+) -> Exhibit:
+    """Set the contrasts of two studies beside each other, half of the layers removed.
+
+    Parameters
+    ----------
+    name : str
+        Of the exhibit.
+    studies : dict of str to Results
+        By what tells them apart.
+    which : dict of str to Contrast
+
+    Returns
+    -------
+    Exhibit
+        Of the contrasts that both studies have.
+
+    Raises
+    ------
+    StudyLacks
+        When there are none.
+    """
+    tables = []
+    for title, results in studies.items():
+        table = contrasts(results, which, ["half_removed"])
+        table.insert(0, "study", title)
+        tables.append(table)
+    table = pd.concat(tables, ignore_index=True)
+    if table.empty:
+        raise StudyLacks("the two studies share no comparison")
+    in_both = table.groupby("contrast")["study"].transform("nunique") == len(studies)
+    table = table[in_both].reset_index(drop=True)
+    texts = table.assign(text=table.apply(contrast_text, axis=1))
+    shown = texts.pivot(index="contrast", columns="study", values="text")
+    shown = shown.loc[table["contrast"].unique(), list(studies)]
+    groups = table.groupby("contrast")
+    turns = (groups["low"].max() > 0) & (groups["high"].min() < 0)
+    turned = ", ".join(turns[turns].index) or "none"
+    return Exhibit(
+        name,
+        table,
+        f"Ahead in one study and behind in the other: {turned}.",
+        draw_contrasts(table, by="study"),
+        shown=shown,
+    )

@@ -1,4 +1,4 @@
-"""Defaults of `compress`: how they were chosen, and what they are worth beside others."""
+"""Defaults of `compress`: how they were chosen, and what they are worth."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NAMES = {
 
 
 def _differences(pairs: dict[str, pd.Series]) -> pd.DataFrame:
-    """Tabulate differences of accuracy, as shares, with the datasets and seeds they are of."""
+    """Tabulate differences of accuracy, as shares, and what they are of."""
     table = pd.DataFrame(
         {name: bootstrap(pair) for name, pair in pairs.items()},
         index=["difference", "low", "high"],
@@ -132,7 +132,9 @@ def chosen(twelve: Results, found: RowResults) -> Exhibit:
         "Six layers to three, against the former default": _validation_gain(
             found["defaults"], "random-forest"
         ),
-        "Twelve layers to six, against the six-layer model's forest at once": deep[half],
+        "Twelve layers to six, against the six-layer model's forest at once": deep[
+            half
+        ],
         "Twelve layers to fewer than six, against the same": deep.loc[
             :, half + 1 :
         ].mean(axis=1),
@@ -143,7 +145,7 @@ def chosen(twelve: Results, found: RowResults) -> Exhibit:
 
 @exhibit
 def unlabelled(found: RowResults) -> Exhibit:
-    """Compare a distillation on further texts without labels with one on the labelled texts.
+    """Compare a distillation on unlabelled texts with one on the labelled alone.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Twelve layers: does what six layers show hold at the paper's depth and size?"""
+"""Twelve layers: what six layers show, at the depth and size of the paper."""
 
 from __future__ import annotations
 
@@ -8,21 +8,27 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from sfusion.analysis import sweeps
+from sfusion.analysis.appearance import strategy_title
 from sfusion.analysis.contrasts import (
     CONTRASTS,
     CONTROLS,
     MODELS,
     OPPONENTS,
+    contrast_text,
     contrasts,
-    contrasts_across,
-    in_words,
+    contrasts_of_two,
+    draw_contrasts,
 )
-from sfusion.analysis.drawing import draw_contrasts, strategy_title
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.analysis.layer_sets import reached, subsets
 from sfusion.analysis.scoreboard import scoreboard
-from sfusion.analysis.scores import distilled, redrawn, task_means
-from sfusion.analysis.statistics import bootstrap, compare_pair, interval_text
+from sfusion.analysis.scores import MEASURES, distilled, redrawn, task_means
+from sfusion.analysis.statistics import (
+    bootstrap,
+    comparison_text,
+    interval_text,
+    signed_text,
+)
 from sfusion.experiments.results import UNIT
 
 if TYPE_CHECKING:
@@ -176,7 +182,9 @@ def half_removed(twelve: Results) -> Exhibit:
     """
     half = depth_of(twelve) // 2
     curves = twelve.curves()
-    scores = 100 * redrawn(curves[curves["removed"].isin([0, half])], ["name", "removed"])
+    scores = 100 * redrawn(
+        curves[curves["removed"].isin([0, half])], ["name", "removed"]
+    )
     original = scores.xs(0, axis=1, level="removed").iloc[:, 0]
     change = scores.xs(half, axis=1, level="removed").sub(original, axis=0)
     rows = {name: bootstrap(change[name]) for name in change}
@@ -222,15 +230,16 @@ def one_layer(twelve: Results) -> Exhibit:
     table = lost.pivot_table(index="task", columns="layer", values="pp")
     means = table.mean()
     finding = (
-        f"Without its first layer the model, fine-tuned again, is {means.iloc[0]:+.1f} pp "
-        f"from the original, without its last {means.iloc[-1]:+.1f}, and without one of "
-        f"the others {means.iloc[1:-1].mean():+.1f}. What sets of layers gain by keeping "
+        "Fine-tuned again, the model without its first layer is "
+        f"{signed_text(means.iloc[0])} pp from the original, without its last "
+        f"{signed_text(means.iloc[-1])}, and without one of the others "
+        f"{signed_text(means.iloc[1:-1].mean())}. What sets of layers gain by keeping "
         f"an end: {scoreboard(twelve, ['C5']).loc['C5', 'note']}."
     )
     return Exhibit(
         "twelve_one_layer",
         table.round(2),
-        finding.replace("-", "−"),
+        finding,
         caption="Test accuracy without one layer minus the original's (pp).",
         shown=table.round(1),
     )
@@ -273,13 +282,13 @@ def other_model(twelve: Results) -> Exhibit:
     -------
     Exhibit
     """
-    table = contrasts(twelve, MODELS, list(SCORED))
+    table = contrasts(twelve, MODELS, list(MEASURES))
     if table.empty:
         raise StudyLacks("this study has no forest of another model")
     texts = table.assign(text=table.apply(contrast_text, axis=1))
-    texts["measure"] = texts["measure"].map(SCORED)
+    texts["measure"] = texts["measure"].map(MEASURES)
     shown = texts.pivot(index="contrast", columns="measure", values="text")
-    shown = shown.loc[table["contrast"].unique(), list(SCORED.values())]
+    shown = shown.loc[table["contrast"].unique(), list(MEASURES.values())]
     return Exhibit("other_model", table, figure=draw_contrasts(table), shown=shown)
 
 
@@ -296,6 +305,10 @@ def _rankings_followed(results: Results, candidates: RowResults) -> pd.DataFrame
         raise StudyLacks("no forest of twelve layers ranked the layers of this study")
     followed = pd.concat([reached(results, ranked), every])
     return redrawn(followed, ["name", "removed"]).dropna()
+
+
+def _compared(first: pd.Series, second: pd.Series) -> str:
+    return comparison_text(*bootstrap((first - second).dropna()))
 
 
 @exhibit
@@ -319,23 +332,21 @@ def from_twelve_to_six(
     followed = _rankings_followed(results, candidates)
     means = 100 * task_means(followed).mean().unstack("removed")
     scores = {
-        "with half of the layers removed": followed.xs(
+        "half of the layers removed": followed.xs(
             depth_of(results) // 2, axis=1, level="removed"
         ),
-        "as a mean over depths": followed.T.groupby(level="name").mean().T,
+        "mean over depths": followed.T.groupby(level="name").mean().T,
     }
-    sentences = []
+    lines = [f"The {FOREST}:", ""]
     for when, score in scores.items():
-        texts = [
-            f"{comparison_text(**compare_pair(score[FOREST], score[other]))} against {other}"
-            for other in means.index.drop(FOREST)
-        ]
-        sentences.append(f"The {FOREST} is, {when}: {'; '.join(texts)}.")
+        for other in means.index.drop(FOREST):
+            words = _compared(score[FOREST], score[other])
+            lines.append(f"- Against {other}, {when}: {words}")
     return Exhibit(
         "twelve_to_six",
         means.round(2),
-        "\n\n".join(sentences),
-        caption="Test accuracy (%) of the sets that each ranking leaves, by layers removed.",
+        "\n".join(lines),
+        caption="Test accuracy (%) of the sets that rankings leave, by layers removed.",
         shown=means.round(1),
     )
 
@@ -355,18 +366,23 @@ def distillation(twelve: Results) -> Exhibit:
     taught = distilled(twelve)
     change = taught.assign(pp=100 * (taught["test_accuracy"] - taught["original"]))
     table = change.pivot_table(index="layers", columns="condition", values="pp")
-    conditions = ["original", "original-same-steps", "pruned", "same-steps", "distilled"]
+    conditions = [
+        "original",
+        "original-same-steps",
+        "pruned",
+        "same-steps",
+        "distilled",
+    ]
     table = table[conditions].sort_index(ascending=False)
     scores = redrawn(taught[taught["removed"] > 0], ["condition", "layers"])
-    texts = []
+    lines = ["Distilled, against the same steps without a teacher:", ""]
     for layers in sorted(scores["distilled"], reverse=True):
-        pair = scores["distilled", layers], scores["same-steps", layers]
-        texts.append(f"{comparison_text(**compare_pair(*pair))} at {layers} layers")
-    finding = f"Distilled against the same steps without a teacher: {', '.join(texts)}."
+        words = _compared(scores["distilled", layers], scores["same-steps", layers])
+        lines.append(f"- {layers} layers: {words}")
     return Exhibit(
         "twelve_distillation",
         table.round(2),
-        finding,
+        "\n".join(lines),
         caption="Test accuracy minus the original's (pp).",
         shown=table.round(1),
     )

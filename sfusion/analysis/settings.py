@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ from sfusion.analysis.contrasts import (
 from sfusion.analysis.costs import strategies_ranked
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.analysis.scores import measured, observed, with_best_single
-from sfusion.analysis.statistics import bootstrap, interval_text
+from sfusion.analysis.statistics import TIE, bootstrap, interval_text, signed_text
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.path import PruningPath
 from sfusion.pruning.strategies import STRATEGIES, TRANSFER
@@ -32,8 +33,9 @@ FIELDS = ["samples", "learning_rate", "head_rate", "dropout", "freeze_embeddings
 
 DOSE = ["samples", "learning_rate"]
 
-# What is asked at both rates of recovery, and the strategies compared with the original.
-QUESTIONS_ASKED = CONTRASTS | CONTROLS | OPPONENTS
+# What is asked at both rates of recovery, and who is compared with the original.
+ASKED = CONTRASTS | CONTROLS | OPPONENTS
+NAMES = {name for one in ASKED.values() for name in (one.first, one.second)}
 COMPARED = ["random-forest", "middle-first", "one-shot-middle-first"]
 
 # A recovery is harmless where five of them cost an unpruned model no more (pp).
@@ -136,18 +138,19 @@ def original_recipe(results: Results, recipe: RowResults) -> Exhibit:
     change["mean"] = change.mean(axis=1)
     change = change.sort_values("mean", ascending=False).rename_axis(columns=None)
     reached = [f"{task} {value:.1f}%" for task, value in scores.loc[used].items()]
+    better = (change["mean"] > TIE).sum()
     sentences = [
         f"The recipe in use reaches {', '.join(reached)}.",
-        f"Of {len(change) - 1} changes to it, {(change['mean'] > 1e-9).sum()} has a higher mean.",
+        f"Changes to it with a higher mean: {better} of {len(change) - 1}.",
     ]
     longer = change[change.index.get_level_values("samples") == 3 * used[0]]
     for row in longer.drop(columns="mean").to_dict("records"):
-        texts = [f"{task} {pp:+.1f}" for task, pp in row.items()]
+        texts = [f"{task} {signed_text(pp)}" for task, pp in row.items()]
         sentences.append(f"Three times the samples change {', '.join(texts)} pp.")
     return Exhibit(
         "original_recipe",
         change.round(2).reset_index(),
-        " ".join(sentences).replace("-", "−"),
+        " ".join(sentences),
         caption="Validation accuracy minus that of the recipe in use (pp).",
         shown=change.round(1),
     )
@@ -176,7 +179,9 @@ def recovery(results: Results, long: Results, recipe: RowResults) -> Exhibit:
     unit = [*DOSE, *UNIT]
     original = tried[tried["path"] == ""].set_index(unit)["validation_accuracy"]
     change = tried[tried["path"] != ""].set_index(unit)
-    change["pp"] = 100 * (change["validation_accuracy"] - original.reindex(change.index))
+    change["pp"] = 100 * (
+        change["validation_accuracy"] - original.reindex(change.index)
+    )
     paths = change["path"].map(PruningPath.parse)
     change["steps"] = paths.map(len)
     loses_layers = paths.map(lambda path: len(path.removed) > 0)
@@ -189,13 +194,13 @@ def recovery(results: Results, long: Results, recipe: RowResults) -> Exhibit:
     for dose in by_itself.sort_values(ascending=False).index:
         sentences.append(
             f"- {_dose(*dose)}: five recoveries change an unpruned model by "
-            f"{by_itself[dose]:+z.1f} pp, and leave {after_three[dose]:+.1f} pp after "
-            "three removals."
+            f"{signed_text(by_itself[dose])} pp, and leave "
+            f"{signed_text(after_three[dose])} pp after three removals."
         )
     best = after_three[by_itself >= -HARMLESS].idxmax()
     sentences.append(
-        f"\nOf those that cost at most {HARMLESS} pp by themselves, {_dose(*best)} leave "
-        "most after three removals."
+        f"\nOf those that cost at most {HARMLESS} pp by themselves, {_dose(*best)} "
+        "leave most after three removals."
     )
     for study in (results, long):
         profile = study.manifest["profile"]
@@ -207,7 +212,7 @@ def recovery(results: Results, long: Results, recipe: RowResults) -> Exhibit:
     return Exhibit(
         "recovery",
         means.round(2).reset_index(),
-        "\n".join(sentences).replace("-", "−"),
+        "\n".join(sentences),
         caption=(
             "Validation accuracy minus the original's (pp), mean over datasets and "
             f"{tried['seed'].nunique()} seeds, by the number of recoveries."
@@ -252,41 +257,35 @@ def rate_contrasts(results: Results, fast: Results) -> Exhibit:
     -------
     Exhibit
     """
-    slow, quick = _alike(results, fast)
-    studies = {f"recovery at {_rate(one)}": one for one in (slow, quick)}
-    shown = contrasts_of_two("rate_contrasts", studies, QUESTIONS_ASKED)
-    scores = {name: _scores(one) for name, one in studies.items()}
-    sentences = [_losses(name, one, scores[name]) for name, one in studies.items()]
-    counted = datasets_and_seeds(quick.tasks)
-    sentences += [_moved(*scores.values(), set(shown.table["contrast"])), f"({counted}.)"]
-    return replace(shown, finding="\n\n".join([shown.finding, *sentences]))
+    studies = {f"recovery at {_rate(one)}": one for one in _alike(results, fast)}
+    shown = contrasts_of_two("rate_contrasts", studies, ASKED)
+    paragraphs = [shown.finding]
+    scores = []
+    for study, one in studies.items():
+        frame = with_best_single(one.curves())
+        score = measured(frame[frame["name"].isin(NAMES)])["half_removed"]
+        original = frame.loc[frame["removed"] == 0, "test_accuracy"].mean()
+        lost = 100 * (observed(score)[COMPARED].mean() - original)
+        texts = [
+            f"{strategy_title(name)} {signed_text(pp)}" for name, pp in lost.items()
+        ]
+        paragraphs.append(f"With {study}, minus the original: {'; '.join(texts)} pp.")
+        scores.append(score)
+    paragraphs.append(_moved(*scores, shown.table["contrast"].unique()))
+    caption = f"The two studies share {datasets_and_seeds(fast.tasks)}."
+    return replace(shown, finding="\n\n".join(paragraphs), caption=caption)
 
 
-def _scores(results: Results) -> pd.DataFrame:
-    names = {name for one in QUESTIONS_ASKED.values() for name in (one.first, one.second)}
-    frame = with_best_single(results.curves())
-    return measured(frame[frame["name"].isin(names)])["half_removed"]
-
-
-def _losses(study: str, results: Results, scores: pd.DataFrame) -> str:
-    """Say what three strategies lose against the original."""
-    is_original = results.nodes["removed"] == 0
-    original = results.nodes.loc[is_original, "test_accuracy"].mean()
-    means = 100 * (observed(scores).mean() - original)
-    texts = [f"{strategy_title(name)} {means[name]:+.1f}" for name in COMPARED]
-    return f"With {study}, minus the original: {', '.join(texts)} pp.".replace("-", "−")
-
-
-def _moved(slow: pd.DataFrame, quick: pd.DataFrame, titles: set[str]) -> str:
+def _moved(slow: pd.DataFrame, quick: pd.DataFrame, titles: Collection[str]) -> str:
     """List the contrasts whose change between two rates excludes 0."""
-    texts = []
-    for one in QUESTIONS_ASKED.values():
+    lines = []
+    for one in ASKED.values():
         if one.title in titles:
             before = slow[one.first] - slow[one.second]
             after = quick[one.first] - quick[one.second]
             change = bootstrap((after - before).dropna()).points()
             if change.low > 0 or change.high < 0:
                 text = interval_text(*change, signed=True)
-                texts.append(f"- {one.title}: {text} pp")
-    moved = f"The rate moves {len(texts)} of {len(titles)} comparisons with the whole interval"
-    return "\n".join([f"{moved}:", "", *texts]) if texts else f"{moved}."
+                lines.append(f"- {one.title}: {text} pp")
+    moved = f"The rate moves {len(lines)} of {len(titles)} comparisons"
+    return "\n".join([f"{moved}, by the whole of the change's interval.", "", *lines])
