@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sfusion.analysis.appearance import COLOURS, ORIGINAL, strategy_title
-from sfusion.analysis.costs import DEFAULT, cost_of_depth, strategies_ranked
+from sfusion.analysis.costs import DEFAULT_ORDER, cost_of_depth, strategies_ranked
 from sfusion.analysis.drawing import interval_rows
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.analysis.statistics import interval_text
@@ -194,7 +194,7 @@ def strategies(results: Results) -> Exhibit:
     """
     over_random = strategies_ranked(results)
     try:
-        paired = strategies_ranked(results, DEFAULT)
+        paired = strategies_ranked(results, DEFAULT_ORDER)
     except StudyLacks:
         paired = pd.DataFrame(columns=POINTS, dtype=float)
     table = over_random.join(paired, rsuffix="_paired")

@@ -20,7 +20,7 @@ from sfusion.analysis.contrasts import (
     draw_contrasts,
 )
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
-from sfusion.analysis.layer_sets import reached, subsets
+from sfusion.analysis.layer_sets import sets_left, trained_sets
 from sfusion.analysis.scoreboard import scoreboard
 from sfusion.analysis.scores import MEASURES, distilled, redrawn, task_means
 from sfusion.analysis.statistics import (
@@ -221,7 +221,7 @@ def one_layer(twelve: Results) -> Exhibit:
     -------
     Exhibit
     """
-    alone = subsets(twelve).query("removed == 1")
+    alone = trained_sets(twelve).query("removed == 1")
     if alone.empty:
         raise StudyLacks("this study did not remove every layer alone")
     lost = alone.merge(_originals(twelve), on=UNIT, suffixes=("", "_original"))
@@ -300,10 +300,10 @@ def _rankings_followed(results: Results, candidates: RowResults) -> pd.DataFrame
     paths = candidates["paths"]
     paths = paths[paths["study"] == results.manifest["profile"]["name"]]
     ranked = paths.assign(name=paths["strategy"].map(RANKINGS)).dropna(subset="name")
-    every = subsets(results).assign(name="all sets")
+    every = trained_sets(results).assign(name="all sets")
     if ranked.empty or every.empty:
         raise StudyLacks("no forest of twelve layers ranked the layers of this study")
-    followed = pd.concat([reached(results, ranked), every])
+    followed = pd.concat([sets_left(results, ranked), every])
     return redrawn(followed, ["name", "removed"]).dropna()
 
 
