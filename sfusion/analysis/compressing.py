@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sfusion.analysis.appearance import COLOURS, ORIGINAL, strategy_title
+from sfusion.analysis.appearance import COLOURS, ORIGINAL, PlainFigure, strategy_title
 from sfusion.analysis.costs import DEFAULT_ORDER, cost_of_depth, strategies_ranked
 from sfusion.analysis.drawing import interval_rows
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
@@ -63,6 +63,27 @@ def settings(report: Report) -> Exhibit:
     return Exhibit("compression_settings", table, shown=table)
 
 
+def compression_table(report: Report) -> pd.DataFrame:
+    """Tabulate a compression's report, before and after.
+
+    Parameters
+    ----------
+    report : dict
+
+    Returns
+    -------
+    DataFrame
+        Index ``measure``; columns ``original``, ``compressed`` and ``ratio``.
+    """
+    columns = {
+        "original": _measures(report["before"]),
+        "compressed": _measures(report["after"]),
+    }
+    table = pd.DataFrame(columns).rename_axis("measure")
+    table["ratio"] = table["compressed"] / table["original"]
+    return table
+
+
 @exhibit
 def before_and_after(report: Report) -> Exhibit:
     """Show a compression's report, before and after.
@@ -75,12 +96,7 @@ def before_and_after(report: Report) -> Exhibit:
     -------
     Exhibit
     """
-    columns = {
-        "original": _measures(report["before"]),
-        "compressed": _measures(report["after"]),
-    }
-    table = pd.DataFrame(columns).rename_axis("measure")
-    table["ratio"] = table["compressed"] / table["original"]
+    table = compression_table(report)
     return Exhibit(
         "compression", table, _sentence(report["verdict"]), shown=table.round(2)
     )
@@ -97,9 +113,37 @@ def _measures(side: Report) -> dict[str, float]:
     return values
 
 
+def compression_curve(curve: pd.DataFrame) -> PlainFigure:
+    """Draw the validation accuracy of every model on the pruning path.
+
+    Parameters
+    ----------
+    curve : DataFrame
+        Of a report: a row per model, columns ``layers``, ``distilled``, ``chosen``,
+        ``parameters``, ``validation_accuracy``, ``low`` and ``high``.
+
+    Returns
+    -------
+    PlainFigure
+        A row per model with its 95% interval (Wilson); dashed: the original.
+    """
+    shown = 100 * curve[["validation_accuracy", "low", "high"]]
+    shown["model"] = [_model_label(row) for row in curve.to_dict("records")]
+    colours = curve["distilled"].map({True: COLOURS["fusion"], False: "#666666"})
+    return interval_rows(
+        shown,
+        label="model",
+        xlabel="validation accuracy (%, 95% interval)",
+        value="validation_accuracy",
+        colours=dict(zip(shown["model"], colours, strict=True)),
+        zero=shown["validation_accuracy"].iloc[0],
+        zero_line=ORIGINAL,
+    )
+
+
 @exhibit
 def models_of_the_run(report: Report) -> Exhibit:
-    """Draw the validation accuracy of every model on the pruning path.
+    """Draw every model of a compression.
 
     Parameters
     ----------
@@ -110,19 +154,7 @@ def models_of_the_run(report: Report) -> Exhibit:
     Exhibit
     """
     curve = pd.DataFrame(report["curve"])
-    shown = 100 * curve[["validation_accuracy", "low", "high"]]
-    shown["model"] = [_model_label(row) for row in report["curve"]]
-    colours = curve["distilled"].map({True: COLOURS["fusion"], False: "#666666"})
-    figure = interval_rows(
-        shown,
-        label="model",
-        xlabel="validation accuracy (%, 95% interval)",
-        value="validation_accuracy",
-        colours=dict(zip(shown["model"], colours, strict=True)),
-        zero=shown["validation_accuracy"].iloc[0],
-        zero_line=ORIGINAL,
-    )
-    return Exhibit("compression_curve", curve, figure=figure)
+    return Exhibit("compression_curve", curve, figure=compression_curve(curve))
 
 
 def _model_label(model: Report) -> str:
