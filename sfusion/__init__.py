@@ -9,6 +9,7 @@ _EXPORTS = {
     # use: a replay of the records needs neither torch nor transformers.
     "analysis": (
         "alternatives",
+        "candidates",
         "compressing",
         "contrasts",
         "controls",
@@ -18,6 +19,7 @@ _EXPORTS = {
         "directions",
         "forecasts",
         "layer_sets",
+        "published",
         "rankings",
         "scoreboard",
         "scores",
@@ -25,6 +27,7 @@ _EXPORTS = {
         "sizes",
         "statistics",
         "sweeps",
+        "teacher_rates",
         "teaching",
     ),
     "analysis.exhibits": ("save_to", "show"),

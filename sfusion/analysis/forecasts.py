@@ -1,23 +1,34 @@
-"""Notebook 03: how the signals are fused into a forecast of what a removal costs, and how well."""
+"""How well a fusion of the signals forecasts what a removal costs, and from which."""
 
-import numpy as np
+from __future__ import annotations
+
+from functools import lru_cache
+
 import pandas as pd
-from sklearn.base import clone
-from sklearn.inspection import permutation_importance
-from sklearn.metrics import r2_score
-from sklearn.model_selection import GroupKFold, cross_val_predict
 
-from sfusion.analysis.appearance import in_registry_order, strategy_title
 from sfusion.analysis.drawing import interval_rows
-from sfusion.errors import SfusionError
-from sfusion.experiments.results import UNIT
-from sfusion.pruning.fusion import FUSION_MODELS, LABEL
+from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
+from sfusion.analysis.held_out import (
+    Fit,
+    held_out_fits,
+    held_out_predictions,
+    importances,
+    score,
+)
+from sfusion.analysis.statistics import number_text
+from sfusion.experiments.results import UNIT, Results
+from sfusion.pruning.fusion import LABEL, fit_fusion, training_table
 from sfusion.pruning.strategies import lookup
 from sfusion.signals import SIGNALS
 
+FORECASTERS = {
+    "linear-regression": "Linear regression",
+    "random-forest": "Random forest",
+}
 
-def fusion_nodes(results):
-    """Keep the nodes that fusions may learn from: those of strategies that learn nothing.
+
+def fusion_nodes(results: Results) -> pd.DataFrame:
+    """Keep the nodes that fusions may learn from, of strategies that learn nothing.
 
     Parameters
     ----------
@@ -28,165 +39,163 @@ def fusion_nodes(results):
     DataFrame
         Rows of ``results.nodes``.
     """
-    plain = results.trajectories["strategy"].map(
-        lambda label: lookup(label).teaches_fusions
-    )
+    labels = results.trajectories["strategy"]
+    teachers = [label for label in labels.unique() if lookup(label).teaches_fusions]
     keys = [*UNIT, "path"]
-    return results.nodes.merge(
-        results.trajectories.loc[plain, keys].drop_duplicates(), on=keys
-    )
+    visited = results.trajectories.loc[labels.isin(teachers), keys]
+    return results.nodes.merge(visited.drop_duplicates(), on=keys)
 
 
-# What is held out together, and the columns that tell it: parents of all seeds, whose
-# models are much alike.
-HELD_OUT = {"parent": ["task", "path"], "task": ["task"]}
-
-
-def _folds(table, held_out="parent"):
-    """Order rows by content and group them, so that siblings never leak."""
-    ordered = table.sort_values([*SIGNALS, LABEL], ignore_index=True)
-    groups = ordered.groupby(HELD_OUT[held_out]).ngroup()
-    if groups.nunique() < 2:
-        raise SfusionError(f"holding out needs removals from at least two {held_out}s")
-    return ordered, groups, GroupKFold(n_splits=min(3, groups.nunique()))
-
-
-def held_out_predictions(table, model, held_out="parent"):
-    """Predict every removal from a fusion that saw neither it nor its siblings.
+@lru_cache(maxsize=4)
+def tried_removals(results: Results) -> pd.DataFrame:
+    """Tabulate what the fusions of a study learn from.
 
     Parameters
     ----------
-    table : DataFrame
-        From :func:`training_table`.
-    model : str
-        A name in ``FUSION_MODELS``.
-    held_out : {"parent", "task"}
-        What is predicted by a fusion that has not seen it: the removals from one model,
-        of all seeds, or all of a task.
+    results : Results
 
     Returns
     -------
     DataFrame
-        Columns ``parent`` (task, seed and path of the siblings' parent), ``observed``
-        and ``predicted`` change of accuracy, as shares.
+        See :func:`sfusion.pruning.fusion.training_table`.
+
+    Raises
+    ------
+    StudyLacks
+        Without removals that strategies tried which learn nothing.
     """
-    ordered, groups, folds = _folds(table, held_out)
-    features, label = ordered[list(SIGNALS)], ordered[LABEL]
-    predicted = cross_val_predict(
-        FUSION_MODELS[model], features, label, groups=groups, cv=folds
-    )
-    parent = ordered["task"] + "/" + ordered["seed"].astype(str) + "/" + ordered["path"]
-    return pd.DataFrame({"parent": parent, "observed": label, "predicted": predicted})
+    table = training_table(fusion_nodes(results), results.signals)
+    if table.empty:
+        raise StudyLacks("this study has no removals to learn from")
+    return table
 
 
-def quality(predictions):
-    """Score held-out predictions.
+@lru_cache(maxsize=8)
+def _first_seed_fits(results: Results, model: str) -> list[Fit]:
+    return held_out_fits(_first_seed(results), model)
+
+
+def _first_seed(results: Results) -> pd.DataFrame:
+    table = tried_removals(results)
+    return table[table["seed"] == table["seed"].min()]
+
+
+@exhibit
+def removals(results: Results) -> Exhibit:
+    """Show what the fusions learn from: how much each tried removal cost.
 
     Parameters
     ----------
-    predictions : DataFrame
-        From :func:`held_out_predictions`.
+    results : Results
 
     Returns
     -------
-    dict
-        ``r2``: cross-validated share of the label's variance explained (negative: worse
-        than the mean). ``rank_correlation``: Spearman correlation of predicted and
-        observed change. Those hold much that tells parents apart. Between siblings
-        (same parent), which is what a ranking needs: ``within_r2``, the same share of
-        what is left when each parent's mean is taken off; ``pairs_ordered``, share of
-        pairs with different labels that are ordered rightly, .5 is chance. ``rows``,
-        ``siblings``: counts of rows, and of those with a sibling.
+    Exhibit
     """
-    groups = predictions.groupby("parent")
-    family = predictions[groups["observed"].transform("size") > 1]
-    centred = family - family.groupby("parent")[["observed", "predicted"]].transform(
-        "mean"
+    table = tried_removals(results)
+    changes = table.groupby("task", sort=False)[LABEL]
+    costs = (100 * changes.describe()[["mean", "std", "min", "max"]]).round(1)
+    costs["rows"] = changes.size()
+    means = costs["mean"].sort_values()
+    finding = (
+        f"{len(table):,} removals teach the fusions. On average a removal changes "
+        f"validation accuracy by {number_text(means.iloc[-1])} pp on "
+        f"{means.index[-1]}, where it costs least, and by "
+        f"{number_text(means.iloc[0])} pp on {means.index[0]}, where it costs most."
     )
-    error = ((centred["observed"] - centred["predicted"]) ** 2).sum()
-    pairs = predictions.merge(predictions, on="parent", suffixes=("_a", "_b"))
-    pairs = pairs[pairs["observed_a"] > pairs["observed_b"]]
-    right = (pairs["predicted_a"] > pairs["predicted_b"]).astype(float)
-    right[pairs["predicted_a"] == pairs["predicted_b"]] = 0.5
-    return {
-        "r2": float(r2_score(predictions["observed"], predictions["predicted"])),
-        "rank_correlation": float(
-            predictions["observed"].corr(predictions["predicted"], method="spearman")
-        ),
-        "within_r2": float(1 - error / (centred["observed"] ** 2).sum())
-        if len(family)
-        else np.nan,
-        "pairs_ordered": float(right.mean()),
-        "rows": len(predictions),
-        "siblings": len(family),
-    }
+    return Exhibit(
+        "tried_removals",
+        costs,
+        finding,
+        caption="Change of validation accuracy by a removal and the recovery after it, "
+        "in percentage points; all seeds.",
+        shown=costs,
+    )
 
 
-def importances(table, model, repeats=3):
-    """Permutation importance of each signal (Breiman 2001), on rows held out of the fit.
+@exhibit
+def quality(results: Results) -> Exhibit:
+    """Show how well the fusions forecast removals that they have not seen, of one seed.
 
     Parameters
     ----------
-    table : DataFrame
-        From :func:`training_table`.
-    model : str
-        A name in ``FUSION_MODELS``.
-    repeats : int
-        Shuffles a signal, in each of the folds of :func:`held_out_predictions`.
+    results : Results
 
     Returns
     -------
-    DataFrame
-        Index signal; ``importance`` and ``spread``: mean and standard deviation, over
-        folds and shuffles, of the rise in mean squared error over the label's variance.
-        Correlated signals share their importance.
+    Exhibit
     """
-    ordered, groups, folds = _folds(table)
-    features, label = ordered[list(SIGNALS)], ordered[LABEL]
-    losses = []
-    for train, held_out in folds.split(features, label, groups):
-        fitted = clone(FUSION_MODELS[model]).fit(
-            features.iloc[train], label.iloc[train]
-        )
-        test = features.iloc[held_out], label.iloc[held_out]
-        options = {
-            "scoring": "neg_mean_squared_error",
-            "n_repeats": repeats,
-            "random_state": 0,
+    first = _first_seed(results)
+    asked = {}
+    for model in FORECASTERS:
+        asked[model, "parent"] = held_out_predictions(_first_seed_fits(results, model))
+    for model in FORECASTERS:
+        asked[model, "task"] = held_out_predictions(held_out_fits(first, model, "task"))
+    for model in FORECASTERS:
+        alone = [
+            held_out_predictions(held_out_fits(rows, model))
+            for _, rows in first.groupby("task")
+        ]
+        asked[model, "parent, one tree"] = pd.concat(alone, ignore_index=True)
+    rows = [
+        {"fusion": FORECASTERS[model], "held out": held_out, **score(found)}
+        for (model, held_out), found in asked.items()
+    ]
+    table = pd.DataFrame(rows).set_index("fusion")
+    forest = table[table["held out"] == "parent"].loc["Random forest"]
+    finding = (
+        f"Whole parents held out, the random forest explains {forest['r2']:.0%} of the "
+        f"variance, {forest['within_r2']:.0%} among siblings, and orders "
+        f"{forest['pairs_ordered']:.0%} of sibling pairs rightly."
+    )
+    return Exhibit("fusion_quality", table, finding, shown=table.round(3))
+
+
+@exhibit
+def importance(results: Results) -> Exhibit:
+    """Show which signals carry the forecast, of the removals of one seed.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    parts = [
+        importances(_first_seed_fits(results, model)).assign(fusion=title)
+        for model, title in FORECASTERS.items()
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    ordered = table.sort_values("importance", ascending=False)
+    top = ordered.groupby("fusion")["signal"].first()
+    highest = [
+        f"{name.lower()} puts {SIGNALS[top[name]].title} first" for name in top.index
+    ]
+    removals_by_task = tried_removals(results).groupby("task", sort=False)
+    coefficients = pd.DataFrame(
+        {
+            task: fit_fusion(rows, "linear-regression").coef_
+            for task, rows in removals_by_task
         }
-        losses.append(
-            permutation_importance(fitted, *test, **options).importances
-            / label.var(ddof=0)
-        )
-    losses = np.concatenate(losses, axis=1)
-    return pd.DataFrame(
-        {"importance": losses.mean(1), "spread": losses.std(1)},
-        index=pd.Index(list(SIGNALS), name="signal"),
     )
-
-
-def fusion_importance(importances):
-    """Draw the permutation importance of the signals, for each fusion.
-
-    Parameters
-    ----------
-    importances : DataFrame
-        Columns ``signal``, ``fusion`` (title), ``importance`` and ``spread``, as from
-        :func:`importances`.
-
-    Returns
-    -------
-    Figure
-    """
-    names = in_registry_order(importances["signal"])
-    value = importances["importance"]
-    spread = importances["spread"]
-    table = importances.assign(low=value - spread, high=value + spread)
-    table["title"] = table["signal"].map(strategy_title)
-    return interval_rows(
-        table.set_index("signal").loc[names],
+    same_sign = (coefficients > 0).nunique(axis=1).eq(1).sum()
+    finding = (
+        f"The {' and the '.join(highest)}. Fitted on each dataset "
+        f"alone, the linear regression's coefficient keeps its sign over all datasets "
+        f"for {same_sign} of {len(SIGNALS)} signals."
+    )
+    drawn = table.assign(
+        title=[SIGNALS[name].title for name in table["signal"]],
+        low=table["importance"] - table["spread"],
+        high=table["importance"] + table["spread"],
+    )
+    figure = interval_rows(
+        drawn,
         label="title",
         value="importance",
-        series="fusion",
         xlabel="rise in squared error when permuted, share of the variance\n(± 1 s.d.)",
+        series="fusion",
     )
+    return Exhibit("fusion_importance", table, finding, figure)

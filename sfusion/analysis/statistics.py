@@ -226,6 +226,21 @@ def comparison_text(difference: float, low: float, high: float, digits: int = 1)
     return f"{words} ({value} pp {ends})"
 
 
+def number_text(number: float, digits: int = 1) -> str:
+    """Write a number with its sign, such as ``+5.9``, a minus sign being a true one.
+
+    Parameters
+    ----------
+    number : float
+    digits : int
+
+    Returns
+    -------
+    str
+    """
+    return f"{number:+z.{digits}f}".replace("-", "−")
+
+
 def interval_text(
     mean: float, low: float, high: float, digits: int = 1, signed: bool = False
 ) -> str:

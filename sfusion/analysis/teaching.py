@@ -1,5 +1,9 @@
-"""Notebook 04: what the teacher adds to plain further training."""
+"""What the teacher adds to plain further training of the pruned model."""
 
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from sfusion.analysis.appearance import BASELINE, CONDITIONS, ORIGINAL, styled
@@ -9,76 +13,234 @@ from sfusion.analysis.drawing import (
     interval_rows,
     panel_grid,
 )
-from sfusion.analysis.scores import redrawn, task_means
-from sfusion.analysis.statistics import bootstrapped
+from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
+from sfusion.analysis.scores import distilled, protocols, redrawn, task_means
+from sfusion.analysis.statistics import (
+    bootstrapped,
+    interval_text,
+    number_text,
+    units,
+)
+from sfusion.experiments.results import Results
+
+# Two conditions whose difference each part of the gain is.
+PARTS = {
+    "distilled against pruned": ("distilled", "pruned"),
+    "same steps against pruned": ("same-steps", "pruned"),
+    "distilled against same steps": ("distilled", "same-steps"),
+}
+
+
+def taught(results: Results) -> pd.DataFrame:
+    """Take the conditions of a study's distillation.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    DataFrame
+        See :func:`sfusion.analysis.scores.distilled`.
+
+    Raises
+    ------
+    StudyLacks
+        When the study distils nothing.
+    """
+    if results.distillation.empty:
+        raise StudyLacks("this study distils nothing")
+    return distilled(results)
+
+
+@exhibit
+def recipe(results: Results) -> Exhibit:
+    """Show how the study distils.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    settings = results.manifest["profile"]["distillation"]
+    table = pd.Series(settings, name="value").rename_axis("setting").to_frame()
+    return Exhibit("distillation_recipe", table, shown=table)
 
 
 @styled
-def distillation_by_depth(frame):
-    """Draw the conditions of the distillation by depth, a panel per task.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        From :func:`distilled`.
-
-    Returns
-    -------
-    Figure
-        Means over seeds; the horizontal lines are the original, as it was and after the
-        same extra steps.
-    """
-    tasks = sorted(set(frame["task"]))
-    figure, panels = panel_grid(tasks, 1.6, 0.6)
-    longer = frame["condition"] == "original-same-steps"
-    shown = frame[frame["condition"].isin(CONDITIONS)].assign(
-        accuracy=lambda f: 100 * f["test_accuracy"]
+def _draw_conditions(frame: pd.DataFrame) -> Figure:
+    figure, panels = panel_grid(sorted(set(frame["task"])), 1.6, 0.6)
+    means = (
+        100 * frame.groupby(["task", "condition", "removed"])["test_accuracy"].mean()
     )
+    longer = {**BASELINE, "label": "Original model, same steps"}
     for task, axes, leftmost in panels:
-        own = frame["task"] == task
-        axes.axhline(100 * frame.loc[own, "original"].mean(), **ORIGINAL)
-        axes.axhline(100 * frame.loc[own & longer, "test_accuracy"].mean(), **BASELINE)
-        part = shown[shown["task"] == task]
+        axes.axhline(means[task, "original", 0], **ORIGINAL)
+        axes.axhline(means[task, "original-same-steps", 0], **longer)
         for condition, look in CONDITIONS.items():
-            rows = (
-                part[part["condition"] == condition]
-                .groupby("removed")["accuracy"]
-                .mean()
-            )
-            axes.plot(rows, markersize=4, **look)
-        depth_axis(axes, shown["removed"], "test accuracy (%)", leftmost)
-    longer = BASELINE | {"label": "Original model, same steps"}
-    looks = [
-        ORIGINAL,
-        longer,
-        *({"markersize": 4} | look for look in CONDITIONS.values()),
-    ]
-    figure_legend(
-        figure, [Line2D([], [], **look) for look in looks], 3, "means over seeds"
-    )
+            axes.plot(means[task, condition], markersize=4, **look)
+        removed = means[task, "distilled"].index
+        depth_axis(axes, removed, "test accuracy (%)", leftmost)
+    handles = [Line2D([], [], **look) for look in (ORIGINAL, longer)]
+    for look in CONDITIONS.values():
+        handles.append(Line2D([], [], markersize=4, **look))
+    figure_legend(figure, handles, 3, "means over seeds")
     return figure
 
 
-def distillation_gain(frame):
-    """Draw what the teacher adds to the same steps without one.
+@exhibit
+def by_depth(results: Results) -> Exhibit:
+    """Show the accuracy with and without the teacher, by the layers removed.
 
     Parameters
     ----------
-    frame : DataFrame
-        From :func:`distilled`.
+    results : Results
 
     Returns
     -------
-    Figure
-        Mean over tasks with its 95% bootstrap interval; a dot per task.
+    Exhibit
     """
-    pair = redrawn(frame, ["condition", "removed"])
-    gain = 100 * (pair["distilled"] - pair["same-steps"])
-    table = bootstrapped({f"{removed} removed": gain[removed] for removed in gain})
-    means = task_means(gain).rename(columns="{} removed".format)
-    return interval_rows(
+    frame = taught(results)
+    means = 100 * frame.groupby(["condition", "removed"])["test_accuracy"].mean()
+    gains = means["distilled"] - means["same-steps"]
+    texts = [
+        f"{number_text(gain)} pp with {removed} removed"
+        for removed, gain in gains.items()
+    ]
+    finding = f"The teacher adds to the same steps {', '.join(texts)}."
+    figure = _draw_conditions(frame)
+    return Exhibit("distillation_by_depth", frame, finding, figure)
+
+
+@exhibit
+def conditions(results: Results) -> Exhibit:
+    """Show the accuracy of every condition on every dataset.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    groups = taught(results).groupby(["condition", "task"], sort=False)
+    means = 100 * groups["test_accuracy"].mean().unstack("task")
+    table = means.round(1)
+    overall = means.mean(axis=1)
+    finding = (
+        f"Over the datasets the original reaches {overall['original']:.1f}%, the "
+        f"pruned model {overall['pruned']:.1f}%, with the same steps and no teacher "
+        f"{overall['same-steps']:.1f}% and distilled {overall['distilled']:.1f}%."
+    )
+    caption = "Mean test accuracy (%) over depths and seeds."
+    return Exhibit("distillation", table, finding, caption=caption, shown=table)
+
+
+@exhibit
+def gain_by_depth(results: Results) -> Exhibit:
+    """Show what the teacher adds to the same steps without one, by the layers removed.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    scores = redrawn(taught(results), ["condition", "removed"])
+    gains = 100 * (scores["distilled"] - scores["same-steps"])
+    gains.columns = [f"{removed} removed" for removed in gains]
+    table = bootstrapped(gains)
+    clear = table.loc[table["low"] > 0, "label"]
+    finding = (
+        f"The teacher's gain is clear of 0 at {len(clear)} of {len(table)} depths"
+        f"{': ' if len(clear) else ''}{', '.join(clear)}."
+    )
+    figure = interval_rows(
         table,
         label="label",
-        spots=means.melt(var_name="label"),
-        xlabel="distilled minus same steps, no teacher\n(pp, 95% interval)",
+        xlabel="distilled against the same steps, no teacher (pp)",
+        spots=task_means(gains).melt(var_name="label"),
     )
+    caption = "Means over datasets with 95% intervals; a grey dot per dataset."
+    return Exhibit("distillation_gain", table, finding, figure, caption)
+
+
+@exhibit
+def parts_of_the_gain(results: Results) -> Exhibit:
+    """Show what of the gain comes from the teacher and what from longer training.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    frame = taught(results)
+    pruned = redrawn(frame[frame["removed"] > 0], ["condition"])
+    original = redrawn(frame[frame["removed"] == 0], ["condition"])
+    differences = {
+        title: pruned[first] - pruned[second]
+        for title, (first, second) in PARTS.items()
+    }
+    longer = "original, the same steps against none"
+    differences[longer] = original["original-same-steps"] - original["original"]
+    table = bootstrapped({name: 100 * part for name, part in differences.items()})
+    table = table.set_index("label").rename_axis("difference")
+    teacher = table.loc["distilled against same steps"]
+    gain = table.loc["distilled against pruned", "value"]
+    share = table.loc["same steps against pruned", "value"] / gain
+    excludes = "excludes" if teacher["low"] * teacher["high"] > 0 else "includes"
+    finding = (
+        f"The teacher adds {interval_text(*teacher, 2, signed=True)} pp: the interval "
+        f"{excludes} 0. The same steps change the original by "
+        f"{interval_text(*table.loc[longer], 2, signed=True)} pp."
+    )
+    if gain > 0:
+        shares = f"{share:.0%} of what the distilled model gains comes from longer"
+        finding = f"{shares} training. {finding}"
+    caption = (
+        "Differences in percentage points of test accuracy, means over depths, with "
+        f"95% intervals over {units(pruned)}."
+    )
+    return Exhibit("distillation_parts", table, finding, None, caption, table.round(2))
+
+
+@exhibit
+def against_the_original(results: Results) -> Exhibit:
+    """Show whether a distilled model exceeds the original, under both protocols.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    frame = taught(results)
+    scores = protocols(frame)
+    best = scores[scores["name"] == "distilled"].groupby("task")
+    table = best[["test_selected", "validation_selected"]].mean()
+    table["original"] = frame.groupby("task")["original"].mean()
+    longer = frame[frame["condition"] == "original-same-steps"]
+    table["original_same_steps"] = longer.groupby("task")["test_accuracy"].mean()
+    above = (table["test_selected"] > table["original"]).sum()
+    above_longer = (table["test_selected"] > table["original_same_steps"]).sum()
+    finding = (
+        f"The best distilled model exceeds the original on {above} of {len(table)} "
+        f"datasets, and an original that got the same extra steps on {above_longer}."
+    )
+    caption = (
+        "Test accuracy (%) of the distilled model at the depth that test prefers (the "
+        "paper's score) and at the depth that validation prefers, and of the original."
+    )
+    shown = (100 * table).round(1)
+    return Exhibit("distilled_and_original", shown, finding, None, caption, shown)

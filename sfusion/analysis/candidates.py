@@ -1,0 +1,181 @@
+"""What else a fusion could read or learn, and whether that makes a better path."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from sfusion.analysis.contrasts import (
+    OPPONENTS,
+    Contrast,
+    contrast_list,
+    contrast_text,
+    contrasts,
+    draw_contrasts,
+)
+from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
+from sfusion.analysis.scores import MEASURES
+from sfusion.analysis.statistics import interval_text, number_text
+from sfusion.experiments.results import Results, RowResults
+
+# Which rows of the study are shown: its title, the study and the layers removed before.
+QUESTIONS = {
+    "six layers, every removal": ("nine", "all"),
+    "six layers, first removal": ("nine", "0"),
+    "twelve layers, every removal": ("base", "all"),
+}
+TRANSFER = {
+    title: Contrast(title, first, second)
+    for title, first, second in [
+        ("Own forest against random order", "random-forest", "random"),
+        ("Transferred forest against random order", "random-forest-transfer", "random"),
+        ("Own forest against transferred", "random-forest", "random-forest-transfer"),
+        (
+            "Own linear regression against transferred",
+            "linear-regression",
+            "linear-regression-transfer",
+        ),
+        ("Own forest against top layers first", "random-forest", "top-first"),
+        ("Own forest against linear regression", "random-forest", "linear-regression"),
+    ]
+}
+REGRETS = ["validation_regret", "test_regret"]
+CHOSEN = "all, siblings"  # the candidate that became a strategy
+
+
+def _rows(candidates: RowResults, study: str, removed: str) -> pd.DataFrame:
+    """Take the candidates of one question, a row each."""
+    frame = candidates["regrets"]
+    asked = (frame["study"] == study) & (frame["removed"] == removed)
+    return frame[asked].set_index("candidate")
+
+
+def _against_position(candidate: pd.Series, split: str) -> str:
+    ends = [f"{split}_minus_position{end}" for end in ("", "_low", "_high")]
+    return interval_text(*candidate[ends], 2, signed=True) + " pp"
+
+
+@exhibit
+def regrets(candidates: RowResults) -> Exhibit:
+    """Show how far each candidate's choices lie from the best child of their parent.
+
+    Parameters
+    ----------
+    candidates : RowResults
+        The study ``candidates``.
+
+    Returns
+    -------
+    Exhibit
+    """
+    parts = {
+        title: _rows(candidates, *question)[REGRETS]
+        for title, question in QUESTIONS.items()
+    }
+    first = next(iter(QUESTIONS))
+    table = pd.concat(parts, axis=1).sort_values((first, "validation_regret"))
+    shown = table.rename(columns=lambda name: name.removesuffix("_regret")).round(2)
+    table.columns = [f"{title}: {name}" for title, name in table.columns]
+    return Exhibit(
+        "candidates",
+        table.round(3),
+        _compared_with_position(candidates),
+        caption="Mean regret in percentage points of accuracy, of the parents whose "
+        "children were all tried; lowest on validation first.",
+        shown=shown,
+    )
+
+
+def _compared_with_position(candidates: RowResults) -> str:
+    six = _rows(candidates, "nine", "all")
+    twelve = _rows(candidates, "base", "all")
+    learned = six.drop(index="greedy")
+    best = learned["validation_regret"].idxmin()
+    below = learned.index[learned["validation_minus_position_high"] < 0]
+    is_below = twelve["validation_minus_position_high"] < 0
+    both = [name for name in below if is_below[name]]
+    lines = [
+        f"With six layers and {six['parents'].iloc[0]} parents *{best}* has the lowest "
+        f"regret on validation: {_against_position(six.loc[best], 'validation')} "
+        f"against position alone, {_against_position(six.loc[best], 'test')} on test, "
+        f"where greedy has {_against_position(six.loc['greedy'], 'test')}. Below "
+        f"position with the whole interval: {_listed(below)}.",
+        f"Of these, with twelve layers and {twelve['parents'].iloc[0]} parents too: "
+        f"{_listed(both)}. Against position alone, on test:",
+    ]
+    items = []
+    for name in both:
+        items.append(
+            f"- *{name}*: {_against_position(six.loc[name], 'test')} with six layers, "
+            f"{_against_position(twelve.loc[name], 'test')} with twelve."
+        )
+    return "\n\n".join([*lines, "\n".join(items), _by_depth(candidates)])
+
+
+def _by_depth(candidates: RowResults) -> str:
+    frame = candidates["regrets"]
+    is_chosen = (frame["study"] == "nine") & (frame["candidate"] == CHOSEN)
+    rows = frame[is_chosen & (frame["removed"] != "all")]
+    changes = [number_text(change) for change in rows["test_minus_position"]]
+    return (
+        f"With six layers, on test, the regret of *{CHOSEN}* against position alone is "
+        f"{', '.join(changes)} pp at parents without 0 to {len(changes) - 1} layers."
+    )
+
+
+def _listed(names: list[str] | pd.Index) -> str:
+    return "; ".join(f"*{name}*" for name in names) or "none"
+
+
+@exhibit
+def transfer(results: Results) -> Exhibit:
+    """Compare fusions taught by the tree they search with those of other datasets.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    table = contrasts(results, TRANSFER, ["mean_accuracy"])
+    if table.empty:
+        raise StudyLacks("this study has no fusion to compare")
+    caption = (
+        "Differences of mean test accuracy over depths, with 95% intervals over "
+        f"{table['drawn'].iloc[0]}."
+    )
+    return Exhibit("transfer", table, contrast_list(table), caption=caption)
+
+
+@exhibit
+def siblings(studies: dict[str, Results]) -> Exhibit:
+    """Compare a candidate that became a strategy with what it would have to beat.
+
+    Parameters
+    ----------
+    studies : dict of str to Results
+        By title.
+
+    Returns
+    -------
+    Exhibit
+    """
+    asked = {key: one for key, one in OPPONENTS.items() if key.startswith("siblings")}
+    parts = [
+        contrasts(study, asked, list(MEASURES)).assign(study=title)
+        for title, study in studies.items()
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    if table.empty:
+        raise StudyLacks("no study has a forest that orders siblings")
+    half = table[table["measure"] == "half_removed"]
+    figure = draw_contrasts(half, by="study")
+    items = []
+    for (study, title), rows in table.groupby(["study", "contrast"], sort=False):
+        texts = {row["measure"]: contrast_text(row) for _, row in rows.iterrows()}
+        items.append(
+            f"- {study}, {title}: {texts['half_removed']}; mean over depths: "
+            f"{texts['mean_accuracy']}."
+        )
+    return Exhibit("siblings", table.round(4), "\n".join(items), figure)
