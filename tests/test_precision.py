@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def processor(monkeypatch, tmp_path):
             is_float32 = pairs[0][0].dtype == torch.float32
             return noise() * (speed if is_float32 else 1.0)
 
-        able = {"avx512_bf16": True}
+        able = MappingProxyType({"avx512_bf16": True})
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
         monkeypatch.setattr(precision, "_product_seconds", product_seconds)
         precision._kept_choice.cache_clear()

@@ -97,7 +97,7 @@ def _choose_on_processor() -> PrecisionChoice:
     able = torch.cpu.get_capabilities()
     if not (able.get("amx_bf16") or able.get("avx512_bf16")):
         return PrecisionChoice("fp32", "the processor has no bfloat16 instructions")
-    return _kept_choice(json.dumps([able, torch.__version__], sort_keys=True))
+    return _kept_choice(json.dumps([dict(able), torch.__version__], sort_keys=True))
 
 
 @functools.cache
