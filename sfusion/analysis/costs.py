@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 
+import numpy as np
 import pandas as pd
 
 from sfusion.analysis.appearance import (
@@ -17,7 +18,7 @@ from sfusion.analysis.appearance import (
     strategy_title,
     styled,
 )
-from sfusion.analysis.drawing import figure_legend, one_panel
+from sfusion.analysis.drawing import one_panel
 from sfusion.analysis.exhibits import Exhibit, exhibit
 from sfusion.analysis.scores import (
     BEST_SINGLE,
@@ -207,26 +208,43 @@ def overhead(results: Results) -> Exhibit:
 def _draw(table: pd.DataFrame) -> PlainFigure:
     figure, axes = one_panel(PAGE, 3.4)
     axes.axhline(0, **LINE)
-    handles = []
-    for name, row in table.iterrows():
-        named = name in (*NAMED, *HIGHLIGHTED)
-        colour = strategy_colour(name) if named else "0.75"
-        axes.vlines(row["times"], row["low"], row["high"], colour, linewidth=0.8)
-        look = {"color": colour, "marker": "o", "markersize": 4, "linewidth": 0}
-        line = axes.plot(row["times"], row["gain"], **look, markeredgewidth=0)
-        if named:
-            line[0].set_label(strategy_title(name))
-            handles += line
+    named = table[table.index.isin([*NAMED, *HIGHLIGHTED])].sort_values("gain")
+    shown = pd.concat([table.drop(named.index), named])  # the named ones on top
+    colours = pd.Series("0.75", shown.index)
+    colours[named.index] = [strategy_colour(name) for name in named.index]
+    axes.vlines(shown["times"], shown["low"], shown["high"], colours, linewidth=0.8)
+    axes.scatter(shown["times"], shown["gain"], s=14, zorder=3, linewidth=0, c=colours)
+    step = 0.05 * (table["high"].max() - table["low"].min())
+    heights = _label_heights(named, step)
+    for name, height in zip(named.index, heights, strict=True):
+        axes.text(
+            1.05 * named.loc[name, "times"],
+            height,
+            strategy_title(name),
+            color=colours[name],
+            va="center",
+        )
     axes.set_xscale("log")
     axes.set_xticks(TIMES, labels=TIMES)
     axes.minorticks_off()
-    axes.set_xlim(0.93, 1.1 * table["times"].max())
+    axes.set_xlim(0.93, 1.6 * table["times"].max())
     axes.set_xlabel("compute cost: FLOPs as a multiple of dropping the top layers")
     axes.set_ylabel(
         "mean accuracy over depths, lead over\ndropping the top layers (pp)"
     )
-    figure_legend(figure, handles, 3, "grey: other strategies")
     return figure
+
+
+def _label_heights(points: pd.DataFrame, step: float) -> list[float]:
+    """Lift labels until none covers another; the points come in order of height."""
+    placed: list[tuple[float, float]] = []
+    for point in points.itertuples():
+        near = [y for x, y in placed if abs(np.log(point.times / x)) < 0.7]
+        height = point.gain
+        while any(abs(height - other) < step for other in near):
+            height += step / 4
+        placed.append((point.times, height))
+    return [height for _, height in placed]
 
 
 @exhibit

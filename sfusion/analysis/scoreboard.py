@@ -16,6 +16,7 @@ from functools import cache
 import numpy as np
 import pandas as pd
 
+from sfusion.analysis.appearance import strategy_title
 from sfusion.analysis.contrasts import QUESTIONS
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.analysis.paper_claims import (
@@ -176,7 +177,7 @@ def optimism(results: Results) -> Exhibit:
         both.round(2),
         finding,
         caption="Test accuracy (%), mean over datasets and seeds",
-        shown=both.round(2),
+        shown=both.rename(index=strategy_title).round(2),
     )
 
 
