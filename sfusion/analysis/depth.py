@@ -424,7 +424,9 @@ def claim_text(row: pd.Series) -> str:
     Returns
     -------
     str
-        Such as ``4 of 9: 0.44 [0.11, 0.56]``.
+        Such as ``4 of 9: 0.44 [0.11, 0.56]``; nothing where nothing was measured.
     """
+    if pd.isna(row["ours"]):
+        return ""
     number = interval_text(row["ours"], row["low"], row["high"], 2)
     return f"{row['count']}: {number}" if row["count"] else number

@@ -265,7 +265,8 @@ def rate_contrasts(results: Results, fast: Results) -> Exhibit:
         frame = with_best_single(one.curves())
         score = measured(frame[frame["name"].isin(NAMES)])["half_removed"]
         original = frame.loc[frame["removed"] == 0, "test_accuracy"].mean()
-        lost = 100 * (observed(score)[COMPARED].mean() - original)
+        compared = [name for name in COMPARED if name in score]
+        lost = 100 * (observed(score)[compared].mean() - original)
         texts = [
             f"{strategy_title(name)} {signed_text(pp)}" for name, pp in lost.items()
         ]
