@@ -61,7 +61,7 @@ def by_dataset(found: RowResults) -> Exhibit:
     -------
     Exhibit
     """
-    table = 100 * task_means(_test_scores(found)).rename_axis(columns=None)
+    table = task_means(100 * _test_scores(found)).rename_axis(columns=None)
     table["default minus original"] = table["default"] - table["original"]
     return Exhibit(
         "defaults",
