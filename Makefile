@@ -4,6 +4,7 @@ JOBS ?= 2
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& echo $$python && break; done)
+EXTRAS := notebooks,studies,onnx,dask,book,dev
 TORCH := $(shell sed -n 's/^torch==//p' requirements.lock)
 
 PY := .venv/bin/python
@@ -19,10 +20,11 @@ test nbval: export OMP_NUM_THREADS := 1
 test nbval: export HF_HUB_OFFLINE := 1
 
 help: ## list the targets
-	@echo "usage: make TARGET [PROFILE=smoke|embedded|nine|base|paper] (default: $(PROFILE))"
+	@echo "usage: make TARGET [PROFILE=NAME] (default: $(PROFILE))"
+	@echo "profiles: $(basename $(notdir $(wildcard profiles/*.yaml)))"
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-env: ## make .venv with the locked versions
+env: ## make .venv with the locked versions [UV=uv: by uv instead of pip]
 	@$(LOCK) $(MAKE) --no-print-directory ready
 
 reproduce: env ## compute PROFILE anew under build/, then compare with the committed results
@@ -49,10 +51,12 @@ book: env ## make the notebooks, docs and reference a static site under build/bo
 bench: env ## measure the speed ratios, into build/bench.json [QUICK=1]
 	$(PY) benchmarks/bench.py $(if $(QUICK),--quick)
 
-lint: env ## check style of code and notebooks
+lint: env ## check style, types, imports, workflows, and what is made of the results
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
+	$(PY) -m mypy
 	.venv/bin/lint-imports --no-cache
+	.venv/bin/zizmor --offline --quiet --no-progress .github
 	$(PY) tools/render.py --check
 
 clean: ## remove build/ and the caches; keeps .venv
@@ -64,12 +68,16 @@ lock: ## work requirements.lock out again from pyproject.toml [TORCH=version]
 	rm -rf build/lock
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet torch==$(TORCH)
-	build/lock/bin/python -m pip install --quiet --editable '.[dev,book,dask,onnx]'
+	build/lock/bin/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	build/lock/bin/python -m pip freeze --all --exclude pip --exclude-editable > build/lock/frozen
 	{ grep '^#' requirements.lock; \
 		sed -E -e '/^(cuda|nvidia|triton)/d' -e 's/^(torch==[^+]*)[+].*/\1/' build/lock/frozen; \
 	} > build/lock/requirements.lock
 	cp build/lock/requirements.lock requirements.lock
+	{ sed '/^constraint-dependencies = /,$$d' pyproject.toml; echo 'constraint-dependencies = ['; \
+		sed -n 's/^[^#].*/    "&",/p' requirements.lock; echo ']'; \
+	} > build/lock/pyproject.toml
+	cp build/lock/pyproject.toml pyproject.toml
 
 .PHONY: ready
 ready: $(STAMP)
@@ -82,7 +90,11 @@ $(STAMP): requirements.lock pyproject.toml
 	@echo "making .venv from requirements.lock: a few minutes and about 2 GB"
 	@test -e $@ || $(PYTHON) -m venv --clear .venv
 	@rm -f $@
+ifdef UV
+	$(UV) sync --quiet --inexact --all-extras
+else
 	$(PY) -m pip install --quiet torch==$(TORCH)
 	$(PY) -m pip install --quiet --requirement requirements.lock
 	$(PY) -m pip install --quiet --no-deps --no-build-isolation --editable .
+endif
 	@touch $@

@@ -291,7 +291,7 @@ def _listed(text: str | None) -> list[str] | None:
     return None if text is None else text.split(",")
 
 
-def _warn(message: Warning | str, *_: object) -> None:
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
     """Say a warning in one line, without the code that gave it."""
     print(f"warning: {message}", file=sys.stderr)
 

@@ -22,12 +22,11 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[1]
 PROJECT_TEXT = (ROOT / "pyproject.toml").read_text()
 PROJECT = tomllib.loads(PROJECT_TEXT)["project"]
+TOOLS = tomllib.loads(PROJECT_TEXT)["tool"]
 CONDA_TEXT = (ROOT / "environment.yml").read_text()
 CONDA = yaml.safe_load(CONDA_TEXT)["dependencies"]
 CORE = PROJECT["dependencies"]
 EXTRAS = PROJECT["optional-dependencies"]
-# The extras that requirements.lock covers; the others are left to the user's machine.
-LOCKED_EXTRAS = ("dev", "book", "dask", "onnx")
 LOCKED_ON = {
     "python_version": "3.11", "python_full_version": "3.11.0", "sys_platform": "linux", "platform_system": "Linux",
 }  # fmt: skip
@@ -47,7 +46,7 @@ LOCK = {
     canonicalize_name(name): version
     for name, _, version in (line.partition("==") for line in LOCK_LINES)
 }
-DIRECT = _requirements(CORE + sum((EXTRAS[name] for name in LOCKED_EXTRAS), []))
+DIRECT = _requirements(CORE + sum(EXTRAS.values(), []))
 (CONDA_PIP,) = (entry["pip"] for entry in CONDA if isinstance(entry, dict))
 
 
@@ -70,8 +69,10 @@ def test_lock_satisfies_every_direct_dependency():
     assert not unfit, "locked versions outside the ranges in pyproject.toml"
 
 
-def test_lock_is_the_closure_of_the_direct_dependencies():
-    seen, queue = set(), list(DIRECT.values())
+def _closure(requirements):
+    """Follow requirements to all that they need, on the platform of the lock."""
+    seen = set()
+    queue = list(requirements)
     while queue:
         requirement = queue.pop()
         for extra in requirement.extras | {""}:
@@ -79,18 +80,27 @@ def test_lock_is_the_closure_of_the_direct_dependencies():
             if key in seen:
                 continue
             seen.add(key)
-            needed = map(Requirement, metadata.requires(requirement.name) or [])
             here = LOCKED_ON | {"extra": extra}
-            queue += [
-                other
-                for other in needed
-                if other.marker is None or other.marker.evaluate(here)
-            ]
+            for other in map(Requirement, metadata.requires(requirement.name) or []):
+                if other.marker is None or other.marker.evaluate(here):
+                    queue.append(other)
+    names = {name for name, _ in seen}
     # A CUDA build of torch brings its own packages, which the lock leaves out.
-    closure = {
-        name for name, _ in seen if not name.startswith(("cuda", "nvidia", "triton"))
-    }
-    assert closure == LOCK.keys(), "run `make lock`"
+    return {n for n in names if not n.startswith(("cuda", "nvidia", "triton"))}
+
+
+def test_lock_is_the_closure_of_the_direct_dependencies():
+    assert _closure(DIRECT.values()) == LOCK.keys(), "run `make lock`"
+
+
+def test_the_package_alone_needs_neither_notebooks_nor_corpora():
+    needed = _closure(_requirements(CORE).values())
+    assert not needed & {"jupyterlab", "papermill", "ipykernel", "datasets", "dask"}
+    assert len(needed) < 80 < 140 < len(LOCK)
+
+
+def test_uv_takes_the_locked_versions():
+    assert TOOLS["uv"]["constraint-dependencies"] == LOCK_LINES, "run `make lock`"
 
 
 def test_environment_yml_pins_the_direct_dependencies_as_the_lock_does():
