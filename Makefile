@@ -14,7 +14,7 @@ LOCK := $(if $(shell command -v flock),flock requirements.lock)
 PYTEST := $(PY) -m pytest -q -n $(JOBS) --dist loadfile --nbval-current-env
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce replay compare test nbval notebooks book bench lint clean lock
+.PHONY: help env reproduce replay compare test nbval notebooks book wheel bench lint clean lock
 # Tests share the cores between workers, and never reach for the Hub.
 test nbval: export OMP_NUM_THREADS := 1
 test nbval: export HF_HUB_OFFLINE := 1
@@ -47,6 +47,9 @@ notebooks: env ## store fresh outputs in the notebooks, after a change that alte
 
 book: env ## make the notebooks, docs and reference a static site under build/book
 	$(PY) tools/book.py
+
+wheel: env ## install the wheel into an empty environment and use it
+	tools/wheel.sh
 
 bench: env ## measure the speed ratios, into build/bench.json [QUICK=1]
 	$(PY) benchmarks/bench.py $(if $(QUICK),--quick)
