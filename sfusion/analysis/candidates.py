@@ -6,7 +6,7 @@ import pandas as pd
 
 from sfusion.analysis.contrasts import (
     OPPONENTS,
-    Contrast,
+    TRANSFERS,
     contrast_list,
     contrast_text,
     contrasts,
@@ -22,21 +22,6 @@ QUESTIONS = {
     "six layers, every removal": ("nine", "all"),
     "six layers, first removal": ("nine", "0"),
     "twelve layers, every removal": ("base", "all"),
-}
-TRANSFER = {
-    title: Contrast(title, first, second)
-    for title, first, second in [
-        ("Own forest against random order", "random-forest", "random"),
-        ("Transferred forest against random order", "random-forest-transfer", "random"),
-        ("Own forest against transferred", "random-forest", "random-forest-transfer"),
-        (
-            "Own linear regression against transferred",
-            "linear-regression",
-            "linear-regression-transfer",
-        ),
-        ("Own forest against top layers first", "random-forest", "top-first"),
-        ("Own forest against linear regression", "random-forest", "linear-regression"),
-    ]
 }
 REGRETS = ["validation_regret", "test_regret"]
 CHOSEN = "all, siblings"  # the candidate that became a strategy
@@ -138,7 +123,7 @@ def transfer(results: Results) -> Exhibit:
     -------
     Exhibit
     """
-    table = contrasts(results, TRANSFER, ["mean_accuracy"])
+    table = contrasts(results, TRANSFERS, ["mean_accuracy"])
     if table.empty:
         raise StudyLacks("this study has no fusion to compare")
     caption = (

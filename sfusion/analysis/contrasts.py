@@ -47,6 +47,7 @@ CONTRASTS = _named("contrasts")
 CONTROLS = _named("controls")
 OPPONENTS = _named("opponents")
 MODELS = _named("models")
+TRANSFERS = _named("transfers")
 
 
 def contrasts(

@@ -81,14 +81,9 @@ def held_out_predictions(fits: list[Fit]) -> pd.DataFrame:
         rows.assign(predicted=fitted.predict(rows[list(SIGNALS)]))
         for fitted, rows in fits
     ]
-    table = pd.concat(parts).sort_index()
+    table = pd.concat(parts).sort_index().rename(columns={LABEL: "observed"})
     parent = table["task"] + "/" + table["seed"].astype(str) + "/" + table["path"]
-    columns = {
-        "parent": parent,
-        "observed": table[LABEL],
-        "predicted": table["predicted"],
-    }
-    return pd.DataFrame(columns)
+    return table.assign(parent=parent)[["parent", "observed", "predicted"]]
 
 
 def score(predictions: pd.DataFrame) -> dict[str, float]:

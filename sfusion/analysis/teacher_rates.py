@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from sfusion.analysis.contrasts import contrast_text
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.analysis.scores import redrawn, task_means
-from sfusion.analysis.statistics import compare_pair, comparison_text, number_text
+from sfusion.analysis.statistics import compare_pair, number_text
 from sfusion.analysis.teaching import taught
 from sfusion.experiments.results import Results, RowResults
 
@@ -89,36 +90,26 @@ def labels_at_their_rate(results: Results, slower: Results) -> Exhibit:
     frame = pd.concat([frame.assign(rate=used), taught(slower).assign(rate=low)])
     frame = frame[frame["seed"].isin(slower.distillation["seed"])]
     validation = frame.groupby(["condition", "removed", "rate"])["validation_accuracy"]
-    preferred = validation.mean()
+    preferred = validation.mean()["same-steps"].unstack("rate").idxmax(axis=1)
     scores = redrawn(frame, ["condition", "removed", "rate"])
     means = 100 * task_means(scores).mean()
-    series = {
-        f"distilled at {used:g}": ("distilled", used),
-        f"same steps at {used:g}": ("same-steps", used),
-        f"same steps at {low:g}": ("same-steps", low),
-    }
-    rows = []
-    for removed in profile["distillation"]["removals"]:
-        rate = preferred["same-steps", removed].idxmax()
-        row = {"removed": removed, "labels at": rate}
-        for title, (condition, at) in series.items():
-            change = means[condition, removed, at] - means["original", 0, at]
-            row[f"{title}, against the original"] = round(change, 2)
-        found = compare_pair(
-            scores["distilled", removed, used], scores["same-steps", removed, rate]
-        )
-        row["teacher against labels"] = comparison_text(
-            found["difference"], found["low"], found["high"]
-        )
-        rows.append(row)
-    table = pd.DataFrame(rows).set_index("removed")
-    longer = []
-    for rate in (used, low):
-        change = means["original-same-steps", 0, rate] - means["original", 0, rate]
-        longer.append(f"by {number_text(change)} pp at {rate:g}")
-    finding = f"The same steps change the original {' and '.join(longer)}."
+    changes = (means - means["original", 0, used]).unstack(["condition", "rate"])
+    longer = changes.loc[0, "original-same-steps"]
+    table = changes[["distilled", "same-steps"]].drop(index=0).round(2)
+    table.columns = [f"{condition} at {rate:g}" for condition, rate in table.columns]
+    table.insert(0, "labels at", preferred)
+    texts = []
+    for removed, rate in preferred.items():
+        teacher = scores["distilled", removed, used]
+        labels = scores["same-steps", removed, rate]
+        texts.append(contrast_text(compare_pair(teacher, labels)))
+    table["teacher against labels"] = texts
+    finding = (
+        f"The same steps change the original by {number_text(longer[used])} pp at "
+        f"{used:g} and by {number_text(longer[low])} pp at {low:g}."
+    )
     caption = (
-        "Percentage points of test accuracy; the labels at the rate that validation "
-        f"prefers at each depth; {slower.distillation['seed'].nunique()} seeds."
+        "Percentage points of test accuracy against the original; the labels at the "
+        f"rate that validation prefers; {slower.distillation['seed'].nunique()} seeds."
     )
     return Exhibit("teacher_rates", table, finding, None, caption, table)

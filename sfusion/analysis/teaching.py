@@ -17,17 +17,19 @@ from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.analysis.scores import distilled, protocols, redrawn, task_means
 from sfusion.analysis.statistics import (
     bootstrapped,
+    comparison_text,
     interval_text,
     number_text,
     units,
 )
 from sfusion.experiments.results import Results
 
-# Two conditions whose difference each part of the gain is.
+# Two conditions whose difference is a part of what the distilled model gains.
 PARTS = {
     "distilled against pruned": ("distilled", "pruned"),
     "same steps against pruned": ("same-steps", "pruned"),
     "distilled against same steps": ("distilled", "same-steps"),
+    "original, the same steps against none": ("original-same-steps", "original"),
 }
 
 
@@ -183,34 +185,26 @@ def parts_of_the_gain(results: Results) -> Exhibit:
     -------
     Exhibit
     """
-    frame = taught(results)
-    pruned = redrawn(frame[frame["removed"] > 0], ["condition"])
-    original = redrawn(frame[frame["removed"] == 0], ["condition"])
-    differences = {
-        title: pruned[first] - pruned[second]
-        for title, (first, second) in PARTS.items()
-    }
-    longer = "original, the same steps against none"
-    differences[longer] = original["original-same-steps"] - original["original"]
-    table = bootstrapped({name: 100 * part for name, part in differences.items()})
-    table = table.set_index("label").rename_axis("difference")
-    teacher = table.loc["distilled against same steps"]
-    gain = table.loc["distilled against pruned", "value"]
-    share = table.loc["same steps against pruned", "value"] / gain
-    excludes = "excludes" if teacher["low"] * teacher["high"] > 0 else "includes"
+    scores = redrawn(taught(results), ["condition"])
+    differences = {}
+    for title, (first, second) in PARTS.items():
+        differences[title] = scores[first] - scores[second]
+    table = bootstrapped(differences).set_index("label").rename_axis("difference")
+    gain, longer, teacher, original = table.index
+    share = table.loc[longer, "value"] / table.loc[gain, "value"]
+    points = (100 * table).round(2)
     finding = (
-        f"The teacher adds {interval_text(*teacher, 2, signed=True)} pp: the interval "
-        f"{excludes} 0. The same steps change the original by "
-        f"{interval_text(*table.loc[longer], 2, signed=True)} pp."
+        f"The distilled model gains {number_text(points.loc[gain, 'value'])} pp, and "
+        f"{share:.0%} of that comes from longer training. Distilled against the "
+        f"same steps: {comparison_text(*table.loc[teacher], 2)}. The "
+        "same steps change the original by "
+        f"{interval_text(*points.loc[original], 2, signed=True)} pp."
     )
-    if gain > 0:
-        shares = f"{share:.0%} of what the distilled model gains comes from longer"
-        finding = f"{shares} training. {finding}"
     caption = (
         "Differences in percentage points of test accuracy, means over depths, with "
-        f"95% intervals over {units(pruned)}."
+        f"95% intervals over {units(scores)}."
     )
-    return Exhibit("distillation_parts", table, finding, None, caption, table.round(2))
+    return Exhibit("distillation_parts", table, finding, None, caption, points)
 
 
 @exhibit
