@@ -23,7 +23,7 @@ STUDY = """
 import sys
 from pathlib import Path
 from sfusion.experiments.profiles import load_profile
-from sfusion.experiments.pruning_study import run_study
+from sfusion.experiments.pruning_study import PruningStudy
 profile, folder, whole, texts = load_profile(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] == "True", int(sys.argv[4])
 strategies = None
 if texts:
@@ -35,7 +35,7 @@ if not whole:
     changes = {stage: getattr(profile, stage).model_copy(update={"samples": 64}) for stage in stages}
     profile = profile.model_copy(update=changes)
     strategies = ["energy", "random", "random-forest"]
-run_study(profile, folder, strategies=strategies, quiet=True)
+PruningStudy(profile, strategies).run(folder, quiet=True)
 """
 
 

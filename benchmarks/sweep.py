@@ -21,7 +21,7 @@ from transformers import AutoTokenizer, BertConfig, BertModel
 
 from sfusion.data.pretrained import locate_model
 from sfusion.experiments.parallel import jobs
-from sfusion.experiments.pruning_study import run_study
+from sfusion.experiments.pruning_study import PruningStudy
 from sfusion.experiments.searches import Search
 from sfusion.experiments.store import RecordStore
 from sfusion.experiments.trees import open_tree
@@ -304,7 +304,7 @@ def growth_with_strategies(folder):
     untaught = profile.distillation.model_copy(update={"removals": ()})
     profile = profile.model_copy(update={"distillation": untaught})
     fused = [*SIGNALS, "random", "linear-regression", "random-forest"]
-    results = run_study(profile, folder, strategies=fused, quiet=True)
+    results = PruningStudy(profile, fused).run(folder, quiet=True)
     spent = results.nodes.set_index("path")[
         ["training", "evaluation", "extraction"]
     ].sum(axis=1)

@@ -98,17 +98,20 @@ def reproduce(
     ] = False,
 ) -> int:
     """Compute a profile, run its notebooks, compare with results/."""
-    from sfusion.experiments.pruning_study import run_study
+    from sfusion.experiments.study import load_study
 
     need_checkout("reproduce")
-    need_extra("notebooks")
-    loaded = load_profile(profile)
-    results = run_study(loaded, BUILD / loaded.name)
-    results.save(BUILD / loaded.name / "results")
-    notebooks.execute_all(profile, "built")
+    study = load_study(profile)
+    name = study.profile.name
+    if study.shown_in_notebooks:
+        need_extra("notebooks")
+    results = study.run(BUILD / name)
+    results.save(BUILD / name / "results")
+    if study.shown_in_notebooks:
+        notebooks.execute_all(profile, "built")
     if accept:
-        results.save(COMMITTED / loaded.name)
-        print(f"accepted as results/{loaded.name}")
+        results.save(COMMITTED / name)
+        print(f"accepted as results/{name}")
     return compare(profile)
 
 
@@ -124,14 +127,15 @@ def replay(profile: Profile = notebooks.SHOWN) -> None:
 @app.command(epilog=_example("sfusion compare --profile smoke"))
 def compare(profile: Profile = notebooks.DEFAULT) -> int:
     """Compare build/<profile> with results/<profile>."""
-    from sfusion.experiments import comparison
+    from sfusion.experiments.study import load_study
 
-    name = load_profile(profile).name
+    study = load_study(profile)
+    name = study.profile.name
     new = load_results(BUILD / name / "results")
     if not (COMMITTED / name).is_dir():
         print(f"profile {name!r} has no committed results: nothing to compare with")
         return 0
-    table = comparison.compare(new, load_results(COMMITTED / name))
+    table = study.compare(new, load_results(COMMITTED / name))
     text = table.to_csv(index=False, float_format="%.6g")
     write_atomically(BUILD / name / "comparison.csv", text.encode())
     print(table.to_string(index=False))

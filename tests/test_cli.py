@@ -347,7 +347,7 @@ def test_replay_of_the_shown_profile_draws_what_is_committed(executed, tmp_path)
 
 def test_stopping_says_how_to_go_on(mine, monkeypatch, capsys):
     monkeypatch.setattr(
-        "sfusion.experiments.pruning_study.run_study",
+        "sfusion.experiments.pruning_study.PruningStudy.run",
         Mock(side_effect=KeyboardInterrupt),
     )
     assert _main("reproduce", "--profile", mine) == 130

@@ -103,7 +103,7 @@ def test_a_build_folder_of_ones_own_is_the_same_from_every_folder(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SFUSION_BUILD", "mine")
     assert (
-        runpy.run_path(ROOT / "sfusion" / "records" / "results.py")["BUILD"]
+        runpy.run_path(ROOT / "sfusion" / "experiments" / "results.py")["BUILD"]
         == tmp_path / "mine"
     )
 

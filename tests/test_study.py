@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from sfusion import load_model, load_profile, remove_layers, study
 from sfusion.experiments.machine import machine
 from sfusion.experiments.profiles import Profile
-from sfusion.experiments.pruning_study import run_study
+from sfusion.experiments.pruning_study import PruningStudy
 from sfusion.experiments.store import RecordStore
 from sfusion.models.size import size
 from sfusion.pruning import searches
@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def results(profile, folder):
     """A whole study with every strategy."""
-    return run_study(profile, folder, quiet=True)
+    return PruningStudy(profile).run(folder, quiet=True)
 
 
 def _task(profile, name):
@@ -231,7 +231,7 @@ def test_fusions_of_the_own_tree_and_of_the_others_differ(
         return fit(table, model)
 
     monkeypatch.setattr(study, "fit_fusion", watched)
-    run_study(profile, folder, quiet=True)
+    PruningStudy(profile).run(folder, quiet=True)
     # Of each model: first unit in-dataset and transfer, then the second.
     expected = [[("agnews", 0)], [("imdb", 0)], [("imdb", 0)], [("agnews", 0)]]
     # The forest also reads positions, shuffled signals, and those of redundancy, and
@@ -254,7 +254,7 @@ def test_a_forest_of_another_model_learns_from_its_removals_on_other_tasks(
         lambda table, model: seen.append(table) or fit(table, model),
     )
     strategies = ["weight-norm", "random-forest-other-model"]
-    found = run_study(profile, folder, strategies=strategies, quiet=True)
+    found = PruningStudy(profile, strategies).run(folder, quiet=True)
     assert set(found.trajectories["strategy"]) == set(strategies)
     shipped = shipped_rows().query("seed == 0")
     for task, table in zip(profile.tasks, seen, strict=True):
@@ -272,7 +272,7 @@ def test_the_records_say_which_test_texts_were_right(results):
 
 
 def test_one_task_has_no_other_to_learn_from(profile, folder, results):
-    alone = run_study(_with(profile, tasks=("agnews",)), folder, quiet=True)
+    alone = PruningStudy(_with(profile, tasks=("agnews",))).run(folder, quiet=True)
     strategies = set(results.trajectories["strategy"])
     assert set(alone.trajectories["strategy"]) == {
         name for name in strategies if not name.endswith("-transfer")
@@ -293,9 +293,7 @@ BAD = {
 def test_what_cannot_be_run_is_one_line_and_leaves_nothing(words, profile, tmp_path):
     strategies, changes = BAD[words]
     with tiny.refused(words):
-        run_study(
-            _with(profile, **changes), tmp_path, strategies=strategies, quiet=True
-        )
+        PruningStudy(_with(profile, **changes), strategies).run(tmp_path, quiet=True)
     assert not list(tmp_path.iterdir())
 
 
@@ -323,7 +321,7 @@ def test_the_papers_profile_runs_through_the_same_code(tmp_path, monkeypatch):
         recovery=short,
         distillation={**short, "removals": depths},
     )
-    results = run_study(profile, tmp_path / "study", strategies=strategies, quiet=True)
+    results = PruningStudy(profile, strategies).run(tmp_path / "study", quiet=True)
     assert sorted(results.tasks["task"]) == sorted(tiny.NINE)
     assert len(results.trajectories) == 9 * len(strategies) * 12
     for _, nodes in results.nodes.groupby("task"):

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load, save
 
 from sfusion import extract_signals, remove_layers, sweep
-from sfusion.experiments.pruning_study import TRAJECTORIES, run_study
+from sfusion.experiments.pruning_study import TRAJECTORIES, PruningStudy
 from sfusion.experiments.searches import Search
 from sfusion.experiments.store import RecordStore, content_key
 from sfusion.experiments.trees import Experiment, compute_node, open_tree
@@ -81,7 +81,7 @@ def together(unit, tmp_path_factory):
 def whole(profile, tmp_path_factory):
     """A whole study that nothing interrupts."""
     folder = tmp_path_factory.mktemp("whole")
-    results = run_study(profile, folder, strategies=FEW, quiet=True)
+    results = PruningStudy(profile, FEW).run(folder, quiet=True)
     return SimpleNamespace(folder=folder, results=results, texts=tiny.texts(folder))
 
 
@@ -254,7 +254,7 @@ def test_a_process_notices_another_model_other_texts_and_other_versions(
 
 
 def test_the_second_run_trains_nothing(profile, whole, trained, put):
-    again = run_study(profile, whole.folder, strategies=FEW, quiet=True)
+    again = PruningStudy(profile, FEW).run(whole.folder, quiet=True)
     assert trained == put == []
     _same_results(again, whole.results)
     # A study that goes on does not pass its last part for the whole.
@@ -321,7 +321,7 @@ def test_a_study_without_room_for_weights_finds_the_same(
     profile, whole, trained, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("SFUSION_WEIGHTS_GB", "0")
-    results = run_study(profile, tmp_path, strategies=FEW, quiet=True)
+    results = PruningStudy(profile, FEW).run(tmp_path, quiet=True)
     _same_results(results, whole.results)
     assert tiny.texts(tmp_path) == whole.texts
     assert len(trained) > len(results.nodes) + len(
@@ -348,7 +348,7 @@ def test_a_study_of_another_architecture(architecture, tmp_path, trained):
         tiny.write_other_model(tmp_path / "model", architecture), tasks=("agnews",)
     )
     names = ["energy", "random", "top-first", "random-forest", "greedy-oracle"]
-    results = run_study(profile, tmp_path / "study", strategies=names, quiet=True)
+    results = PruningStudy(profile, names).run(tmp_path / "study", quiet=True)
     assert set(results.trajectories["removed"]) == {0, 1, 2, 3}
     if architecture == "modernbert":
         assert not [
@@ -370,12 +370,8 @@ def test_a_signal_that_the_architecture_lacks_leaves_its_strategy_out(
         lambda *a, **kw: extract_signals(*a, **kw).assign(**lacking),
     )
     with pytest.warns(UserWarning, match="no such signal: .'energy'"):
-        results = run_study(
-            profile.model_copy(update={"tasks": ("agnews",)}),
-            tmp_path,
-            strategies=FEW,
-            quiet=True,
-        )
+        one = profile.model_copy(update={"tasks": ("agnews",)})
+        results = PruningStudy(one, FEW).run(tmp_path, quiet=True)
     expected = {
         "weight-norm",
         "attention-entropy",
@@ -407,7 +403,7 @@ def test_one_damaged_record_is_computed_again_alone(
     file = folder / "store" / "records" / name[:2] / name
     file.write_text(file.read_text().replace('"value"', '"other"'))
     with pytest.warns(UserWarning, match=name):
-        results = run_study(profile, folder, strategies=FEW, quiet=True)
+        results = PruningStudy(profile, FEW).run(folder, quiet=True)
     assert [call.args[1] for call in put] == [specs[name]]
     # Its weights are in the cache, where it is a node; distillation keeps none.
     assert len(trained) == (kind[1] is not None)

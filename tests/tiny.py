@@ -274,7 +274,7 @@ def texts(folder):
 
 def run_counted(profile, folder, strategies, log, environment):
     """Run a study in a process of its own and write down how often it trained."""
-    from sfusion.experiments.pruning_study import run_study
+    from sfusion.experiments.pruning_study import PruningStudy
     from sfusion.pruning import tree
 
     # A fork server passes on its own environment, that of whichever test started it.
@@ -289,7 +289,7 @@ def run_counted(profile, folder, strategies, log, environment):
         return wrapper
 
     tree.fine_tune = counted(tree.fine_tune)
-    run_study(profile, folder, strategies=strategies, quiet=True)
+    PruningStudy(profile, strategies).run(folder, quiet=True)
     Path(log).write_text(str(len(trained)))
 
 

@@ -1,9 +1,19 @@
-"""Comparing two studies of one profile."""
+"""Comparing two runs of one study.
+
+Where processor, device, precision, threads and library versions are those of the
+committed run, the numbers must be the same. Elsewhere rounding differs, and with it now
+and then a choice: then they must lie within a tolerance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from sfusion.experiments.results import UNIT
+from sfusion.experiments.results import UNIT, Results, RowResults, StudyResults
 from sfusion.signals.definitions import MEASURES
 
 SCORES = ["validation_accuracy", "test_accuracy"]
@@ -13,6 +23,101 @@ SPREADS = (
 )
 
 STRAYS = 0.05  # share of a task's cells that may lie outside it: 3 errors alone would allow .003
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What is compared of a frame of rows.
+
+    Attributes
+    ----------
+    keys : tuple of str
+        Columns that tell one row from another.
+    values : tuple of str
+        Columns that are compared; none: only whether the rows are there.
+    tolerance : float
+        How far a number may lie from the other run's, on another machine.
+    """
+
+    keys: tuple[str, ...]
+    values: tuple[str, ...] = ()
+    tolerance: float = 0.0
+
+
+def same_machine(new: StudyResults, old: StudyResults) -> bool:
+    """Check whether two runs promise equal numbers.
+
+    Parameters
+    ----------
+    new, old : StudyResults
+
+    Returns
+    -------
+    bool
+        False, too, where the committed run recorded no machine.
+    """
+    machine = old.manifest["machine"]
+    return machine is not None and machine == new.manifest["machine"]
+
+
+def compare_rows(
+    new: RowResults, old: RowResults, frames: Mapping[str, Compared]
+) -> pd.DataFrame:
+    """Compare two runs of a study of rows.
+
+    Parameters
+    ----------
+    new, old : RowResults
+        The reproduction and the committed results.
+    frames : mapping of str to Compared
+        What is compared, by frame.
+
+    Returns
+    -------
+    DataFrame
+        A row per frame and compared column: ``asked`` (``same numbers`` or ``within
+        TOLERANCE``), counts ``same``, ``within``, ``differs`` and ``missing`` (rows of
+        one run alone), and ``passed``: on another machine a few, see ``STRAYS``, may
+        differ, and none may be missing.
+    """
+    exact = same_machine(new, old)
+    table = pd.DataFrame(
+        {"frame": name, **_count_column(new[name], old[name], column, rules, exact)}
+        for name, rules in frames.items()
+        for column in rules.values or ("",)
+    )
+    strays = 0.0 if exact else STRAYS
+    allowed = strays * table[["same", "within", "differs"]].sum(axis=1)
+    table["passed"] = (table["differs"] <= allowed) & (table["missing"] == 0)
+    return table
+
+
+def _count_column(
+    new: pd.DataFrame, old: pd.DataFrame, column: str, rules: Compared, exact: bool
+) -> dict[str, object]:
+    """Count the rows whose value in a column is the same, near enough, or neither."""
+    keys = list(rules.keys)
+    columns = [*keys, column] if column else keys
+    both = old[columns].merge(
+        new[columns], "outer", keys, suffixes=("_old", "_new"), indicator=True
+    )
+    there = both["_merge"] == "both"
+    same = there
+    near = there
+    if column:
+        before, after = both[f"{column}_old"], both[f"{column}_new"]
+        same = there & ((before == after) | (before.isna() & after.isna()))
+        near = same
+        if pd.api.types.is_numeric_dtype(before) and not exact:
+            near = same | ((before - after).abs() <= rules.tolerance)
+    return {
+        "column": column,
+        "asked": "same numbers" if exact else f"within {rules.tolerance:g}",
+        "same": int(same.sum()),
+        "within": int((near & ~same).sum()),
+        "differs": int((there & ~near).sum()),
+        "missing": int((~there).sum()),
+    }
 
 
 def _cells(results):
@@ -45,13 +150,10 @@ def _tolerance(old, samples):
     return SPREADS * np.sqrt(2 * np.fmax(variance, least) / seeds)
 
 
-def compare(new, old):
-    """Compare two studies of one profile.
+def compare(new: Results, old: Results) -> pd.DataFrame:
+    """Compare two pruning studies of one profile.
 
-    What is asked depends on the machine. Where processor, device, precision, threads
-    and library versions are those of the committed run, the numbers must be the same.
-    Elsewhere rounding differs, and with it now and then a choice: then the means over
-    seeds must lie within the spread over seeds.
+    On another machine the means over seeds must lie within the spread over seeds.
 
     Parameters
     ----------
@@ -64,7 +166,7 @@ def compare(new, old):
         A row per task and thing compared: ``asked`` (``same numbers`` or ``within the
         spread over seeds``), counts ``same``, ``within``, ``differs``, and ``passed``.
     """
-    exact = new.manifest["machine"] == old.manifest["machine"]
+    exact = same_machine(new, old)
     keys = ["task", "what", "cell", "removed", "score"]
     cells_old = _cells(old)
     cells = cells_old.merge(
@@ -132,7 +234,11 @@ def _signals(new, old, exact):
         for end in ("old", "new")
     )
     same = ((left == right) | (np.isnan(left) & np.isnan(right))).all(axis=1)
-    return _counted(both["task"], pd.Series(same, both.index), "signals")
+    units = old.signals[UNIT].drop_duplicates()
+    there = units.merge(new.signals[UNIT].drop_duplicates(), "left", indicator=True)
+    lost = there.loc[there["_merge"] == "left_only", ["task"]]
+    rows = pd.concat([both[["task"]].assign(same=same), lost.assign(same=False)])
+    return _counted(rows["task"], rows["same"].astype(bool), "signals")
 
 
 def _counted(task, same, what):

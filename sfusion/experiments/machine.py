@@ -3,20 +3,21 @@
 import platform
 import subprocess
 from importlib.metadata import version
+from typing import Any
 
 import torch
 
-from sfusion.experiments.profiles import ROOT
+from sfusion.experiments.profiles import ROOT, StudyProfile
 from sfusion.pruning.identity import versions
 from sfusion.training.precision import default_device, resolve_precision
 
 
-def machine(profile):
+def machine(profile: StudyProfile) -> dict[str, Any]:
     """Describe what the numbers depend on besides the inputs.
 
     Parameters
     ----------
-    profile : Profile
+    profile : StudyProfile
 
     Returns
     -------
@@ -40,7 +41,14 @@ def machine(profile):
     }
 
 
-def _revision():
+def revision() -> str:
+    """Describe the commit that the code is at.
+
+    Returns
+    -------
+    str
+        ``unknown`` where there is no repository.
+    """
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(

@@ -1,13 +1,27 @@
 """Profiles: what to run. One YAML file each in ``profiles/``, checked on loading."""
 
+from __future__ import annotations
+
+import importlib
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, PositiveInt, ValidationError
+from pydantic import (
+    AfterValidator,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from sfusion.errors import SfusionError
 from sfusion.training.recipes import Distillation, Recipe, StrictModel
+
+if TYPE_CHECKING:
+    from sfusion.experiments.study import Study
 
 _ABOVE = Path(__file__).resolve().parents[1]
 
@@ -42,6 +56,19 @@ def need_checkout(command: str) -> None:
         )
 
 
+def _each_once(values: tuple) -> tuple:
+    if len(set(values)) < len(values):
+        raise ValueError("list each one once")
+    return values
+
+
+# In YAML a list; each item stands in it once.
+Names = Annotated[tuple[str, ...], Field(strict=False), AfterValidator(_each_once)]
+Seeds = Annotated[
+    tuple[int, ...], Field(strict=False, min_length=1), AfterValidator(_each_once)
+]
+
+
 class Sizes(StrictModel):
     """Samples per split; None takes all. ``probe`` of the training samples give the signals."""
 
@@ -56,13 +83,33 @@ PROBE = Sizes.model_fields[
 ].default  # texts: mutual information compares all pairs of them
 
 
-class Profile(StrictModel):
-    """One complete study.
+class StudyProfile(StrictModel):
+    """What every study's profile has; a study adds its own.
 
     Attributes
     ----------
     name, description : str
         File name without ``.yaml``, and what it is for.
+    study : str
+        Which study: ``pruning``, or a module in ``studies/``.
+    threads : int
+        Threads per run: results are bitwise stable only while this is fixed.
+    precision : {"auto", "fp32", "bf16"}
+        ``auto`` takes bfloat16 where the processor multiplies matrices in it.
+    """
+
+    name: str
+    description: str
+    study: str
+    threads: PositiveInt = 1
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+
+
+class Profile(StudyProfile):
+    """One complete pruning study.
+
+    Attributes
+    ----------
     model : str
         See :func:`sfusion.data.pretrained.locate_model`.
     tasks : tuple of str
@@ -82,35 +129,69 @@ class Profile(StrictModel):
         Draws of each random baseline per task and seed.
     subsets : tuple of str
         Tasks on which every set of layers is trained, to know the best one.
-    threads : int
-        Threads per run: results are bitwise stable only while this is fixed.
-    precision : {"auto", "fp32", "bf16"}
-        ``auto`` takes bfloat16 where the processor multiplies matrices in it.
     original, recovery : Recipe
         Fine-tuning of the unpruned model, and after every removal.
     distillation : Distillation
         At the end.
     """
 
-    name: str
-    description: str
+    study: Literal["pruning"] = "pruning"
     model: str
-    tasks: Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+    tasks: Annotated[Names, Field(min_length=1)]
     source: Literal["auto", "embedded", "folder", "hub"] = "auto"
-    seeds: Annotated[tuple[int, ...], Field(strict=False, min_length=1)]
+    seeds: Seeds
     max_length: PositiveInt = 32
     sizes: Sizes
-    strategies: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    strategies: Names = ()
     random_orders: Annotated[int, Field(ge=0)] = 5
-    subsets: Annotated[tuple[str, ...], Field(strict=False)] = ()
-    threads: PositiveInt = 1
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    subsets: Names = ()
     original: Recipe
     recovery: Recipe
     distillation: Distillation
 
+    @field_validator("subsets")
+    @classmethod
+    def _are_tasks(cls, names: tuple[str, ...], info: ValidationInfo):
+        if set(names) - set(info.data.get("tasks", names)):
+            raise ValueError("name some of its tasks")
+        return names
 
-def load_profile(name):
+
+def study_class(kind: str) -> type[Study]:
+    """Find the class of a study.
+
+    Parameters
+    ----------
+    kind : str
+        ``pruning``, or the name of a module in ``studies/``, whose ``STUDY`` it is.
+
+    Returns
+    -------
+    type
+
+    Raises
+    ------
+    SfusionError
+        When there is no such study.
+    """
+    if kind == "pruning":
+        module = "sfusion.experiments.pruning_study"
+    else:
+        need_checkout(f"the study {kind!r}")
+        module = f"studies.{kind}"
+        if str(ROOT) not in sys.path:
+            sys.path.append(str(ROOT))
+    try:
+        return importlib.import_module(module).STUDY
+    except ModuleNotFoundError as error:
+        if error.name not in ("studies", module):
+            raise
+        files = (ROOT / "studies").glob("[!_]*.py")
+        known = ", ".join(["pruning", *sorted(file.stem for file in files)])
+        raise SfusionError(f"study {kind!r} is not known: use one of {known}") from None
+
+
+def load_profile(name: str | Path) -> Any:
     """Read and check a profile.
 
     Parameters
@@ -120,7 +201,8 @@ def load_profile(name):
 
     Returns
     -------
-    Profile
+    StudyProfile
+        A ``Profile``, where the file names no other ``study``.
 
     Raises
     ------
@@ -146,13 +228,9 @@ def load_profile(name):
             raise SfusionError(
                 f"profile {str(name)!r}: remove 'name', the file's name is used"
             )
-        for key in ("seeds", "tasks"):
-            values = content.get(key)
-            if isinstance(values, list) and len({str(v) for v in values}) < len(values):
-                raise SfusionError(
-                    f"profile {str(name)!r}: {key} = {values}: list each one once"
-                )
-        profile = Profile(name=file.stem, **content)
+        kind = content.get("study", "pruning")
+        checked = Profile if kind == "pruning" else study_class(kind).profile_type
+        return checked(name=file.stem, **content)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SfusionError(
             f"profile {str(name)!r} is not valid YAML: {' '.join(str(error).split())}"
@@ -164,8 +242,3 @@ def load_profile(name):
         raise SfusionError(
             f"profile {str(name)!r}: {key}{value}: {first['msg']}"
         ) from error
-    if set(profile.subsets) - set(profile.tasks):
-        raise SfusionError(
-            f"profile {str(name)!r}: subsets = {list(profile.subsets)}: name some of its tasks"
-        )
-    return profile

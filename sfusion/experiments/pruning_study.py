@@ -1,20 +1,23 @@
 """The study: every stage of the paper, on every task and seed of a profile."""
 
+from __future__ import annotations
+
 import itertools
 import math
-import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from sfusion.errors import SfusionError
 from sfusion.experiments.baselines import describe_task
-from sfusion.experiments.machine import _revision, machine
-from sfusion.experiments.parallel import jobs, pool, progress
-from sfusion.experiments.profiles import load_profile
+from sfusion.experiments.comparison import compare
+from sfusion.experiments.parallel import pool, progress
+from sfusion.experiments.profiles import Profile, load_profile
 from sfusion.experiments.results import BUILD, UNIT, Results
 from sfusion.experiments.searches import Search
 from sfusion.experiments.store import RecordStore, content_key
+from sfusion.experiments.study import Study
 from sfusion.experiments.trees import Experiment, compute_node, open_tree
 from sfusion.models.layers import remove_layers
 from sfusion.models.size import size
@@ -30,7 +33,9 @@ from sfusion.pruning.strategies import (
 )
 from sfusion.pruning.tree import CONDITIONS
 from sfusion.signals.definitions import MEASURES
-from sfusion.training.precision import choose_precision, default_device
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 DISTILLED_STRATEGY = "random-forest"  # the path that claim C3 speaks of
 
@@ -206,59 +211,59 @@ def _distil(search, trajectories):
     )
 
 
-def run_study(profile, folder, *, strategies=None, quiet=None):
-    """Run a study, as far as its records are not there yet.
+class PruningStudy(Study):
+    """Every stage of the paper, on every task and seed of a profile.
 
     Parameters
     ----------
     profile : Profile
-    folder : Path
-        Records go to ``<folder>/store``; the same call goes on where a killed one
-        stopped.
     strategies : iterable of str, optional
         Names in ``STRATEGIES``; by default the profile's.
-    quiet : bool, optional
-        See :func:`sfusion.experiments.parallel.progress`.
-
-    Returns
-    -------
-    Results
-
-    Raises
-    ------
-    SfusionError
-        For an unknown strategy or task, distillation after more removals than the model
-        has layers for, an unwritable folder, or data that cannot be had.
     """
-    start = time.monotonic()
-    store = RecordStore(Path(folder) / "store")
-    resumed = (store.folder / "records").exists()
-    search = _search(profile, store, _known_strategies(strategies, profile), quiet)
-    if searched := [e for e in search.experiments if e.task in profile.subsets]:
-        search.exhaustive(searched)
-    nodes, signals, trajectories = _frames(search)
-    with pool(profile.threads) as run:
-        tasks = list(run(describe_task, [(one, store) for one in search.experiments]))
-    distillation = _distil(search, trajectories)
-    manifest = {
-        "profile": profile.model_dump(mode="json"),
-        "machine": machine(profile),
-        "precision_reason": choose_precision(
-            profile.precision, default_device()
-        ).reason,
-        "revision": _revision(),
-        "jobs": jobs(profile.threads),
-        # Of the whole study: a part's would pass for it.
-        "wall_seconds": None if resumed else round(time.monotonic() - start, 1),
-    }
-    return Results(
-        pd.DataFrame(tasks, columns=TASKS),
-        nodes,
-        signals,
-        trajectories,
-        distillation,
-        manifest,
-    )
+
+    kind = "pruning"
+    profile_type = Profile
+    shown_in_notebooks = True
+
+    def __init__(
+        self, profile: Profile, strategies: Iterable[str] | None = None
+    ) -> None:
+        super().__init__(profile)
+        self.strategies = _known_strategies(strategies, profile)
+
+    def measure_all(
+        self, store: RecordStore, quiet: bool | None
+    ) -> dict[str, pd.DataFrame]:
+        """Search the trees, then distil and describe the tasks; see :meth:`Study.run`."""
+        search = _search(self.profile, store, self.strategies, quiet)
+        if searched := [
+            e for e in search.experiments if e.task in self.profile.subsets
+        ]:
+            search.exhaustive(searched)
+        nodes, signals, trajectories = _frames(search)
+        with pool(self.profile.threads) as run:
+            calls = [(one, store) for one in search.experiments]
+            tasks = list(run(describe_task, calls))
+        return {
+            "tasks": pd.DataFrame(tasks, columns=TASKS),
+            "nodes": nodes,
+            "signals": signals,
+            "trajectories": trajectories,
+            "distillation": _distil(search, trajectories),
+        }
+
+    def collect(
+        self, frames: dict[str, pd.DataFrame], manifest: dict[str, Any]
+    ) -> Results:
+        """See :meth:`Study.collect`."""
+        return Results(**frames, manifest=manifest)
+
+    def compare(self, new: Results, old: Results) -> pd.DataFrame:
+        """See :func:`sfusion.experiments.comparison.compare`."""
+        return compare(new, old)
+
+
+STUDY = PruningStudy
 
 
 def sweep(profile="embedded", strategies=None, *, folder=None, quiet=None):

@@ -1,9 +1,12 @@
-"""Results of a study as tidy frames: where they are kept, and comparing two studies."""
+"""Results of studies as tidy frames, and where they are kept."""
+
+from __future__ import annotations
 
 import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -11,6 +14,9 @@ from sfusion.disk import write_atomically
 from sfusion.errors import SfusionError, first_line
 from sfusion.experiments.profiles import ROOT, load_profile
 from sfusion.pruning.strategies import lookup
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 UNIT = ["task", "seed"]
 
@@ -22,9 +28,37 @@ COMMITTED = ROOT / "results"
 BUILD = Path(os.environ.get("SFUSION_BUILD", ROOT / "build")).resolve()
 
 
+class StudyResults:
+    """What a study found.
+
+    Attributes
+    ----------
+    frames : dict of str to DataFrame
+        Tidy rows by the name of their file.
+    manifest : dict
+        ``study`` (its kind), profile, machine with versions, revision of the code.
+    """
+
+    frames: dict[str, pd.DataFrame]
+    manifest: dict[str, Any]
+
+    def save(self, folder: Path) -> None:
+        """Write the frames as Parquet and the manifest as JSON.
+
+        Parameters
+        ----------
+        folder : Path
+        """
+        for name, frame in self.frames.items():
+            content = frame.to_parquet(index=False)
+            write_atomically(Path(folder) / f"{name}.parquet", content)
+        text = json.dumps(self.manifest, indent=1, sort_keys=True) + "\n"
+        write_atomically(Path(folder) / "manifest.json", text.encode())
+
+
 @dataclass(frozen=True, eq=False)
-class Results:
-    """What a study found. Accuracies are shares, times seconds.
+class Results(StudyResults):
+    """What a pruning study found. Accuracies are shares, times seconds.
 
     Nothing changes the frames, so what is derived from them may be kept.
 
@@ -51,8 +85,6 @@ class Results:
     distillation : DataFrame
         A row per task, seed, ``path``, ``removed`` and ``condition``: accuracies after
         the extra steps.
-    manifest : dict
-        Profile, versions, machine, revision of the code.
     """
 
     tasks: pd.DataFrame
@@ -60,7 +92,7 @@ class Results:
     signals: pd.DataFrame
     trajectories: pd.DataFrame
     distillation: pd.DataFrame
-    manifest: dict
+    manifest: dict[str, Any]
 
     def curves(self) -> pd.DataFrame:
         """Join every strategy's pruning path with what was found at its nodes.
@@ -98,56 +130,25 @@ class Results:
         sizes = self.tasks.set_index(UNIT)["test"].rename("test_texts")
         return frame.join(sizes, on=UNIT)
 
-    def save(self, folder):
-        """Write the frames as Parquet and the manifest as JSON.
-
-        Parameters
-        ----------
-        folder : Path
-        """
-        for name in FRAMES:
-            write_atomically(
-                Path(folder) / f"{name}.parquet",
-                getattr(self, name).to_parquet(index=False),
-            )
-        text = json.dumps(self.manifest, indent=1, sort_keys=True) + "\n"
-        write_atomically(Path(folder) / "manifest.json", text.encode())
+    @property
+    def frames(self) -> dict[str, pd.DataFrame]:
+        """The frames by name, as they are saved."""
+        return {name: getattr(self, name) for name in FRAMES}
 
 
-@dataclass(frozen=True)
-class RowResults:
-    """What a study other than the pruning study found: frames of rows.
-
-    Attributes
-    ----------
-    frames : dict of str to DataFrame
-        Tidy rows; the study's module says what the columns hold.
-    manifest : dict
-        ``kind`` (the study's module), profile, versions, machine, revision of the code.
-    """
+@dataclass(frozen=True, eq=False)
+class RowResults(StudyResults):
+    """What a study of rows found; its module in ``studies/`` says what columns hold."""
 
     frames: dict[str, pd.DataFrame]
-    manifest: dict
+    manifest: dict[str, Any]
 
     def __getitem__(self, name: str) -> pd.DataFrame:
         """Return a frame by name."""
         return self.frames[name]
 
-    def save(self, folder: Path) -> None:
-        """Write the frames as Parquet and the manifest as JSON.
 
-        Parameters
-        ----------
-        folder : Path
-        """
-        for name, frame in self.frames.items():
-            content = frame.to_parquet(index=False)
-            write_atomically(Path(folder) / f"{name}.parquet", content)
-        text = json.dumps(self.manifest, indent=1, sort_keys=True) + "\n"
-        write_atomically(Path(folder) / "manifest.json", text.encode())
-
-
-def load_report(name="agnews"):
+def load_report(name: str = "agnews") -> dict[str, Any]:
     """Read the report of a committed compression.
 
     Parameters
@@ -174,8 +175,8 @@ def load_report(name="agnews"):
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def is_rows(folder: Path) -> bool:
-    """Check whether a folder holds the rows of a study other than the pruning study.
+def load_results(folder: Path) -> StudyResults:
+    """Read what :meth:`StudyResults.save` wrote.
 
     Parameters
     ----------
@@ -183,31 +184,8 @@ def is_rows(folder: Path) -> bool:
 
     Returns
     -------
-    bool
-    """
-    file = Path(folder) / "manifest.json"
-    return file.is_file() and "kind" in json.loads(file.read_text())
-
-
-def _with_text_counts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Add ``test_texts`` to rows that hold accuracies and bits alone."""
-    if "test_correct" not in rows or "test_texts" in rows:
-        return rows
-    right = rows["test_correct"].map(lambda packed: int.from_bytes(packed).bit_count())
-    texts = (right / rows["test_accuracy"]).round().groupby(rows["task"]).max()
-    return rows.assign(test_texts=rows["task"].map(texts).astype(int))
-
-
-def load_results(folder):
-    """Read what :meth:`Results.save` wrote.
-
-    Parameters
-    ----------
-    folder : Path
-
-    Returns
-    -------
-    Results
+    StudyResults
+        ``Results`` of a pruning study, ``RowResults`` of another.
 
     Raises
     ------
@@ -215,31 +193,34 @@ def load_results(folder):
         When a file is missing or damaged.
     """
     folder = Path(folder)
-    if is_rows(folder):
-        names = sorted(file.stem for file in folder.glob("*.parquet"))
-        frames = {}
-        for name in names:
-            frames[name] = _with_text_counts(
-                pd.read_parquet(folder / f"{name}.parquet")
-            )
-        return RowResults(frames, json.loads((folder / "manifest.json").read_text()))
-    for name in (*(f"{frame}.parquet" for frame in FRAMES), "manifest.json"):
-        if not (folder / name).is_file():
-            raise SfusionError(
-                f"no results in {folder} ({name} is missing): run `make reproduce` for this "
-                "profile, `sfusion reproduce --accept` for results to commit"
-            )
     try:
-        frames = {name: pd.read_parquet(folder / f"{name}.parquet") for name in FRAMES}
-        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest = json.loads(_existing(folder, "manifest.json").read_text())
+        if manifest.get("study", "pruning") == "pruning":
+            return Results(**_read_frames(folder, FRAMES), manifest=manifest)
+        names = sorted(file.stem for file in folder.glob("*.parquet"))
+        return RowResults(_read_frames(folder, names), manifest)
     except (OSError, ValueError) as error:
         raise SfusionError(
             f"results in {folder} are damaged ({first_line(error)}): restore them"
         ) from error
-    return Results(**frames, manifest=manifest)
 
 
-def open_results(profile="embedded", mode="replay"):
+def _read_frames(folder: Path, names: Iterable[str]) -> dict[str, pd.DataFrame]:
+    files = {name: _existing(folder, f"{name}.parquet") for name in names}
+    return {name: pd.read_parquet(file) for name, file in files.items()}
+
+
+def _existing(folder: Path, name: str) -> Path:
+    """Name a file that must be there."""
+    if not (folder / name).is_file():
+        raise SfusionError(
+            f"no results in {folder} ({name} is missing): run `make reproduce` for "
+            "this profile, `sfusion reproduce --accept` for results to commit"
+        )
+    return folder / name
+
+
+def open_results(profile: str | Path = "embedded", mode: str = "replay") -> Any:
     """Open the results of a profile; nothing is computed.
 
     Parameters
@@ -252,7 +233,7 @@ def open_results(profile="embedded", mode="replay"):
 
     Returns
     -------
-    Results
+    StudyResults
 
     Raises
     ------
@@ -260,9 +241,9 @@ def open_results(profile="embedded", mode="replay"):
         For an unknown profile or mode, or results that are missing or damaged.
     """
     name = Path(profile).stem
-    if not is_rows(COMMITTED / name):
-        name = load_profile(profile).name
     folders = {"replay": COMMITTED / name, "built": BUILD / name / "results"}
     if mode not in folders:
         raise SfusionError(f"mode {mode!r} is not known: use {' or '.join(folders)}")
+    if not folders[mode].is_dir():
+        load_profile(profile)  # one that is not known is refused as such
     return load_results(folders[mode])

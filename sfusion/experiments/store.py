@@ -4,8 +4,11 @@ import contextlib
 import hashlib
 import json
 import os
+import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from sfusion.disk import write_atomically
 from sfusion.errors import SfusionError
@@ -121,6 +124,37 @@ class RecordStore:
         record = {"spec": spec, "result": result, "sha256": content_key([spec, result])}
         content = json.dumps(record, sort_keys=True, allow_nan=False, indent=1)
         write_atomically(self._file(content_key(spec)), content.encode())
+
+    def recorded(
+        self,
+        spec: dict[str, Any],
+        compute: Callable[[], Any],
+        clock: Callable[[], float] = time.process_time,
+    ) -> dict[str, Any]:
+        """Return a result and the seconds it took, computed unless it is filed.
+
+        Parameters
+        ----------
+        spec : dict
+            Everything that decides the result.
+        compute : callable
+            Returns plain JSON values.
+        clock : callable
+            By default the processor's time, which other work on the machine does not
+            lengthen.
+
+        Returns
+        -------
+        dict
+            ``value`` and ``seconds``.
+        """
+        record = self.get(spec)
+        if record is None:
+            start = clock()
+            value = compute()
+            record = {"value": value, "seconds": clock() - start}
+            self.put(spec, record)
+        return record
 
     def get_weights(self, spec):
         """Look cached weights up.

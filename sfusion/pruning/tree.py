@@ -157,16 +157,9 @@ class PruningTree:
             ``value``; ``seconds`` of the processor, which other work on the machine
             does not lengthen; on a GPU, of the clock.
         """
-        spec = self.spec(kind, path, **details)
-        record = self.store.get(spec)
-        if record is None:
-            clock = (
-                time.process_time if self.base["device"] == "cpu" else time.perf_counter
-            )
-            start = clock()
-            record = {"value": compute(), "seconds": clock() - start}
-            self.store.put(spec, record)
-        return record
+        on_cpu = self.base["device"] == "cpu"
+        clock = time.process_time if on_cpu else time.perf_counter
+        return self.store.recorded(self.spec(kind, path, **details), compute, clock)
 
     def model(self, path, condition=None):
         """Return the model at a path, trained or out of the cache of weights.
