@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -19,9 +19,6 @@ from pydantic import (
 
 from sfusion.errors import SfusionError
 from sfusion.training.recipes import Distillation, Recipe, StrictModel
-
-if TYPE_CHECKING:
-    from sfusion.experiments.study import Study
 
 _ABOVE = Path(__file__).resolve().parents[1]
 
@@ -157,7 +154,7 @@ class Profile(StudyProfile):
         return names
 
 
-def study_class(kind: str) -> type[Study]:
+def study_class(kind: str) -> type[Any]:
     """Find the class of a study.
 
     Parameters

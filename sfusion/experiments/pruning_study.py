@@ -33,6 +33,7 @@ from sfusion.pruning.strategies import (
 )
 from sfusion.pruning.tree import CONDITIONS
 from sfusion.signals.definitions import MEASURES
+from sfusion.training.precision import choose_precision, default_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
