@@ -24,8 +24,7 @@ from sfusion.experiments.profiles import ROOT
 from sfusion.notebooks import NOTEBOOKS, SHOWN, TWELVE
 
 PAGES = ROOT / "docs" / "book"
-DRAWN = re.compile(r"sf\.figures\.(\w+)\(")
-SAVED = re.compile(r'sf\.save_figure\("(\w+)"')
+DRAWN = re.compile(r"\bsf\.([a-z_]+\.[a-z_]+)\(")
 RULE = {
     "supported": "The whole interval satisfies the claim.",
     "not supported": "No part of the interval satisfies the claim.",
@@ -35,184 +34,164 @@ RULE = {
 }
 
 
-def lay_notebooks(folder):
-    """Copy the notebooks, with links under each figure: its numbers, and the code that drew it."""
+def lay_notebooks(folder: Path) -> None:
+    """Copy the notebooks, with links under each figure to its files and to its code."""
     for name in NOTEBOOKS:
         notebook = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4)
         cells = []
         for cell in notebook.cells:
             cells.append(cell)
-            saved, drawn = SAVED.findall(cell.source), DRAWN.findall(cell.source)
-            links = [
-                f"`{figure}`: [numbers (CSV)](../figures/{figure}.csv), [PDF](../figures/{figure}.pdf), "
-                f"drawn by {{py:func}}`~sfusion.analysis.figures.{function}`"
-                for figure, function in zip(saved, drawn, strict=True)
-            ]
-            if links and cell.cell_type == "code":
-                cells.append(
-                    nbformat.v4.new_markdown_cell(
-                        "<br>\n".join(links), id=f"{cell.id}-links"
-                    )
-                )
+            if links := figure_links(cell):
+                id_ = f"{cell.id}-links"
+                cells.append(nbformat.v4.new_markdown_cell(links, id=id_))
         notebook.cells = cells
-        (folder / f"{name}.ipynb").write_text(
-            nbformat.writes(notebook), encoding="utf-8"
-        )
+        text = nbformat.writes(notebook)
+        (folder / f"{name}.ipynb").write_text(text, encoding="utf-8")
 
 
-def number(row):
-    """Write a claim's number with its interval, and the count before it where it counts datasets."""
+def figure_links(cell: nbformat.NotebookNode) -> str:
+    """Write the links of the figures that a cell shows, by the names in its outputs."""
+    outputs = cell.get("outputs", [])
+    names = [
+        output.metadata.exhibit
+        for output in outputs
+        if "image/png" in output.get("data", {}) and "exhibit" in output.metadata
+    ]
+    lines = [
+        f"`{name}`: [numbers (CSV)](../figures/{name}.csv), "
+        f"[PDF](../figures/{name}.pdf)"
+        for name in names
+    ]
+    if lines:
+        functions = DRAWN.findall(cell.source)
+        lines += [f"{{py:func}}`sfusion.analysis.{name}`" for name in functions]
+    return "<br>\n".join(lines)
+
+
+def number(row: pd.Series) -> str:
+    """Write a claim's number with its interval, and the count that it stands for."""
     count = f"{row['count']}: " if row["count"] else ""
-    return count + sf.statistics.interval_text(row["ours"], row["low"], row["high"], 2)
-
-
-def lay_claims(folder):
-    """Write a page per claim, and the page that lists them."""
-    board, twelve = (
-        sf.claims.scoreboard(sf.open_results(name)) for name in (SHOWN, TWELVE)
+    interval = sf.statistics.interval_text(
+        row["ours"], row["low"], row["high"], digits=2
     )
+    return count + interval
+
+
+def lay_claims(folder: Path) -> None:
+    """Write a page per claim, and the page that lists them."""
+    board = sf.scoreboard.scoreboard(sf.open_results(SHOWN))
+    twelve = sf.scoreboard.scoreboard(sf.open_results(TWELVE))
     words = yaml.safe_load((PAGES / "claims.yaml").read_text(encoding="utf-8"))
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(ROOT / "tools" / "templates"),
         undefined=jinja2.StrictUndefined,
     )
-    template, rows = environment.get_template("claim.md.jinja"), []
+    template = environment.get_template("claim.md.jinja")
     for claim, row in board.iterrows():
-        values = {
-            "claim": claim,
-            "row": row,
-            "number": number(row),
-            "sign": sf.claims.CLAIMS["sign"][claim],
-        }
-        values |= {
-            "twelve": twelve.loc[claim],
-            "twelve_number": number(twelve.loc[claim]),
-        }
-        text = template.render(**values, words=words[claim], rule=RULE)
+        text = template.render(
+            claim=claim,
+            row=row,
+            number=number(row),
+            sign=sf.scoreboard.CLAIMS["sign"][claim],
+            twelve=twelve.loc[claim],
+            twelve_number=number(twelve.loc[claim]),
+            words=words[claim],
+            rule=RULE,
+        )
         (folder / f"{claim}.md").write_text(text, encoding="utf-8")
-        found = {
-            "verdict, 6 layers": row["verdict"],
-            "12 layers": twelve["verdict"][claim],
+    table = pd.DataFrame(
+        {
+            "": [f"[{claim}]({claim}.md)" for claim in board.index],
+            "the paper says": board["paper"],
+            "6 layers": board["verdict"],
+            "12 layers": twelve["verdict"],
         }
-        rows.append(
-            {"": f"[{claim}]({claim}.md)", "the paper says": row["paper"], **found}
-        )
-    table = pd.DataFrame(rows).to_markdown(index=False)
+    ).to_markdown(index=False)
     toctree = "\n".join(["```{toctree}", ":hidden:", *board.index, "```"])
-    (folder / "index.md").write_text(
-        f"# The six claims\n\n{table}\n\n{toctree}\n", encoding="utf-8"
-    )
-
-
-def lay_reference(folder):
-    """Write a page per room of the package, its modules in the order of their names."""
-    package, pages = ROOT / "sfusion", {"sfusion": []}
-    for file in sorted(package.rglob("*.py")):
-        parts = file.relative_to(ROOT).with_suffix("").parts
-        module = ".".join(part for part in parts if part != "__init__")
-        if not module.endswith("__main__") and module != "sfusion":
-            pages.setdefault(parts[1] if len(parts) > 2 else "sfusion", []).append(
-                module
-            )
-    for room, modules in pages.items():
-        blocks = [
-            f"```{{eval-rst}}\n.. automodule:: {module}\n   :members:\n   :exclude-members: set\n```"
-            for module in modules
-        ]
-        titled = [
-            f"## {module}\n\n{block}"
-            for module, block in zip(modules, blocks, strict=True)
-        ]
-        (folder / f"{room}.md").write_text(
-            f"# {room}\n\n" + "\n\n".join(titled) + "\n", encoding="utf-8"
-        )
-    listed = "\n".join(["```{toctree}", ":maxdepth: 2", *pages, "```"])
-    text = f"# The reference\n\n{sf.__doc__.strip()}\n\n{listed}\n"
+    text = f"# The six claims\n\n{table}\n\n{toctree}\n"
     (folder / "index.md").write_text(text, encoding="utf-8")
 
 
-def lay_out(source):
+def lay_out(source: Path) -> None:
     """Write everything that Sphinx reads into an empty folder."""
     shutil.copytree(PAGES, source)
-    for name in ("notebooks", "claims", "reference"):
-        (source / name).mkdir()
+    (source / "notebooks").mkdir()
     lay_notebooks(source / "notebooks")
+    (source / "claims").mkdir()
     lay_claims(source / "claims")
-    lay_reference(source / "reference")
     # Where they lie in the repository, so that links between them hold.
     for file in (*(ROOT / "docs").glob("*.md"), ROOT / "benchmarks" / "README.md"):
-        (source / file.relative_to(ROOT).parent).mkdir(exist_ok=True)
-        shutil.copy(file, source / file.relative_to(ROOT))
+        copy = source / file.relative_to(ROOT)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(file, copy)
     shutil.copytree(ROOT / "figures", source / "figures")
     records = (PAGES / "explorer.json").read_text(encoding="utf-8")
     # A script, for a page that is opened as a file may load nothing else.
-    (source / "_static" / "records.js").write_text(
-        f"const RECORDS = {records};\n", encoding="utf-8"
-    )
+    script = source / "_static" / "records.js"
+    script.write_text(f"const RECORDS = {records};\n", encoding="utf-8")
 
 
-class _Page(HTMLParser):
+class Page(HTMLParser):
     """The anchors of a page, and what it refers to."""
 
-    def __init__(self, text):
+    def __init__(self, text: str) -> None:
         super().__init__()
-        self.anchors, self.references = set(), set()
+        self.anchors: set[str | None] = set()
+        self.references: set[str] = set()
         self.feed(text)
 
-    def handle_starttag(self, tag, attributes):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note an element's names and references."""
-        found = dict(attributes)
-        self.anchors |= {found[key] for key in ("id", "name") if found.get(key)}
-        self.references |= {found[key] for key in ("href", "src") if found.get(key)}
+        for key, value in attrs:
+            if value and key in ("id", "name"):
+                self.anchors.add(value)
+            if value and key in ("href", "src"):
+                self.references.add(value)
 
 
-def broken_links(folder):
+def broken_links(folder: Path) -> list[str]:
     """List the links within a site that lead nowhere, as "page -> link"."""
+    folder = folder.resolve()
     pages = {
-        file.resolve(): _Page(file.read_text(encoding="utf-8"))
+        file: Page(file.read_text(encoding="utf-8"))
         for file in folder.rglob("*.html")
         if "_static" not in file.parts
     }
     broken = []
     for file, page in pages.items():
-        for reference in sorted(page.references):
-            link = urlsplit(reference)
-            if link.scheme or link.netloc:
-                continue
-            target = (file.parent / unquote(link.path)).resolve() if link.path else file
-            known = target.is_file() and (not link.fragment or target not in pages)
-            if not known and unquote(link.fragment) not in getattr(
-                pages.get(target), "anchors", ()
-            ):
-                broken.append(f"{file.relative_to(folder.resolve())} -> {reference}")
+        for reference in page.references:
+            if not leads_somewhere(reference, file, pages):
+                broken.append(f"{file.relative_to(folder)} -> {reference}")
     return sorted(broken)
 
 
-def main():
+def leads_somewhere(reference: str, file: Path, pages: dict[Path, Page]) -> bool:
+    """Tell whether a reference on a page finds its file and, in a page, its anchor."""
+    link = urlsplit(reference)
+    if link.scheme or link.netloc:
+        return True  # out of the site: not ours to check
+    target = file
+    if link.path:
+        target = (file.parent / unquote(link.path)).resolve()
+    if target in pages and link.fragment:
+        return unquote(link.fragment) in pages[target].anchors
+    return target.is_file()
+
+
+def main() -> int:
     """Build the book; return the exit code."""
     out = Path(sys.argv[1]) if sys.argv[1:] else ROOT / "build" / "book"
     source = out.with_name(f"{out.name}-source")
     for folder in (out, source):
         shutil.rmtree(folder, ignore_errors=True)
     lay_out(source)
-    code = build_main(
-        [
-            "-q",
-            "-W",
-            "--keep-going",
-            "-d",
-            str(source / ".doctrees"),
-            str(source),
-            str(out),
-        ]
-    )
+    options = ["-q", "-W", "--keep-going", "-d", str(source / ".doctrees")]
+    code = build_main([*options, str(source), str(out)])
     broken = broken_links(out)
-    print(
-        "\n".join(
-            [*(f"broken link: {line}" for line in broken), f"the book is in {out}"]
-        )
-    )
-    return int(bool(code or broken))
+    for line in broken:
+        print(f"broken link: {line}")
+    print(f"the book is in {out}")
+    return 1 if code or broken else 0
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ version = release = "0.1.0"
 extensions = [
     "myst_nb",  # notebooks and Markdown as pages
     "sphinx.ext.autodoc",  # the reference, out of the docstrings
+    "sphinx.ext.autosummary",  # its pages, a room and a module each
     "sphinx.ext.viewcode",  # links from there to the code
     "numpydoc",  # sections of the docstrings
     "sphinxcontrib.mermaid",  # the schematics of notebook 00
@@ -37,7 +38,8 @@ html_static_path = ["_static"]
 html_css_files = ["explorer.css"]
 html_copy_source = False
 html_show_sourcelink = False
-exclude_patterns = ["_static"]
+templates_path = ["_templates"]
+exclude_patterns = ["_static", "_templates"]
 suppress_warnings = [
     "mystnb.mime_priority"
 ]  # of outputs that a browser shows in another form

@@ -139,14 +139,18 @@ def show(shown: Exhibit) -> None:
     from IPython.display import Markdown, display
 
     folder = _folders.tables if shown.figure is None else _folders.figures
-    if folder is not None and not shown.table.empty:
-        write(shown, folder)
+    # The book finds the files of an exhibit by the name beside its outputs.
+    metadata = {}
+    if not shown.table.empty:
+        metadata["exhibit"] = shown.name
+        if folder is not None:
+            write(shown, folder)
     if shown.figure is not None:
-        display(shown.figure)
+        display(shown.figure, metadata=metadata)
     if shown.shown is not None:
         with pd.option_context("display.max_colwidth", None):
-            display(shown.shown)
+            display(shown.shown, metadata=metadata)
     if shown.caption:
-        display(Markdown(f"*{shown.caption}*"))
+        display(Markdown(f"*{shown.caption}*"), metadata=metadata)
     if shown.finding:
-        display(Markdown(shown.finding))
+        display(Markdown(shown.finding), metadata=metadata)
