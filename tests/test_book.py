@@ -1,4 +1,4 @@
-"""The book: it builds without a warning, its links lead somewhere, and a browser shows the records."""
+"""The book: it builds without a warning, links lead somewhere, a browser shows it."""
 
 import json
 import re
@@ -6,6 +6,7 @@ import runpy
 import shutil
 import sys
 
+import nbformat
 import pytest
 
 import sfusion as sf
@@ -13,9 +14,11 @@ from sfusion.compression.report import accuracy_interval
 from sfusion.experiments.profiles import ROOT
 from sfusion.notebooks import NOTEBOOKS, SHOWN
 from sfusion.pruning.path import PruningPath
+from sfusion.pruning.strategies import lookup
 
 pytest.importorskip("sphinx", reason="the extra 'book' is not installed")
 sys.path.insert(0, str(ROOT / "tools"))
+pytestmark = pytest.mark.study
 
 FLAGS = [
     "--headless",
@@ -23,14 +26,20 @@ FLAGS = [
     "--disable-gpu",
     "--no-first-run",
     "--disable-background-networking",
-]
-OWN = re.compile(r"_static/(explorer|records)\.js")
-FLAGS += [
     "--disable-component-update",
     "--disable-sync",
     "--disable-quic",
     "--window-size=1300,1500",
 ]
+OWN = re.compile(r"_static/(explorer|records)\.js")
+SLIDE = """
+arguments[0].value = arguments[1];
+arguments[0].dispatchEvent(new Event('input', {bubbles: true}));
+"""
+BROKEN_IMAGES = """
+const broken = [...document.images].filter(one => one.complete && !one.naturalWidth);
+return broken.map(one => one.src);
+"""
 
 
 @pytest.fixture(scope="module")
@@ -45,10 +54,8 @@ def book(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    driver, chromium = (
-        shutil.which("chromedriver"),
-        shutil.which("chromium") or shutil.which("google-chrome"),
-    )
+    driver = shutil.which("chromedriver")
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
     if not (driver and chromium):
         pytest.skip("no chromium with its driver")
     from selenium import webdriver
@@ -74,16 +81,30 @@ def _open(browser, book, page):
 
 
 def test_every_notebook_claim_and_module_has_a_page(book):
-    for page in (
-        *(f"notebooks/{name}" for name in NOTEBOOKS),
-        *(f"claims/C{n}" for n in range(1, 7)),
-    ):
-        assert (book / f"{page}.html").is_file()
-    reference = "".join(
-        file.read_text() for file in (book / "reference").glob("*.html")
-    )
-    for module in ("sfusion.study", "sfusion.pruning.tree", "sfusion.analysis.figures"):
-        assert f'id="module-{module}"' in reference
+    pages = [f"notebooks/{name}" for name in NOTEBOOKS]
+    pages += [f"claims/C{number}" for number in range(1, 7)]
+    for file in (ROOT / "sfusion").rglob("[a-z]*.py"):
+        module = ".".join(file.relative_to(ROOT).with_suffix("").parts)
+        pages.append(f"reference/{module}")
+    assert [page for page in pages if not (book / f"{page}.html").is_file()] == []
+
+
+def test_a_figure_links_to_its_files_and_its_code():
+    from book import figure_links
+
+    def output(kind, **metadata):
+        data = {kind: "content"}
+        return nbformat.v4.new_output("display_data", data, metadata=metadata)
+
+    cell = nbformat.v4.new_code_cell("sf.show(sf.sweeps.accuracy_by_depth(results))")
+    assert figure_links(cell) == ""
+    cell.outputs = [
+        output("image/png", exhibit="accuracy"),
+        output("text/markdown", exhibit="accuracy"),
+    ]
+    links = figure_links(cell)
+    assert links.count("../figures/accuracy.csv") == 1
+    assert "{py:func}`sfusion.analysis.sweeps.accuracy_by_depth`" in links
 
 
 def test_a_link_that_leads_nowhere_is_found(tmp_path):
@@ -102,13 +123,12 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "page", ["index.html", "claims/C1.html", "notebooks/02_single_strategy_sweeps.html"]
+    "page", ["index.html", "claims/C1.html", "notebooks/03_single_strategies.html"]
 )
 def test_pages_load_and_link_figures_to_their_numbers(page, browser, book):
     _open(browser, book, page)
     assert browser.find_element("css selector", "article h1").text
-    broken = "return [...document.images].filter(one => one.complete && !one.naturalWidth).map(one => one.src)"
-    assert browser.execute_script(broken) == []
+    assert browser.execute_script(BROKEN_IMAGES) == []
     if "notebooks" in page:
         assert browser.find_elements("partial link text", "numbers (CSV)")
 
@@ -123,52 +143,46 @@ def test_search_finds_a_signal(browser, book):
     assert any("signal" in one.text.lower() for one in found)
 
 
-def test_the_explorer_shows_the_numbers_of_the_records(browser, book):
+@pytest.mark.parametrize(
+    ("task", "seed", "removed"),
+    [("imdb", 1, 3), ("newsgroup", 0, 5), ("newsgroup", 2, 0)],
+)
+def test_the_explorer_shows_the_numbers_of_the_records(
+    task, seed, removed, browser, book
+):
     from selenium.webdriver.support.ui import Select
 
     assert _open(browser, book, "explorer.html") == []
+    Select(browser.find_element("id", "task")).select_by_value(task)
+    Select(browser.find_element("id", "seed")).select_by_value(str(seed))
+    browser.execute_script(SLIDE, browser.find_element("id", "removed"), removed)
+    rows = browser.find_elements("css selector", "#rows tbody tr")
+    assert len(rows) >= 4
     results = sf.open_results(SHOWN)
-    frame = (
-        sf.tables.curves(results)
-        .set_index(["task", "seed", "strategy", "removed"])
-        .sort_index()
-    )
-    tests = results.tasks.set_index(["task", "seed"])["test"]
-    for task, seed, removed in (
-        ("imdb", 1, 3),
-        ("newsgroup", 0, 5),
-        ("newsgroup", 2, 0),
-    ):
-        Select(browser.find_element("id", "task")).select_by_value(task)
-        Select(browser.find_element("id", "seed")).select_by_value(str(seed))
-        slide = "arguments[0].value = arguments[1]; arguments[0].dispatchEvent(new Event('input', {bubbles: true}))"
-        browser.execute_script(slide, browser.find_element("id", "removed"), removed)
-        rows = browser.find_elements("css selector", "#rows tbody tr")
-        assert len(rows) >= 4
-        for row in rows:
-            node = frame.loc[(task, seed, row.get_attribute("data-strategy"), removed)]
-            total = int(tests[task, seed])
-            wilson = accuracy_interval(round(node["test_accuracy"] * total), total)
-            shown = [f"{100 * wilson[key]:.1f}" for key in ("accuracy", "low", "high")]
-            cells = [cell.text for cell in row.find_elements("tag name", "td")]
-            assert cells[2] == f"{shown[0]} [{shown[1]}, {shown[2]}]"
-            assert cells[3] == f"{node['parameters'] / 1e6:.1f}"
-            gone = [int(box.text) for box in row.find_elements("css selector", ".gone")]
-            assert gone == sorted(PruningPath.parse(node["path"]).removed)
+    keys = ["task", "seed", "removed", "strategy"]
+    nodes = results.curves().set_index(keys).sort_index().loc[task, seed, removed]
+    tests = int(results.tasks.set_index(["task", "seed"])["test"][task, seed])
+    for row in rows:
+        node = nodes.loc[row.get_attribute("data-strategy")]
+        wilson = accuracy_interval(round(node["test_accuracy"] * tests), tests)
+        accuracy, low, high = (
+            f"{100 * wilson[key]:.1f}" for key in ("accuracy", "low", "high")
+        )
+        cells = [cell.text for cell in row.find_elements("tag name", "td")]
+        assert cells[2] == f"{accuracy} [{low}, {high}]"
+        assert cells[3] == f"{node['parameters'] / 1e6:.1f}"
+        gone = [int(box.text) for box in row.find_elements("css selector", ".gone")]
+        assert gone == sorted(PruningPath.parse(node["path"]).removed)
 
 
 def test_the_explorer_holds_every_path_of_single_layers(book):
     records = json.loads((ROOT / "docs" / "book" / "explorer.json").read_text())
-    model = sf.load_profile(SHOWN).model
-    last = (
-        sf.open_results(SHOWN)
-        .trajectories.groupby(["task", "seed", "strategy"])["path"]
-        .last()
-    )
-    one_by_one = [
-        not sf.pruning.strategies.lookup(label).once
-        for label in last.index.get_level_values("strategy")
-    ]
-    for (task, seed, strategy), path in last[one_by_one].items():
-        tree = records["models"][model]["tasks"][task]["seeds"][str(seed)]
-        assert tree["paths"][strategy] == path and path in tree["right"]
+    tasks = records["models"][sf.load_profile(SHOWN).model]["tasks"]
+    trajectories = sf.open_results(SHOWN).trajectories
+    last = trajectories.groupby(["task", "seed", "strategy"])["path"].last()
+    for (task, seed, strategy), path in last.items():
+        if lookup(strategy).once:
+            continue
+        tree = tasks[task]["seeds"][str(seed)]
+        assert tree["paths"][strategy] == path
+        assert path in tree["right"]

@@ -194,7 +194,7 @@ def signals(model, data, capsys):
 
 
 def _own_model(base, names, folder, order=(0, 1, 2)):
-    """Save a classifier as somebody's own: its classes have names, its head's rows an order."""
+    """Save a classifier with names of its classes and an order of its head's rows."""
     tuned = load_model(base, label_names=names)
     with torch.no_grad():
         tuned.classifier.weight.copy_(tuned.classifier.weight[list(order)])
