@@ -10,7 +10,8 @@ from sfusion.analysis.appearance import COLOURS, ORIGINAL, PlainFigure, strategy
 from sfusion.analysis.costs import DEFAULT_ORDER, cost_of_depth, strategies_ranked
 from sfusion.analysis.drawing import interval_rows
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
-from sfusion.analysis.statistics import interval_text
+from sfusion.analysis.scores import distilled, redrawn
+from sfusion.analysis.statistics import bootstrap, interval_text
 
 if TYPE_CHECKING:
     from sfusion.experiments.results import Results
@@ -249,4 +250,38 @@ def strategies(results: Results) -> Exhibit:
             "compared by their own paired difference, not by whether intervals overlap."
         ),
         shown=shown.rename(index=strategy_title),
+    )
+
+
+@exhibit
+def distilling(results: Results) -> Exhibit:
+    """Show what the teacher adds at each depth, over the pruned model and the control.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    scores = redrawn(distilled(results), ["condition", "layers"])
+    rows = {}
+    for layers in sorted(scores["distilled"], reverse=True):
+        taught = scores["distilled", layers]
+        pruned = bootstrap(taught - scores["pruned", layers]).points()
+        control = bootstrap(taught - scores["same-steps", layers]).points()
+        rows[layers] = [*pruned, *control]
+    table = pd.DataFrame.from_dict(rows, "index", columns=[*POINTS, *PAIRED])
+    table = table.rename_axis("layers left")
+    shown = with_interval(table, "distilled against pruned (pp)", POINTS)
+    shown = with_interval(shown, "distilled against the same steps (pp)", PAIRED)
+    return Exhibit(
+        "distilling",
+        table,
+        caption=(
+            "Test accuracy with 95% intervals: the first column mixes the teacher with "
+            "further training, the second is the teacher alone."
+        ),
+        shown=shown,
     )

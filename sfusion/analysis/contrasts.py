@@ -89,7 +89,11 @@ def contrasts(
     return pd.DataFrame(rows)
 
 
-def draw_contrasts(table: pd.DataFrame, by: str = "measure") -> Figure:
+def draw_contrasts(
+    table: pd.DataFrame,
+    by: str = "measure",
+    difference: str = "first minus second",
+) -> Figure:
     """Draw contrasts as intervals.
 
     Parameters
@@ -99,6 +103,8 @@ def draw_contrasts(table: pd.DataFrame, by: str = "measure") -> Figure:
         of other measures than ``MEASURES`` are left out.
     by : {"measure", "study"}
         What stands beside each other in a row: two measures or two studies.
+    difference : str
+        Which way round the difference is.
 
     Returns
     -------
@@ -121,7 +127,7 @@ def draw_contrasts(table: pd.DataFrame, by: str = "measure") -> Figure:
         value="difference",
         series=by,
         margin=100 * MARGIN,
-        xlabel=f"test accuracy{which}, first minus second (pp)",
+        xlabel=f"test accuracy{which}, {difference} (pp)",
         note=f"95% bootstrap interval over {drawn}; grey: within {100 * MARGIN:g} pp",
         width=PAGE,
     )

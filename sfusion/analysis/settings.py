@@ -211,7 +211,7 @@ def recovery(results: Results, long: Results, recipe: RowResults) -> Exhibit:
         )
     return Exhibit(
         "recovery",
-        means.round(2).reset_index(),
+        means.reset_index(),
         "\n".join(sentences),
         caption=(
             "Validation accuracy minus the original's (pp), mean over datasets and "

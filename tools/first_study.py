@@ -1,0 +1,99 @@
+"""The first study beside the present one: the tables of docs/answers.md."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+
+import sfusion as sf
+from sfusion.analysis.contrasts import CONTRASTS, CONTROLS, contrast_text
+from sfusion.analysis.depth import claim_text
+from sfusion.analysis.statistics import signed_text
+from sfusion.experiments.profiles import ROOT
+from sfusion.experiments.results import Results
+
+FOLDER = ROOT / "results" / "first-study"
+MEASURES = {"removed_3": "three removals", "mean_accuracy": "mean over depths"}
+
+
+def answers(results: Results) -> dict[str, Any]:
+    """Gather what docs/answers.md compares.
+
+    Parameters
+    ----------
+    results : Results
+        The present study.
+
+    Returns
+    -------
+    dict
+    """
+    now = results.manifest["profile"]
+    first = json.loads((FOLDER / "profile.json").read_text(encoding="utf-8"))
+    changes = pd.DataFrame({"first": _settings(first), "now": _settings(now)})
+    return {
+        "changes": changes.rename_axis("").reset_index().astype(str),
+        "claims": _claims(results),
+        "contrasts": _contrasts(results),
+        "recipe": {"first": _drift(results, first), "now": _drift(results, now)},
+    }
+
+
+def _settings(profile: dict[str, Any]) -> dict[str, Any]:
+    head = profile["original"].get("head_rate", 1.0)
+    original = _dose(profile["original"])
+    if head != 1:
+        original += f", its head at {head:g} times that"
+    return {
+        "training texts, at most": f"{profile['sizes']['train']:,}",
+        "test texts, at most": f"{profile['sizes']['test']:,}",
+        "seeds": len(profile["seeds"]),
+        "random orders": profile["random_orders"] * len(profile["seeds"]),
+        "original": original,
+        "recovery": _dose(profile["recovery"]),
+        "distillation": _dose(profile["distillation"]),
+        "datasets on which every set of layers was trained": len(profile["subsets"]),
+    }
+
+
+def _dose(recipe: dict[str, Any]) -> str:
+    return f"{recipe['samples']:,} samples at {recipe['learning_rate']:g}"
+
+
+def _claims(results: Results) -> pd.DataFrame:
+    now = sf.scoreboard.scoreboard(results)
+    first = pd.read_csv(FOLDER / "scoreboard.csv", index_col="claim")
+    table = first[["paper"]].rename(columns={"paper": "the paper says"})
+    for title, board in {"first": first, "now": now}.items():
+        numbers = board.assign(count="").apply(claim_text, axis=1)
+        table[title] = numbers + ": " + board["verdict"]
+    return table.rename_axis("").reset_index()
+
+
+def _contrasts(results: Results) -> pd.DataFrame:
+    asked = CONTRASTS | CONTROLS
+    present = sf.contrasts.contrasts(results, asked, list(MEASURES))
+    files = [FOLDER / "contrasts.csv", FOLDER / "controls.csv"]
+    studies = {"first": pd.concat(map(pd.read_csv, files)), "now": present}
+    columns = {}
+    for measure, words in MEASURES.items():
+        for title, table in studies.items():
+            rows = table[table["measure"] == measure].set_index("contrast")
+            columns[f"{words}, {title}"] = rows.apply(contrast_text, axis=1)
+    texts = pd.DataFrame(columns).loc[[one.title for one in asked.values()]]
+    return texts.rename_axis("").reset_index()
+
+
+def _drift(results: Results, profile: dict[str, Any]) -> str:
+    """Return what five recoveries of a profile change in a model that loses nothing."""
+    long = sf.open_results("nine-long")
+    tried = sf.settings.recovery(results, long, sf.open_results("recipe")).table
+    used = profile["recovery"]
+    row = tried[
+        (tried["lost"] == "nothing")
+        & (tried["samples"] == used["samples"])
+        & (tried["learning_rate"] == used["learning_rate"])
+    ]
+    return signed_text(row["after 5"].item())
