@@ -1,17 +1,157 @@
 """Notebook 01: what the twelve signals measure, and whether they rank layers alike."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from sfusion.analysis.appearance import in_registry_order, strategy_title, styled
 from sfusion.analysis.drawing import draw_heat_map, one_panel, panel_grid
+from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.fusion import standardise
-from sfusion.signals import SIGNALS
+from sfusion.signals import MEASURES, SIGNALS
+
+if TYPE_CHECKING:
+    from sfusion.experiments.results import Results
 
 
-def unit_correlations(results):
-    """Rank correlation of the signals over the layers of each unpruned model.
+@exhibit
+def definitions() -> Exhibit:
+    """Tabulate the definitions of all measures, as they stand in the code.
+
+    Returns
+    -------
+    Exhibit
+    """
+    rows = {}
+    for name, signal in MEASURES.items():
+        rows[name] = {
+            "title": signal.title,
+            "group": signal.group,
+            "formula": signal.formula,
+            "unit": signal.unit,
+            "removed_first": signal.removed_first,
+            "source": signal.source,
+        }
+    table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("signal")
+    return Exhibit("signal_definitions", table, shown=table.set_index("title"))
+
+
+@exhibit
+def readings() -> Exhibit:
+    """Tabulate a sentence for each signal, in the words of neuroscience.
+
+    Returns
+    -------
+    Exhibit
+    """
+    sentences = {signal.title: signal.reading for signal in SIGNALS.values()}
+    table = pd.Series(sentences, name="reading").rename_axis("signal").to_frame()
+    return Exhibit("signal_readings", table, shown=table)
+
+
+@exhibit
+def datasets(results: Results) -> Exhibit:
+    """Tabulate the datasets: sizes, fingerprints of the texts, and the baselines.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+        Of the first seed.
+    """
+    tasks = results.tasks.drop(columns="seed")
+    table = tasks.groupby("task", sort=False).first().round(3)
+    short = table.assign(fingerprint=table["fingerprint"].str[:12])
+    return Exhibit("tasks", table, shown=short.rename_axis("dataset"))
+
+
+def _unpruned_signals(results: Results) -> pd.DataFrame:
+    roots = results.signals[results.signals["path"] == ""]
+    if roots.empty:
+        raise StudyLacks("this study has no signals of the unpruned models")
+    return roots
+
+
+def standardised_signals(results: Results) -> pd.DataFrame:
+    """Standardise the signals of the unpruned models, and average over seeds.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    DataFrame
+        Columns ``task``, ``layer``, ``signal``, ``value``: standard deviations from the
+        mean over the layers of a model.
+    """
+    roots = _unpruned_signals(results).copy()
+    names = list(SIGNALS)
+    roots[names] = roots.groupby(UNIT, group_keys=False)[names].apply(standardise)
+    long = roots.melt([*UNIT, "layer"], names, var_name="signal")
+    values = long.groupby(["task", "layer", "signal"], as_index=False, sort=False)
+    return values["value"].mean()
+
+
+@styled
+def _draw_profile(frame: pd.DataFrame) -> Figure:
+    titles = sorted(set(frame["task"]))
+    names = in_registry_order(frame["signal"])
+    limit = frame["value"].abs().max() or 1.0
+    scale = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit, "cbar": False}
+    figure, panels = panel_grid(titles, 1.9, 0.6)
+    for task, axes, leftmost in panels:
+        rows = frame[frame["task"] == task]
+        table = rows.pivot(index="signal", columns="layer", values="value")
+        draw_heat_map(axes, table.loc[names], **scale)
+        axes.set_xlabel("layer")
+        if not leftmost:
+            axes.set_yticks([])
+    figure.colorbar(
+        panels[0].axes.collections[0],
+        ax=[panel.axes for panel in panels],
+        label="standard deviations from the model's mean",
+        aspect=40,
+    )
+    return figure
+
+
+@exhibit
+def signal_profile(results: Results) -> Exhibit:
+    """Show the signals over the layers of the unpruned models.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    frame = standardised_signals(results)
+    table = frame.pivot_table("value", "signal", "layer", sort=False)
+    last = table.columns.max()
+    lowest = table.idxmin(axis=1)
+    ends = [0, last]
+    at_an_end = lowest.isin(ends) | table.idxmax(axis=1).isin(ends)
+    low_names = ", ".join(map(strategy_title, lowest.index[lowest == last]))
+    finding = (
+        f"{int(at_an_end.sum())} of {len(table)} signals are extreme at the first or "
+        f"the last layer; lowest at the last layer: {low_names or 'none'}."
+    )
+    return Exhibit("signal_profile", frame, finding, _draw_profile(frame))
+
+
+def unit_correlations(results: Results) -> np.ndarray:
+    """Correlate the signals' rankings of the layers of each unpruned model.
 
     Parameters
     ----------
@@ -23,35 +163,17 @@ def unit_correlations(results):
         Spearman correlations. A signal that is removed highest-first enters with its
         sign turned, so that 1 means the same order of removal.
     """
-    roots = results.signals[results.signals["path"] == ""]
-    signs = [
-        1.0 if signal.removed_first == "lowest" else -1.0 for signal in SIGNALS.values()
-    ]
-    matrices = [
-        (part[list(SIGNALS)] * signs).corr(method="spearman").to_numpy()
-        for _, part in roots.groupby(UNIT)
-    ]
+    signs = []
+    for signal in SIGNALS.values():
+        signs.append(1.0 if signal.removed_first == "lowest" else -1.0)
+    matrices = []
+    for _, layers in _unpruned_signals(results).groupby(UNIT):
+        signed = layers[list(SIGNALS)] * signs
+        matrices.append(signed.corr(method="spearman").to_numpy())
     return np.stack(matrices)
 
 
-def signal_correlations(results):
-    """Average :func:`unit_correlations` over tasks and seeds.
-
-    Parameters
-    ----------
-    results : Results
-
-    Returns
-    -------
-    DataFrame
-        Signal by signal.
-    """
-    return pd.DataFrame(
-        unit_correlations(results).mean(axis=0), list(SIGNALS), list(SIGNALS)
-    )
-
-
-def effective_signals(correlations):
+def effective_signals(correlations: np.ndarray) -> np.ndarray:
     """Count how many independent orders of the layers a set of signals amounts to.
 
     The participation ratio of the correlation matrix's eigenvalues, (sum)^2 / sum of
@@ -69,8 +191,23 @@ def effective_signals(correlations):
     return values.sum(axis=-1) ** 2 / (values**2).sum(axis=-1)
 
 
-def standardised_signals(results):
-    """Standardise the signals of the unpruned models over the layers, and average over seeds.
+@styled
+def _draw_correlations(matrix: pd.DataFrame) -> Figure:
+    names = in_registry_order(matrix.index)
+    values = matrix.loc[names, names]
+    texts = values.map("{:z.2f}".format).replace("nan", "–")
+    texts = texts.map(lambda text: text.replace("-", "−"))
+    figure, axes = one_panel(5.6, 4.2)
+    bar = {"label": "Spearman correlation of the orders of removal", "aspect": 40}
+    draw_heat_map(axes, values, texts, cmap="RdBu_r", vmin=-1, vmax=1, cbar_kws=bar)
+    titles = [strategy_title(name) for name in names]
+    axes.set_xticks(np.arange(len(names)) + 0.5, titles, rotation=40, ha="right")
+    return figure
+
+
+@exhibit
+def signal_correlation(results: Results) -> Exhibit:
+    """Show how similarly the signals rank the layers.
 
     Parameters
     ----------
@@ -78,76 +215,55 @@ def standardised_signals(results):
 
     Returns
     -------
-    DataFrame
-        Columns ``task``, ``layer``, ``signal``, ``value`` (standard deviations).
+    Exhibit
+        Spearman correlations, means over datasets and seeds.
     """
-    roots = results.signals[results.signals["path"] == ""].copy()
+    correlations = unit_correlations(results)
+    names = pd.Index(list(SIGNALS), name="signal")
+    matrix = pd.DataFrame(correlations.mean(axis=0), names, list(SIGNALS))
+    pairs = matrix.stack()
+    pairs = pairs[[first < second for first, second in pairs.index]]
+    count = effective_signals(correlations).mean()
+    layers = int(results.nodes["layers"].max())
+    # Of unrelated orders, squared correlations are 1 / (layers - 1).
+    chance = len(names) / (1 + (len(names) - 1) / (layers - 1))
+    finding = (
+        f"Closest pair: {_pair(pairs, pairs.idxmax())}; most opposed: "
+        f"{_pair(pairs, pairs.idxmin())}. The {len(names)} signals of a model carry "
+        f"about {count:.1f} independent orders of its layers; as many unrelated orders "
+        f"of as many layers would carry {chance:.1f}."
+    )
+    figure = _draw_correlations(matrix)
+    return Exhibit("signal_correlation", matrix, finding, figure)
+
+
+def _pair(pairs: pd.Series, names: tuple[str, str]) -> str:
+    first, second = map(strategy_title, names)
+    value = f"{pairs[names]:.2f}".replace("-", "−")
+    return f"{first} and {second} ({value})"
+
+
+@exhibit
+def paper_and_we(results: Results) -> Exhibit:
+    """Set what the paper says of the signals beside what we get.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    correlations = unit_correlations(results)
     names = list(SIGNALS)
-    roots[names] = roots.groupby(UNIT, group_keys=False)[names].apply(standardise)
-    long = roots.melt([*UNIT, "layer"], names, var_name="signal")
-    return long.groupby(["task", "layer", "signal"], as_index=False, sort=False)[
-        "value"
-    ].mean()
-
-
-@styled
-def signal_profile(frame):
-    """Draw the signals over the layers of the unpruned models, a panel per task.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        From :func:`standardised_signals`: means over seeds.
-
-    Returns
-    -------
-    Figure
-    """
-    tasks, names = sorted(set(frame["task"])), in_registry_order(frame["signal"])
-    limit = frame["value"].abs().max() or 1.0
-    figure, panels = panel_grid(tasks, 1.9, 0.6)
-    for task, axes, leftmost in panels:
-        table = frame[frame["task"] == task].pivot(
-            index="signal", columns="layer", values="value"
-        )
-        draw_heat_map(
-            axes, table.loc[names], cmap="RdBu_r", vmin=-limit, vmax=limit, cbar=False
-        )
-        axes.set_xlabel("layer")
-        if not leftmost:
-            axes.set_yticks([])
-    figure.colorbar(
-        panels[0].axes.collections[0],
-        ax=[panel.axes for panel in panels],
-        label="standard deviations from the model's mean",
-        aspect=40,
+    both = names.index("intensity"), names.index("energy")
+    energy = correlations.mean(axis=0)[both]
+    count = effective_signals(correlations).mean()
+    finding = (
+        "- The paper says: twelve signals from five groups.\n"
+        f"- We get: about {count:.1f} independent orders of the layers in twelve "
+        "signals; Intensity and Energy rank the layers with a correlation of "
+        f"{energy:.2f}."
     )
-    return figure
-
-
-@styled
-def signal_correlation(matrix):
-    """Draw how similarly the signals rank the layers.
-
-    Parameters
-    ----------
-    matrix : DataFrame
-        From :func:`signal_correlations`: means over tasks and seeds.
-
-    Returns
-    -------
-    Figure
-    """
-    names = in_registry_order(matrix.index)
-    values = matrix.loc[names, names]
-    texts = values.map(lambda v: "–" if np.isnan(v) else f"{v:z.2f}".replace("-", "−"))
-    figure, axes = one_panel(5.6, 4.2)
-    label = {"label": "Spearman correlation of the orders of removal", "aspect": 40}
-    draw_heat_map(axes, values, texts, cmap="RdBu_r", vmin=-1, vmax=1, cbar_kws=label)
-    axes.set_xticks(
-        np.arange(len(names)) + 0.5,
-        list(map(strategy_title, names)),
-        rotation=40,
-        ha="right",
-    )
-    return figure
+    return Exhibit("signals_compared", pd.DataFrame(), finding)
