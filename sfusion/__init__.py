@@ -20,6 +20,8 @@ _EXPORTS = {
         "forecasts",
         "layer_sets",
         "published",
+        "overview",
+        "pruning_step",
         "rankings",
         "scoreboard",
         "scores",
