@@ -14,7 +14,7 @@ from sfusion.analysis.contrasts import (
 )
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.analysis.scores import MEASURES
-from sfusion.analysis.statistics import interval_text, number_text
+from sfusion.analysis.statistics import Interval, interval_text, number_text
 from sfusion.experiments.results import Results, RowResults
 
 # Which rows of the study are shown: its title, the study and the layers removed before.
@@ -36,7 +36,7 @@ def _rows(candidates: RowResults, study: str, removed: str) -> pd.DataFrame:
 
 def _against_position(candidate: pd.Series, split: str) -> str:
     ends = [f"{split}_minus_position{end}" for end in ("", "_low", "_high")]
-    return interval_text(*candidate[ends], 2, signed=True) + " pp"
+    return interval_text(*Interval(*candidate[ends]), digits=2, signed=True) + " pp"
 
 
 @exhibit

@@ -75,7 +75,10 @@ def contrasts(
     if not results.distillation.empty:
         every = pd.concat([every, distilled(results)])
     asked = {name for contrast in which.values() for name in contrast[1:]}
-    scores = measured(every[every["name"].isin(asked)])
+    compared = every[every["name"].isin(asked)]
+    if compared.empty:
+        return pd.DataFrame()
+    scores = measured(compared)
     if measures is None:
         measures = list(scores.columns.unique("measure"))
     rows = []

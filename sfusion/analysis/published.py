@@ -6,7 +6,7 @@ import pandas as pd
 
 from sfusion.analysis.exhibits import Exhibit, exhibit
 from sfusion.analysis.scores import redrawn
-from sfusion.analysis.statistics import bootstrap, interval_text
+from sfusion.analysis.statistics import Interval, bootstrap, interval_text
 from sfusion.experiments.results import RowResults
 
 # Beginnings of a condition's name, and the model from which its control started; all
@@ -90,7 +90,7 @@ def distillations(published: RowResults) -> Exhibit:
 
 def _points(row: pd.Series, reference: str) -> str:
     ends = [reference, f"{reference}_low", f"{reference}_high"]
-    return interval_text(*row[ends], signed=True)
+    return interval_text(*Interval(*row[ends]), signed=True)
 
 
 def _readable(table: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,7 @@ from sfusion.analysis.drawing import (
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.analysis.scores import distilled, protocols, redrawn, task_means
 from sfusion.analysis.statistics import (
+    Interval,
     bootstrapped,
     comparison_text,
     interval_text,
@@ -193,12 +194,14 @@ def parts_of_the_gain(results: Results) -> Exhibit:
     gain, longer, teacher, original = table.index
     share = table.loc[longer, "value"] / table.loc[gain, "value"]
     points = (100 * table).round(2)
+    ahead = Interval(*table.loc[teacher])
+    changed = Interval(*points.loc[original])
     finding = (
         f"The distilled model gains {number_text(points.loc[gain, 'value'])} pp, and "
         f"{share:.0%} of that comes from longer training. Distilled against the "
-        f"same steps: {comparison_text(*table.loc[teacher], 2)}. The "
+        f"same steps: {comparison_text(*ahead, digits=2)}. The "
         "same steps change the original by "
-        f"{interval_text(*points.loc[original], 2, signed=True)} pp."
+        f"{interval_text(*changed, digits=2, signed=True)} pp."
     )
     caption = (
         "Differences in percentage points of test accuracy, means over depths, with "
