@@ -97,13 +97,13 @@ def refused(capsys):
 
 @pytest.fixture(scope="session")
 def make_bert():
-    """Return the maker of tiny random BERT classifiers (hidden 16, 2 heads, vocabulary 50)."""
+    """Return the maker of tiny random BERTs (hidden 16, 2 heads, vocabulary 50)."""
     return _tiny_bert
 
 
 @pytest.fixture(scope="session")
 def make_probe():
-    """Return the maker of padded probe sets: ``[CLS] words [SEP] padding``, labels in turn."""
+    """Return the maker of padded probe sets: ``[CLS] words [SEP] padding``."""
     return _tiny_probe
 
 

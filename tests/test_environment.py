@@ -1,4 +1,4 @@
-"""The environment: its files and the running one agree, and the Makefile makes it; the Makefile's targets."""
+"""The environment: its files and the running one agree; the Makefile makes it."""
 
 import ast
 import functools
@@ -28,8 +28,11 @@ CONDA = yaml.safe_load(CONDA_TEXT)["dependencies"]
 CORE = PROJECT["dependencies"]
 EXTRAS = PROJECT["optional-dependencies"]
 LOCKED_ON = {
-    "python_version": "3.11", "python_full_version": "3.11.0", "sys_platform": "linux", "platform_system": "Linux",
-}  # fmt: skip
+    "python_version": "3.11",
+    "python_full_version": "3.11.5",
+    "sys_platform": "linux",
+    "platform_system": "Linux",
+}
 LOCK_LINES = [
     line
     for line in (ROOT / "requirements.lock").read_text().splitlines()
