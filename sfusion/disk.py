@@ -1,13 +1,15 @@
 """Files that are there whole or not at all, their stamps, and the folder of caches."""
 
+import hashlib
 import os
 import uuid
+from collections.abc import Iterable
 from pathlib import Path
 
 from sfusion.errors import SfusionError
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """Name the folder of what is made or fetched once.
 
     Returns
@@ -20,7 +22,7 @@ def cache_folder():
     return Path(os.environ.get("SFUSION_CACHE") or f"{users}/sfusion").expanduser()
 
 
-def stamped(files):
+def stamp_files(files: Iterable[Path]) -> tuple[tuple[Path, int, int], ...]:
     """Stamp files, so that a cache of what was read notices when they change.
 
     Parameters
@@ -37,7 +39,23 @@ def stamped(files):
     return tuple((file, stat.st_mtime_ns, stat.st_size) for file, stat in stats)
 
 
-def write_atomically(file, content):
+def hash_file(file: Path) -> bytes:
+    """Hash a file in pieces: it may be half a gigabyte.
+
+    Parameters
+    ----------
+    file : Path
+
+    Returns
+    -------
+    bytes
+        SHA-256.
+    """
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+def write_atomically(file: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all.
 
     Parameters
@@ -51,7 +69,6 @@ def write_atomically(file, content):
     SfusionError
         When the disk is full or the folder cannot be written.
     """
-    file = Path(file)
     partial = file.with_name(f".partial-{uuid.uuid4().hex}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -68,10 +85,9 @@ def write_atomically(file, content):
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(partial, file)
-    except BaseException as error:
+    except OSError as error:
+        raise SfusionError(
+            f"cannot write {file}: {error.strerror}; free some space"
+        ) from error
+    finally:
         partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise SfusionError(
-                f"cannot write {file}: {error.strerror}; free some space"
-            ) from error
-        raise

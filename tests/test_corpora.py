@@ -12,6 +12,8 @@ from sklearn.pipeline import make_pipeline
 
 from sfusion import SfusionError
 from sfusion.data import corpora
+from sfusion.data.docstrings import read_docstrings, split_paragraphs
+from sfusion.data.prose import clean
 from sfusion.data.splits import hold_out
 
 
@@ -141,7 +143,7 @@ as all know.
 
 
 def test_paragraphs_by_section():
-    assert list(corpora.paragraphs(DOCSTRING)) == [
+    assert list(split_paragraphs(DOCSTRING)) == [
         ("", "Compute the mass of a heap of sand."),
         ("", "The heap is weighed twice::"),
         ("", "and the mean is taken."),
@@ -154,24 +156,20 @@ def test_paragraphs_by_section():
 
 
 def test_clean_leaves_plain_words():
-    assert (
-        corpora.clean("Use :func:`~scipy.linalg.solve` or ``x``.") == "Use solve or x."
-    )
+    assert clean("Use :func:`~scipy.linalg.solve` or ``x``.") == "Use solve or x."
     linked = "See :ref:`the guide <guide>` and `a page <http://x.y>`_."
-    assert corpora.clean(linked) == "See the guide and a page."
+    assert clean(linked) == "See the guide and a page."
     assert (
-        corpora.clean("A *very* **bold** claim [1]_ [2, 3]_ holds")
-        == "A very bold claim holds"
+        clean("A *very* **bold** claim [1]_ [2, 3]_ holds") == "A very bold claim holds"
     )
     assert (
-        corpora.clean(r"The angle :math:`\alpha` and \mathrm{d}x")
-        == "The angle alpha and dx"
+        clean(r"The angle :math:`\alpha` and \mathrm{d}x") == "The angle alpha and dx"
     )
     assert (
-        corpora.clean("Call sklearn.cluster.KMeans of np.linalg now::")
+        clean("Call sklearn.cluster.KMeans of np.linalg now::")
         == "Call KMeans of linalg now:"
     )
-    assert corpora.clean("2 * 3 and a * b") == "2 * 3 and a * b"
+    assert clean("2 * 3 and a * b") == "2 * 3 and a * b"
 
 
 BOILER = "Get the settings of this object and of all the objects that it holds inside."
@@ -306,4 +304,4 @@ def test_missing_library():
     with pytest.raises(
         SfusionError, match="library 'no_such_library' is not installed"
     ):
-        list(corpora.docstrings("no_such_library"))
+        list(read_docstrings("no_such_library"))

@@ -16,16 +16,11 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from sfusion import load_model, remove_layers
-from sfusion.data import pretrained
-from sfusion.data.pretrained import (
-    MPNET_FILES,
-    MPNET_SOURCE,
-    _from_hub,
-    _sha256,
-    fingerprint,
-    locate_model,
-)
+from sfusion.data import fetching
+from sfusion.data.fetching import MPNET_FILES, MPNET_SOURCE, fetch_from_hub
+from sfusion.data.pretrained import fingerprint, locate_model
 from sfusion.data.tokenizers import load_tokenizer
+from sfusion.disk import hash_file
 from sfusion.models.architectures import layer_stack
 from sfusion.models.layers import copy_model
 from sfusion.models.size import size
@@ -225,7 +220,7 @@ def test_the_hub_is_asked_for_a_model_once_a_process(directory, monkeypatch):
     )
     for _ in range(2):
         load_model("somebody/model", 2)
-    _from_hub.cache_clear()
+    fetch_from_hub.cache_clear()
     assert asked == ["somebody/model"]
 
 
@@ -265,11 +260,11 @@ def registry(directory, monkeypatch, tmp_path):
 
     monkeypatch.setenv("SFUSION_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(
-        pretrained, "MPNET_SHA256", _sha256(directory / "model.safetensors").hex()
+        fetching, "MPNET_SHA256", hash_file(directory / "model.safetensors").hex()
     )
     monkeypatch.setattr("subprocess.run", pip)
     monkeypatch.setattr("huggingface_hub.snapshot_download", hub)
-    _from_hub.cache_clear()
+    fetch_from_hub.cache_clear()
     return fetched, missing
 
 
@@ -285,7 +280,7 @@ def test_mpnet_is_fetched_once_and_goes_on_after_a_stop(
     )
     missing.remove("004")
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
-        patch.setattr(pretrained, "_sha256", sys.exit)  # as good as killed
+        patch.setattr(fetching, "hash_file", sys.exit)  # as good as killed
         locate_model("mpnet-base")
     assert not (cache / "mpnet-base").exists()
     assert fingerprint("mpnet-base") == fingerprint(directory)
@@ -302,7 +297,7 @@ def test_mpnet_comes_from_the_hub_too_and_is_checked(
 ):
     registry[1].symmetric_difference_update({"001", "hub"})
     with monkeypatch.context() as patch:
-        patch.setattr(pretrained, "MPNET_SHA256", "0" * 64)
+        patch.setattr(fetching, "MPNET_SHA256", "0" * 64)
         assert f"not {'0' * 64}: remove {tmp_path}" in tiny.refusal(
             locate_model, "mpnet-base"
         )

@@ -1,5 +1,7 @@
 """Tasks and a user's own files: sources, splits without leaks, labels that are never guessed, and refusals."""
 
+import functools
+import json
 import subprocess
 import sys
 import time
@@ -18,16 +20,27 @@ import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
-from sfusion.data import corpora, readers, tasks
+from sfusion.data import corpora, pools, tasks
+from sfusion.data.encoding import READ_AHEAD, encode
 from sfusion.data.files import Rows, read_rows
-from sfusion.data.hub import _revision
+from sfusion.data.hub import resolve_revision
 from sfusion.data.labels import resolve_labels
 from sfusion.data.pools import TEXT_LIMIT, TaskSpec
 from sfusion.data.sources import read_pool
-from sfusion.data.splits import SPLITS, _counts, allocate, draw, hold_out, split_rows
+from sfusion.data.splits import (
+    SPLITS,
+    allocate,
+    count_classes,
+    draw,
+    hold_out,
+    split_rows,
+)
 from sfusion.data.tokenizers import load_tokenizer
 
+FAST = settings(deadline=None, max_examples=60)
 COLOURS = ("red", "green", "blue")
 COUNTS = {"train": 60, "validation": 12, "test": 24}
 # What `datasets` writes into a file whose labels are numbers of the colours.
@@ -40,7 +53,7 @@ DECLARED = datasets.Features(
 def _no_folder(monkeypatch):
     monkeypatch.delenv("SFUSION_DATA", raising=False)
     read_pool.cache_clear()
-    _revision.cache_clear()
+    resolve_revision.cache_clear()
 
 
 def _texts(split, count):
@@ -175,6 +188,71 @@ def test_encoding_by_a_named_or_a_given_tokenizer(given_as):
             assert real.tolist() == [1] * length + [0] * (16 - length)
 
 
+def _byte_level(words):
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(words, trainer)
+    return tokenizer
+
+
+def _sentence_pieces(words):
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(vocab_size=60, unk_token="<unk>")
+    tokenizer.train_from_iterator(words, trainer)
+    return tokenizer
+
+
+def _unsplit(words):
+    tokenizer = _sentence_pieces(words)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(split=False)
+    return tokenizer
+
+
+@functools.cache
+def _tokenizers():
+    words = [" ".join(tiny.FILLER), *tiny.THEMES]
+    made = [make(words) for make in (_byte_level, _sentence_pieces, _unsplit)]
+    readers = [
+        PreTrainedTokenizerFast(tokenizer_object=one, pad_token="<pad>") for one in made
+    ]
+    for side in ("right", "left"):
+        readers.append(load_tokenizer("minilm-l6"))
+        readers[-1].truncation_side = side
+    return readers
+
+
+PIECES = [*tiny.FILLER, "unbelievably", "[MASK]", "don't", "naïve", "e\u0301", "漢字"]
+GAPS = [" ", " ", " ", "  ", "\n", "\u00a0", "\u200b", "-", ""]
+
+
+@FAST
+@given(
+    st.lists(st.tuples(st.sampled_from(PIECES), st.sampled_from(GAPS)), max_size=60),
+    st.integers(4, 12),
+    st.integers(0, 4),
+)
+def test_the_start_of_a_text_gives_the_tokens_of_the_whole(pieces, length, which):
+    tokenizer = _tokenizers()[which]
+    text = "".join(piece + gap for piece, gap in pieces)
+    whole = tokenizer([text], truncation=True, max_length=length)["input_ids"][0]
+    part = encode([text], [0], tokenizer, length)
+    assert part.input_ids[0][part.attention_mask[0] == 1].tolist() == whole
+
+
+def test_of_a_long_text_only_the_start_is_read():
+    reader = mock.Mock(wraps=load_tokenizer("minilm-l6"), is_fast=True)
+    reader.configure_mock(truncation_side="right")
+    texts = ["a word " * 500, "x" * 3500, "short"]
+    encode(texts, [0, 0, 0], reader, 32)
+    read = [call.args[0] for call in reader.call_args_list]
+    assert [len(text) for text in read[0]] == [READ_AHEAD * 32] * 2 + [5]
+    assert read[1:] == [[texts[1]]]
+
+
 def test_rows_are_taken_together_and_trim_cuts_shared_padding_off_and_nothing_else():
     part = tasks.load_task("input-or-output", sizes=(30, 10, 20), max_length=64).train
     lengths = part.attention_mask.sum(1)
@@ -198,7 +276,6 @@ def test_rows_are_taken_together_and_trim_cuts_shared_padding_off_and_nothing_el
 # --- splitting
 # -------------------------------------------------------------------------------
 
-FAST = settings(deadline=None, max_examples=60)
 ITEMS = st.lists(
     st.tuples(st.sampled_from("abc"), st.integers(0, 15)), min_size=1, max_size=80
 )
@@ -245,7 +322,7 @@ def test_hold_out_keeps_groups_whole_and_classes_covered(items, share, seed):
 @given(ITEMS, st.floats(0.0, 1.0))
 def test_single_items_are_held_out_and_drawn_exactly_in_proportion(items, share):
     labels, n = [label for label, _ in items], round(share * len(items))
-    quota = allocate(_counts(labels), n)
+    quota = allocate(count_classes(labels), n)
     held = hold_out(labels, range(len(items)), share, "salt")
     spared = {
         label: min(places, labels.count(label) - 1) for label, places in quota.items()
@@ -372,7 +449,7 @@ def test_long_texts_and_many_rows_are_cut(folder, monkeypatch):
     )
     assert max(len(text) for text in _load(folder).texts["train"]) == TEXT_LIMIT
     read_pool.cache_clear()
-    monkeypatch.setattr(readers, "ROW_LIMIT", 40)
+    monkeypatch.setattr(pools, "ROW_LIMIT", 40)
     first, second = _load(folder, seed=0), _load(folder, seed=1)
     assert len(first.train) + len(first.validation) == 40 + 12
     assert _pooled(first) == _pooled(second)
@@ -571,7 +648,7 @@ def test_bad_files(folder):
     )
     (folder / "boats" / "train.parquet").write_text("text,label\na,1\n")
     _fails(
-        "train.parquet is not a readable Parquet file: ",
+        "train.parquet cannot be read: ",
         "boats",
         source="folder",
         folder=folder,
@@ -656,7 +733,7 @@ def test_kinds_of_labels():
             b"text,label\na,b\n",
             "data.txt: the suffix must be .csv, .jsonl or .parquet",
         ),
-        ("data.csv", b"", "data.csv is not a readable file: "),
+        ("data.csv", b"", "data.csv cannot be read: "),
         ("data.csv", b"text,label\n", "data.csv holds no text"),
         (
             "data.csv",
@@ -670,13 +747,17 @@ def test_kinds_of_labels():
             b"text,label\na,b\nc,\n",
             "row 2 has the label '': give a name or an integer",
         ),
-        ("data.csv", b'text,label\na,b,c\n"d', "data.csv is not a readable file: "),
+        ("data.csv", b'text,label\na,b,c\n"d', "data.csv cannot be read: "),
         (
             "data.csv",
             b"text,label\nHello, world,pos\n",
             "put texts with commas in quotes",
         ),
-        ("data.jsonl", b"{broken", "data.jsonl is not a readable file: "),
+        (
+            "data.jsonl",
+            b"{broken",
+            "data.jsonl cannot be read: not one object per line",
+        ),
         (
             "data.jsonl",
             b'{"text": "a", "label": 1}\n5\n',
@@ -684,10 +765,20 @@ def test_kinds_of_labels():
         ),
         ("data.jsonl", b"\xff\xfe", "data.jsonl is not "),
         ("data.jsonl", b'{"text": null, "label": 1}', "row 1 has no text"),
-        ("data.jsonl", b'{"text": 5, "label": 1}', "row 1 has no text"),
+        ("data.jsonl", b'{"text": 5, "label": 1}', "row 1 has 5 in .* not text"),
+        ("data.csv", b"text,label\na,b\nc, \n", "row 2 has the label ' '"),
+        ("data.csv", b"text,label\na,b\ntext,label\n", "row 2 is the header again"),
+        ("data.csv", b"text,label\na,b\nc,B\n", "'b' and 'B', which differ only by"),
+        ("data.csv", b"sep=,\ntext,label\na,b\n", "remove its first line, sep=,"),
+        (
+            "data.csv",
+            b'text,label\n"a,b\nc,d\n"e,f\ng,h\n',
+            "a quote in line 2 spans rows up to line 4",
+        ),
+        ("data.jsonl", b'{\n"text": "a"}', "not one object per line"),
         ("data.jsonl", b'{"text": "a", "label": 0.5}', "row 1 has the label 0.5"),
         ("data.jsonl", b'{"text": "a", "label": [1]}', r"row 1 has the label \[1\]"),
-        ("data.parquet", b"text", "data.parquet is not a readable Parquet file: "),
+        ("data.parquet", b"text", "data.parquet cannot be read: "),
     ],
 )
 def test_a_bad_file_is_one_line(tmp_path, name, content, message):
@@ -695,7 +786,26 @@ def test_a_bad_file_is_one_line(tmp_path, name, content, message):
     _refuses(message, read_rows, tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["data.csv", "data.jsonl", "DATA.CSV", "array.jsonl"])
+def test_forms_that_others_write_are_read(tmp_path, name):
+    rows = [{"text": "a, b", "label": "one"}, {"text": "c", "label": "two"}]
+    content = pd.DataFrame(rows).to_csv(index=False)
+    if name.endswith(".jsonl"):
+        content = "\n".join(map(json.dumps, rows))
+    if name.startswith("array"):
+        content = json.dumps(rows, indent=1)
+    (tmp_path / name).write_text(content, "utf-8-sig")  # with a byte order mark
+    assert read_rows(tmp_path / name).frame.to_dict("records") == rows
+
+
+def test_labels_that_differ_by_blanks_are_one_class(tmp_path):
+    (tmp_path / "data.csv").write_text('text,label\na,x\nb," x "\nc,x\u00a0\n')
+    assert read_rows(tmp_path / "data.csv").frame["label"].tolist() == ["x"] * 3
+
+
 def test_other_bad_data_is_one_line():
+    doubled = pd.DataFrame([["a", "b", "c"]], columns=["text", "text", "label"])
+    _refuses("the data frame has 2 columns 'text': keep one", read_rows, doubled)
     _refuses("no file .*gone.csv", read_rows, "no/such/gone.csv")
     _refuses("label -1: there are 3 label names", read_rows, _declared([0, 1, -1]))
     _refuses("data of type list", read_rows, [("a text", "a label")])

@@ -411,7 +411,16 @@ def _task(split, numbers, config, tokenizer, max_length):
     )
     names = [config.id2label[number] for number in range(config.num_labels)]
     whole = [split["train"], split["validation"]]
-    return tokenise("own", split, names, numbers, tokenizer, max_length, whole, "files")
+    return tokenise(
+        "own",
+        split,
+        numbers,
+        names,
+        tokenizer,
+        max_length,
+        whole=whole,
+        source="files",
+    )
 
 
 def _unlabelled(rows, task, tokenizer, most, seed):

@@ -6,6 +6,8 @@ import side effects play no part. The corpora stand in ``corpora.yaml``; all rul
 are our own.
 """
 
+from __future__ import annotations
+
 import hashlib
 import importlib.metadata
 import json
@@ -13,16 +15,18 @@ import os
 import re
 import tempfile
 from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
 import yaml
 
-from sfusion.data.docstrings import docstrings, inside, paragraphs
-from sfusion.data.prose import MIN_WORDS, _word, clean, is_prose, mask
+from sfusion.data.docstrings import is_inside, read_docstrings, split_paragraphs
+from sfusion.data.prose import MIN_WORDS, clean, is_prose, mask, whole_word
 from sfusion.disk import cache_folder
 from sfusion.errors import SfusionError
 
@@ -32,7 +36,12 @@ TABLE = Path(__file__).with_name("corpora.yaml")
 
 # Two texts are near duplicates when their first words agree (a model reads little more)
 # or when their sets of word 4-grams have at least this Jaccard similarity.
-SAME_START, SHINGLE, SIMILAR = 12, 4, 0.5
+SAME_START = 12
+SHINGLE = 4
+SIMILAR = 0.5
+
+# Import name: distribution, where they differ.
+DISTRIBUTIONS = {"sklearn": "scikit-learn"}
 
 
 @dataclass(frozen=True)
@@ -66,102 +75,110 @@ class Corpus:
     by_section: bool = False
 
     @property
-    def label_names(self):
+    def label_names(self) -> tuple[str, ...]:
         """Label names, sorted."""
         return tuple(sorted(self.classes))
 
     @property
-    def keys(self):
+    def keys(self) -> dict[str, str]:
         """Label by key."""
         return {key: label for label, (keys, _) in self.classes.items() for key in keys}
 
     @property
-    def masked(self):
+    def masked(self) -> str:
         """One regular expression of everything that would give a label away."""
-        names = [_word(library) for library in self.libraries]
-        return "|".join(
-            [*names, "scikit-learn", *(words for _, words in self.classes.values())]
-        )
+        libraries = [whole_word(library) for library in self.libraries]
+        words = [pattern for _, pattern in self.classes.values()]
+        return "|".join([*libraries, "scikit-learn", *words])
 
 
-def _read_corpora():
-    found = {}
+def _read_corpora() -> dict[str, Corpus]:
+    corpora = {}
     for name, table in yaml.safe_load(TABLE.read_text(encoding="utf-8")).items():
         classes = {}
-        for label, one in table.pop("classes").items():
-            patterns = [
-                make(one[kind])
-                for kind, make in (("stems", str), ("words", _word))
-                if kind in one
-            ]
-            classes[label] = one["keys"], "|".join(patterns)
-        found[name] = Corpus(name, classes=classes, **table)
-    return found
+        for label, entry in table.pop("classes").items():
+            patterns = []
+            if "stems" in entry:
+                patterns.append(entry["stems"])
+            if "words" in entry:
+                patterns.append(whole_word(entry["words"]))
+            classes[label] = (entry["keys"], "|".join(patterns))
+        corpora[name] = Corpus(name, classes=classes, **table)
+    return corpora
 
 
 CORPORA = _read_corpora()
 
 
-def _unique(rows):
-    """Keep the first of each group of near duplicates, and none where their labels differ."""
-    kept, sizes, clashing = [], [], set()
+class Paragraph(NamedTuple):
+    """A masked paragraph, the label of its place, and the rank of its section."""
+
+    text: str
+    label: str
+    source: str
+    order: int
+
+
+def _drop_similar(rows: Sequence[Paragraph]) -> list[Paragraph]:
+    """Keep the first of near duplicates, and none where their labels differ."""
+    kept = []
+    sizes = []  # shingles of each that is kept
+    clashing = set()
     places = defaultdict(list)  # of kept texts that share a start or a shingle
     for row in rows:
-        words = re.findall("[a-z]+", row[0].lower())
+        words = re.findall("[a-z]+", row.text.lower())
         start = tuple(words[:SAME_START])
-        shingles = {
-            tuple(words[i : i + SHINGLE])
-            for i in range(max(1, len(words) - SHINGLE + 1))
-        }
+        ends = range(SHINGLE, max(SHINGLE, len(words)) + 1)
+        shingles = {tuple(words[end - SHINGLE : end]) for end in ends}
         shared = Counter(twin for shingle in shingles for twin in places[shingle])
-        twins = [
-            twin
-            for twin, common in shared.items()
-            if common >= SIMILAR * (len(shingles) + sizes[twin] - common)
-        ]
-        twins += places[start]
+        twins = list(places[start])
+        for twin, common in shared.items():
+            if common >= SIMILAR * (len(shingles) + sizes[twin] - common):
+                twins.append(twin)
         if twins:
-            clashing.update(twin for twin in twins if kept[twin][1] != row[1])
+            clashing.update(twin for twin in twins if kept[twin].label != row.label)
             continue
         for key in (start, *shingles):
             places[key].append(len(kept))
         kept.append(row)
         sizes.append(len(shingles))
-    return [row for i, row in enumerate(kept) if i not in clashing]
+    return [row for position, row in enumerate(kept) if position not in clashing]
 
 
-def _make(corpus):
-    keys, masked_words, rows = corpus.keys, corpus.masked, []
+def _read_paragraphs(corpus: Corpus) -> Iterator[Paragraph]:
+    keys = corpus.keys
+    masked_words = corpus.masked
+    within = () if corpus.by_section else list(keys)
     for library in corpus.libraries:
-        for source, docstring in docstrings(
-            library, () if corpus.by_section else list(keys)
-        ):
-            for section, paragraph in paragraphs(docstring):
-                if section in corpus.sections and is_prose(text := clean(paragraph)):
-                    masked, place = (
-                        mask(text, masked_words),
-                        section if corpus.by_section else source,
-                    )
-                    if len(masked.split()) >= MIN_WORDS:
-                        label = next(keys[key] for key in keys if inside(place, key))
-                        rows.append(
-                            (masked, label, source, corpus.sections.index(section))
-                        )
-    frame = pd.DataFrame(_unique(rows), columns=["text", "label", "source", "order"])
+        for source, docstring in read_docstrings(library, within):
+            for section, paragraph in split_paragraphs(docstring):
+                if section not in corpus.sections:
+                    continue
+                text = clean(paragraph)
+                if not is_prose(text):
+                    continue
+                masked = mask(text, masked_words)
+                if len(masked.split()) >= MIN_WORDS:
+                    place = section if corpus.by_section else source
+                    label = next(keys[key] for key in keys if is_inside(place, key))
+                    order = corpus.sections.index(section)
+                    yield Paragraph(masked, label, source, order)
+
+
+def _make(corpus: Corpus) -> pd.DataFrame:
+    rows = _drop_similar(list(_read_paragraphs(corpus)))
+    frame = pd.DataFrame(rows, columns=Paragraph._fields)
     # What fills a label up to the cap hangs on each text alone, never on its
     # neighbours.
     frame["digest"] = [
         hashlib.sha256(text.encode()).hexdigest() for text in frame["text"]
     ]
-    frame = (
-        frame.sort_values(["label", "order", "digest"])
-        .groupby("label")
-        .head(corpus.cap)
-    )
-    return frame[["text", "label", "source"]].reset_index(drop=True)
+    frame = frame.sort_values(["label", "order", "digest"])
+    capped = frame.groupby("label").head(corpus.cap)
+    return capped[["text", "label", "source"]].reset_index(drop=True)
 
 
-def versions(name):
+def versions(name: str) -> str:
     """Distributions and versions behind a corpus, as "numpy 2.4.6, scipy 1.17.1".
 
     Parameters
@@ -178,20 +195,19 @@ def versions(name):
     SfusionError
         If a library is not installed.
     """
-    wanted = [
-        {"sklearn": "scikit-learn"}.get(lib, lib) for lib in CORPORA[name].libraries
-    ]
-    try:
-        return ", ".join(
-            f"{package} {importlib.metadata.version(package)}" for package in wanted
-        )
-    except importlib.metadata.PackageNotFoundError as error:
-        raise SfusionError(
-            f"corpus {name!r} needs {error.name}: make the environment again"
-        ) from None
+    found = []
+    for library in CORPORA[name].libraries:
+        package = DISTRIBUTIONS.get(library, library)
+        try:
+            found.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            raise SfusionError(
+                f"corpus {name!r} needs {package}: make the environment again"
+            ) from None
+    return ", ".join(found)
 
 
-def build(name):
+def build(name: str) -> pd.DataFrame:
     """Texts of an embedded corpus, from the cache or made anew (a few seconds).
 
     The cache is a Parquet file in :func:`sfusion.disk.cache_folder`, keyed by the
@@ -215,11 +231,11 @@ def build(name):
         If a library is not installed.
     """
     # The digest of code and table is a schema number that nobody can forget to raise.
-    code = (Path(__file__).with_name(f"{module}.py") for module in CODE)
-    files = [*code, TABLE]
-    decided = b"".join(file.read_bytes() for file in files) + versions(name).encode()
+    files = [Path(__file__).with_name(f"{module}.py") for module in CODE]
+    content = b"".join(file.read_bytes() for file in [*files, TABLE])
+    digest = hashlib.sha256(content + versions(name).encode()).hexdigest()
     folder = cache_folder()
-    path = folder / f"{name}-{hashlib.sha256(decided).hexdigest()[:16]}.parquet"
+    path = folder / f"{name}-{digest[:16]}.parquet"
     with suppress(OSError, pa.ArrowException):
         return pd.read_parquet(path, page_checksum_verification=True)
     frame = _make(CORPORA[name])
@@ -232,10 +248,18 @@ def build(name):
     return frame
 
 
-def fingerprint(frame):
-    """Sha256 (hex) over the texts and labels of a frame, row by row in its order."""
-    rows = (
-        json.dumps(row) + "\n"
-        for row in zip(frame["text"], frame["label"], strict=True)
-    )
-    return hashlib.sha256("".join(rows).encode()).hexdigest()
+def fingerprint(frame: pd.DataFrame) -> str:
+    """Sha256 (hex) over the texts and labels of a frame, row by row in its order.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Columns ``text`` and ``label``.
+
+    Returns
+    -------
+    str
+    """
+    rows = zip(frame["text"], frame["label"], strict=True)
+    content = "".join(json.dumps(row) + "\n" for row in rows)
+    return hashlib.sha256(content.encode()).hexdigest()

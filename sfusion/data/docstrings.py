@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 import warnings
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,17 +15,43 @@ from sfusion.errors import SfusionError
 SKIPPED_PATHS = frozenset({"tests", "externals", "_lib", "conftest.py"})
 
 # Sections of numpydoc that hold "name : type" lines with indented descriptions.
-ITEMISED = "parameters,other parameters,returns,yields,receives,raises,warns,attributes,methods,options".split(
-    ","
+ITEMISED = frozenset(
+    {
+        "parameters",
+        "other parameters",
+        "returns",
+        "yields",
+        "receives",
+        "raises",
+        "warns",
+        "attributes",
+        "methods",
+        "options",
+    }
 )
 
+UNDERLINE = re.compile(r"\s*([-=~^])\1{2,}\s*$")
+BULLET = re.compile(r"(?:[-*+•]|\d+[.)]|\(\w+\)|#\.)\s")
+ADMONITION = re.compile(r"\.\. (?:note|warning|tip|important)::$")
 
-def inside(source, path):
-    """Check whether a dotted name is a path or lies below it."""
+
+def is_inside(source: str, path: str) -> bool:
+    """Check whether a dotted name is a path or lies below it.
+
+    Parameters
+    ----------
+    source, path : str
+
+    Returns
+    -------
+    bool
+    """
     return f"{source}.".startswith(f"{path}.")
 
 
-def docstrings(library, within=()):
+def read_docstrings(
+    library: str, within: Sequence[str] = ()
+) -> Iterator[tuple[str, str]]:
     """Yield (source, docstring) for a library, file by file in sorted order.
 
     A source is the dotted name of a module, a function, a class or a method of a class;
@@ -48,38 +75,34 @@ def docstrings(library, within=()):
     SfusionError
         If the library is not installed.
     """
-    found = importlib.util.find_spec(library)
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec(library)
+    if spec is None or spec.origin is None:
         raise SfusionError(
             f"library {library!r} is not installed: make the environment again"
         )
-    root = Path(found.origin).parent
+    root = Path(spec.origin).parent
     for path in sorted(root.rglob("*.py"), key=Path.as_posix):
         parts = path.relative_to(root).parts
-        module = (
-            ".".join([library, *parts]).removesuffix(".py").removesuffix(".__init__")
-        )
-        if SKIPPED_PATHS & set(parts) or not any(
-            inside(module, place) for place in within or [library]
-        ):
-            continue
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # invalid escapes in other people's docstrings
-            tree = ast.parse(path.read_bytes())
-        yield from _documented(module, tree)
+        name = ".".join([library, *parts]).removesuffix(".py")
+        module = name.removesuffix(".__init__")
+        is_wanted = any(is_inside(module, place) for place in within or [library])
+        if is_wanted and SKIPPED_PATHS.isdisjoint(parts):
+            with warnings.catch_warnings(action="ignore"):  # of other people's escapes
+                tree = ast.parse(path.read_bytes())
+            yield from _walk(module, tree)
 
 
-def _documented(source, node):
+def _walk(source: str, node: ast.AST) -> Iterator[tuple[str, str]]:
+    """Yield (source, docstring) of a module, class or function and what it holds."""
     yield source, ast.get_docstring(node) or ""
-    for inner in () if isinstance(node, ast.FunctionDef) else node.body:
+    if isinstance(node, ast.FunctionDef):
+        return
+    for inner in node.body:
         match inner:
-            # Of a class in a class nothing is read.
-            case ast.FunctionDef() | ast.ClassDef() if (type(node), type(inner)) != (
-                ast.ClassDef,
-                ast.ClassDef,
-            ):
-                yield from _documented(f"{source}.{inner.name}", inner)
+            case ast.ClassDef() if isinstance(node, ast.ClassDef):
+                pass  # of a class in a class nothing is read
+            case ast.FunctionDef() | ast.ClassDef():
+                yield from _walk(f"{source}.{inner.name}", inner)
             case ast.Expr(
                 ast.Call(
                     ast.Name("add_newdoc"),
@@ -89,15 +112,8 @@ def _documented(source, node):
                 yield f"{source}.{name}", inspect.cleandoc(text)
 
 
-UNDERLINE = re.compile(r"\s*([-=~^])\1{2,}\s*$")
-
-BULLET = re.compile(r"(?:[-*+•]|\d+[.)]|\(\w+\)|#\.)\s")
-
-ADMONITION = re.compile(r"\.\. (?:note|warning|tip|important)::$")
-
-
-def paragraphs(docstring):
-    """Yield (section, paragraph) of a docstring: lower-case header, lines joined by a space.
+def split_paragraphs(docstring: str) -> Iterator[tuple[str, str]]:
+    """Yield (section, paragraph) of a docstring: header in lower case, lines joined.
 
     Left out: headers, lists, literal blocks, directives with their bodies (but the
     bodies of notes and warnings stay) and the ``name : type`` lines of numpydoc's item
@@ -112,13 +128,18 @@ def paragraphs(docstring):
     tuple of str
         Section and paragraph.
     """
-    section, margin, block, block_indent = "", 0, [], 0
+    section = ""
+    margin = 0
+    block = []
+    block_indent = 0
     skipped = math.inf  # lines indented deeper than this are passed over
     for line, following in pairwise([*docstring.expandtabs().splitlines(), "", ""]):
-        text, indent = line.strip(), len(line) - len(line.lstrip())
+        text = line.strip()
+        indent = len(line) - len(line.lstrip())
         if text and indent > skipped:
             continue
-        skipped = math.inf if text else skipped
+        if text:
+            skipped = math.inf
         underline = UNDERLINE.match(line)
         header = text and not underline and UNDERLINE.match(following)
         item = section in ITEMISED and indent <= margin
@@ -128,8 +149,10 @@ def paragraphs(docstring):
             yield section, " ".join(block)
             block = []
         if header:
-            section, margin = text.lower().rstrip(":"), indent
+            section = text.lower().rstrip(":")
+            margin = indent
         elif not stop:
-            block, block_indent = [*block, text], indent
+            block.append(text)
+            block_indent = indent
         if text.endswith("::") or unread:
             skipped = math.inf if ADMONITION.match(text) else indent

@@ -2,28 +2,119 @@
 
 import json
 import numbers
+from collections.abc import Iterable, Sequence
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 
 from sfusion.errors import SfusionError
 
 
-def _named(numbers, names, where):
-    """Look up the names of class numbers."""
+def class_name(value: object) -> str | None:
+    """Write a label as text, without the blanks around it.
+
+    Parameters
+    ----------
+    value : object
+
+    Returns
+    -------
+    str or None
+        None where there is none, or it is neither a name nor an integer.
+    """
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    # A column of integers with a gap is read as one of floats.
+    if isinstance(value, numbers.Real) and float(value).is_integer():
+        return str(int(value))
+    if isinstance(value, str) and value.strip():
+        return value.strip()
+    return None
+
+
+def declared_names(table: pa.Table, label: str) -> list[str] | None:
+    """Read the names of a ClassLabel column from the metadata that `datasets` writes.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Of a Parquet file.
+    label : str
+        Column.
+
+    Returns
+    -------
+    list of str or None
+    """
+    metadata = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+    feature = metadata.get("info", {}).get("features", {}).get(label, {})
+    return feature.get("names") if isinstance(feature, dict) else None
+
+
+def with_names(
+    class_numbers: Iterable[object], names: Sequence[str], where: str
+) -> list[str]:
+    """Look up the names of class numbers.
+
+    Parameters
+    ----------
+    class_numbers : iterable of int or str
+    names : sequence of str
+        In the order of the class numbers.
+    where : str
+        The source, for the message.
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    SfusionError
+        When a number has no name.
+    """
     known = {str(number): name for number, name in enumerate(names)}
-    if wrong := [number for number in numbers if str(number) not in known]:
-        raise SfusionError(
-            f"{where} has label {wrong[0]}: there are {len(names)} label names"
-        )
-    return [known[str(number)] for number in numbers]
+    found = [str(number) for number in class_numbers]
+    for number in found:
+        if number not in known:
+            raise SfusionError(
+                f"{where} has label {number}: there are {len(names)} label names"
+            )
+    return [known[number] for number in found]
 
 
-def order_labels(declared, frames, where):
+def refuse_similar(labels: Iterable[str], where: str) -> None:
+    """Refuse labels that differ by case alone: nobody means two classes by them.
+
+    Parameters
+    ----------
+    labels : iterable of str
+    where : str
+        The source, for the message.
+
+    Raises
+    ------
+    SfusionError
+    """
+    first_of = {}
+    for label in labels:
+        first = first_of.setdefault(label.casefold(), label)
+        if first != label:
+            raise SfusionError(
+                f"{where} has the labels {first!r} and {label!r}, which differ only by "
+                "case: write them alike"
+            )
+
+
+def order_labels(
+    declared: Iterable[str], frames: Sequence[pd.DataFrame], where: str
+) -> tuple[str, ...]:
     """Put class names in order: as declared, else sorted, numbers by value.
 
     Parameters
     ----------
-    declared : sequence of str
+    declared : iterable of str
         Names in the order of the class numbers; they count if they cover all that are
         used.
     frames : sequence of DataFrame
@@ -40,60 +131,46 @@ def order_labels(declared, frames, where):
     SfusionError
         When fewer than two classes are used.
     """
-    found = {name for frame in frames for name in frame["label"]}
-    if len(found) < 2:
-        raise SfusionError(f"{where} has {len(found)} class(es): at least 2 are needed")
-    if set(declared) >= found:
+    used = {name for frame in frames for name in frame["label"]}
+    if len(used) < 2:
+        raise SfusionError(f"{where} has {len(used)} class(es): at least 2 are needed")
+    if used <= set(declared):
         return tuple(declared)
-    return tuple(
-        sorted(
-            found,
-            key=lambda name: (0, int(name), name) if name.isdecimal() else (1, 0, name),
-        )
-    )
+    whole_numbers = [name for name in used if name.isdecimal()]
+    words = sorted(used.difference(whole_numbers))
+    return (*sorted(whole_numbers, key=lambda name: (int(name), name)), *words)
 
 
-def class_names(schema, label):
-    """Read the names of a ClassLabel column from the metadata that `datasets` writes.
+def list_names(names: Sequence[str], most: int = 8) -> str:
+    """Write names in one short line.
 
     Parameters
     ----------
-    schema : pyarrow.Schema
-        Of a Parquet file.
-    label : str
-        Column.
+    names : sequence of str
+    most : int
+        How many to write out.
 
     Returns
     -------
-    list of str or None
+    str
     """
-    metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    feature = metadata.get("info", {}).get("features", {}).get(label, {})
-    return feature.get("names") if isinstance(feature, dict) else None
+    listed = ", ".join(map(repr, names[:most]))
+    if len(names) > most:
+        return f"{listed} and {len(names) - most} more"
+    return listed
 
 
-def _class_name(value):
-    """Write a label as text; None where there is none, or it is neither a name nor an integer."""
-    if isinstance(value, bool | np.bool_):
-        return str(bool(value))
-    # A column of integers with a gap is read as one of floats.
-    if isinstance(value, numbers.Real) and float(value).is_integer():
-        return str(int(value))
-    return value or None if isinstance(value, str) else None
-
-
-def _listed(names, most=8):
-    """Write names in one short line."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(repr, names[:most])) + more
-
-
-def resolve_labels(found, own, where, labels=None):
+def resolve_labels(
+    used: Sequence[str],
+    own: Sequence[str],
+    where: str,
+    labels: Sequence[str] | None = None,
+) -> dict[str, int]:
     """Map the labels of the data to the numbers that a trained classifier has for them.
 
     Parameters
     ----------
-    found : sequence of str
+    used : sequence of str
         Labels of the data: the classifier's names, all or some, or its class numbers,
         all.
     own : sequence of str
@@ -115,17 +192,18 @@ def resolve_labels(found, own, where, labels=None):
     """
     if labels is not None and len(labels) != len(own):
         raise SfusionError(
-            f"{len(labels)} labels are given for the model's {len(own)} classes: name each once"
+            f"{len(labels)} labels are given for the model's {len(own)} classes: name "
+            "each once"
         )
     names = tuple(labels or own)
-    strange = [label for label in found if label not in names]
+    strange = [label for label in used if label not in names]
     if not strange:
-        return {label: names.index(label) for label in found}
-    # All of them: of some, one could not tell whether they are counted from 0 or from
-    # 1.
-    if set(found) == {str(number) for number in range(len(names))}:
-        return {label: int(label) for label in found}
+        return {label: names.index(label) for label in used}
+    # All of them: of some, one could not tell whether they are counted from 0 or 1.
+    if set(used) == {str(number) for number in range(len(names))}:
+        return {label: int(label) for label in used}
     raise SfusionError(
-        f"{where} has the label {strange[0]!r}, the model's classes are {_listed(names)}: name "
-        "the data's labels in the model's order (--labels), or train a new head (--new-head)"
+        f"{where} has the label {strange[0]!r}, the model's classes are "
+        f"{list_names(names)}: name the data's labels in the model's order (--labels), "
+        "or train a new head (--new-head)"
     )

@@ -1,66 +1,84 @@
 """Splitting and drawing texts, by the hash of each."""
 
+from __future__ import annotations
+
 import hashlib
 from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from sfusion.data.labels import _listed, order_labels
+from sfusion.data.files import Rows
+from sfusion.data.labels import list_names, order_labels
 from sfusion.errors import SfusionError
 
 SPLITS = ("train", "validation", "test")
 
 # Held out of an embedded corpus for testing; and of what is left, for validation, where
 # neither sizes nor a validation file say how much.
-CORPUS_TEST_SHARE, VALIDATION_SHARE = 0.25, 0.2
+CORPUS_TEST_SHARE = 0.25
+VALIDATION_SHARE = 0.2
 
 # Of the user's own texts, where there is no test file; and the most texts for
 # validation.
-OWN_TEST_SHARE, VALIDATION_LIMIT = 0.2, 2000
+OWN_TEST_SHARE = 0.2
+VALIDATION_LIMIT = 2000
 
 
-def _shuffled(items, salt):
+def _shuffle(items: Iterable[object], salt: str) -> list[int]:
+    """Order positions by the hash of each item."""
     digests = [hashlib.sha256(f"{salt}\n{item}".encode()).digest() for item in items]
-    return sorted(range(len(items)), key=digests.__getitem__)
+    return sorted(range(len(digests)), key=digests.__getitem__)
 
 
-def allocate(counts, n):
-    """Share n places among classes in proportion to their counts.
+def allocate(counts: Mapping[str, int], places: int) -> dict[str, int]:
+    """Share places among classes in proportion to their counts.
 
     Parameters
     ----------
     counts : mapping of str to int
         Items per class.
-    n : int
+    places : int
         Places to share.
 
     Returns
     -------
     dict of str to int
-        Places per class: never more than its count, at least one each where n suffices;
-        they sum to n, or to all there are.
+        Places per class: never more than its count, at least one each where there are
+        enough; they sum to ``places``, or to all there are.
     """
-    n = min(n, sum(counts.values()))
-    places = {label: int(n >= len(counts)) for label in counts}
-    room = {label: count - places[label] for label, count in counts.items()}
-    rest, total = n - sum(places.values()), max(1, sum(room.values()))
-    for label in counts:
-        places[label] += rest * room[label] // total
+    places = min(places, sum(counts.values()))
+    first = 1 if places >= len(counts) else 0
+    room = {label: count - first for label, count in counts.items()}
+    whole = max(1, sum(room.values()))
+    rest = places - first * len(counts)
+    shared = {label: first + rest * room[label] // whole for label in counts}
     # Largest remainders first; sorted() keeps the order of the classes among equals.
-    for label in sorted(counts, key=lambda label: -(rest * room[label] % total))[
-        : n - sum(places.values())
-    ]:
-        places[label] += 1
-    return places
+    by_remainder = sorted(counts, key=lambda label: -(rest * room[label] % whole))
+    for label in by_remainder[: places - sum(shared.values())]:
+        shared[label] += 1
+    return shared
 
 
-def _counts(labels):
+def count_classes(labels: Iterable[str]) -> dict[str, int]:
+    """Count the items of each class, in the order of their names.
+
+    Parameters
+    ----------
+    labels : iterable of str
+
+    Returns
+    -------
+    dict of str to int
+    """
     return dict(sorted(Counter(labels).items()))
 
 
-def hold_out(labels, groups, share, salt):
+def hold_out(
+    labels: Sequence[str], groups: Sequence[Hashable], share: float, salt: str
+) -> np.ndarray:
     """Choose whole groups that hold about a share of every class.
 
     A group counts as its most frequent class. It is taken while that brings the class
@@ -84,31 +102,37 @@ def hold_out(labels, groups, share, salt):
     members = defaultdict(Counter)
     for label, group in zip(labels, groups, strict=True):
         members[group][label] += 1
-    quota = allocate(_counts(labels), round(share * len(labels)))
+    quota = allocate(count_classes(labels), round(share * len(labels)))
     main = {
         group: min(held, key=lambda label: (-held[label], label))
         for group, held in members.items()
     }
-    left, taken, chosen = Counter(main.values()), Counter(), set()
+    left = Counter(main.values())
+    taken = Counter()
+    chosen = set()
     names = list(members)
-    for group in (names[i] for i in _shuffled(names, salt)):
-        label, size = main[group], members[group].total()
-        if left[label] > 1 and taken[label] + size / 2 <= quota[label]:
+    for position in _shuffle(names, salt):
+        group = names[position]
+        label = main[group]
+        nearer = taken[label] + members[group].total() / 2 <= quota[label]
+        if left[label] > 1 and nearer:
             chosen.add(group)
             left[label] -= 1
             taken += members[group]
     return np.array([group in chosen for group in groups], dtype=bool)
 
 
-def draw(labels, items, n, salt):
-    """Draw n items, classes in proportion; all of them, shuffled, where n is None or too large.
+def draw(
+    labels: Sequence[str], items: Sequence[object], count: int | None, salt: str
+) -> list[int]:
+    """Draw items, classes in proportion.
 
     Parameters
     ----------
     labels, items : sequence, length N
         Class and identity of each item.
-    n : int or None
-        Items to draw.
+    count : int or None
+        Items to draw; all of them, shuffled, where it is None or too large.
     salt : str
         Names the draw.
 
@@ -117,12 +141,13 @@ def draw(labels, items, n, salt):
     list of int
         Positions, in the order drawn.
     """
-    places = allocate(_counts(labels), len(labels) if n is None else n)
+    places = allocate(count_classes(labels), len(labels) if count is None else count)
     chosen = []
-    for i in _shuffled(items, salt):
-        if places[labels[i]]:
-            places[labels[i]] -= 1
-            chosen.append(i)
+    for position in _shuffle(items, salt):
+        label = labels[position]
+        if places[label]:
+            places[label] -= 1
+            chosen.append(position)
     return chosen
 
 
@@ -153,13 +178,33 @@ class Pool:
     source: str
 
 
-def _held_out(frame, group, share, salt):
+def part_off(
+    frame: pd.DataFrame, group: str, share: float, salt: str
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Part a share of every class from a frame, see :func:`hold_out`.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Column ``label`` and that of the groups.
+    group : str
+        Column whose equal rows stay together.
+    share, salt
+        See :func:`hold_out`.
+
+    Returns
+    -------
+    tuple of DataFrame
+        What stays, and what is held out.
+    """
     held = hold_out(frame["label"].tolist(), frame[group].tolist(), share, salt)
     return frame[~held], frame[held]
 
 
-def divide(pool, sizes, seed, where):
-    """Divide the rest of a pool into training and validation, and draw from these and its test part.
+def divide(
+    pool: Pool, sizes: Sequence[int | None], seed: int, where: str
+) -> dict[str, pd.DataFrame]:
+    """Divide a pool into training, validation and test, and draw from each.
 
     Parameters
     ----------
@@ -183,23 +228,25 @@ def divide(pool, sizes, seed, where):
     SfusionError
         When there are too few texts for one of them.
     """
-    share = (
-        sizes[1] / (sizes[0] + sizes[1])
-        if sizes[0] and sizes[1]
-        else pool.validation_share
-    )
-    parts = *_held_out(pool.rest, pool.group, share, f"validation {seed}"), pool.test
-    drawn, salts = {}, (f"train {seed}", f"validation {seed}", "test")
-    for name, part, size, salt in zip(SPLITS, parts, sizes, salts, strict=True):
+    share = pool.validation_share
+    if sizes[0] and sizes[1]:
+        share = sizes[1] / (sizes[0] + sizes[1])
+    salts = {"train": f"train {seed}", "validation": f"validation {seed}"}
+    train, validation = part_off(pool.rest, pool.group, share, salts["validation"])
+    parts = {"train": train, "validation": validation, "test": pool.test}
+    drawn = {}
+    for (split, part), size in zip(parts.items(), sizes, strict=True):
         if part.empty:
-            raise SfusionError(f"{where}: too few texts for a {name} split")
-        drawn[name] = part.iloc[
-            draw(part["label"].tolist(), part["text"].tolist(), size, salt)
-        ]
+            raise SfusionError(f"{where}: too few texts for a {split} split")
+        labels = part["label"].tolist()
+        rows = draw(labels, part["text"].tolist(), size, salts.get(split, split))
+        drawn[split] = part.iloc[rows]
     return drawn
 
 
-def split_rows(train, test, *, seed, limit):
+def split_rows(
+    train: Rows, test: Rows | None, *, seed: int, limit: int
+) -> dict[str, pd.DataFrame]:
     """Split labelled texts into training, validation and test, classes in proportion.
 
     A text is in one split only: texts of the test file are taken out of the training
@@ -229,27 +276,28 @@ def split_rows(train, test, *, seed, limit):
     order_labels((), [train.frame], train.where)
     rest = train.frame.drop_duplicates("text", ignore_index=True)
     if test is None:
-        rest, held = _held_out(rest, "text", OWN_TEST_SHARE, f"test {seed}")
+        rest, held = part_off(rest, "text", OWN_TEST_SHARE, f"test {seed}")
     else:
         held = test.frame
-        known = set(train.frame["label"])
-        if strange := [label for label in held["label"] if label not in known]:
-            raise SfusionError(
-                f"{test.where} has the label {strange[0]!r}, {train.where} has not: it has {_listed(sorted(known))}"
-            )
+        _refuse_strange(test, train)
         rest = rest[~rest["text"].isin(held["text"])]
         if rest.empty:
             raise SfusionError(f"{train.where}: every text occurs in {test.where}")
     order_labels((), [rest], train.where)
     share = min(VALIDATION_SHARE, VALIDATION_LIMIT / len(rest))
-    parts = divide(
-        Pool(rest, held, "text", (), share, train.where),
-        (limit, None, None),
-        seed,
-        train.where,
-    )
+    pool = Pool(rest, held, "text", (), share, train.where)
+    parts = divide(pool, (limit, None, None), seed, train.where)
     # A user's validation and test texts keep the order of the file.
-    kept = {name: parts[name].sort_index() for name in ("validation", "test")}
-    return {
-        name: part.reset_index(drop=True) for name, part in {**parts, **kept}.items()
-    }
+    for split in ("validation", "test"):
+        parts[split] = parts[split].sort_index()
+    return {split: part.reset_index(drop=True) for split, part in parts.items()}
+
+
+def _refuse_strange(test: Rows, train: Rows) -> None:
+    known = set(train.frame["label"])
+    for label in test.frame["label"]:
+        if label not in known:
+            raise SfusionError(
+                f"{test.where} has the label {label!r}, {train.where} has not: it has "
+                f"{list_names(sorted(known))}"
+            )

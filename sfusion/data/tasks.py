@@ -1,21 +1,26 @@
 """Tasks: labelled texts, split and tokenised."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import pandas as pd
+from transformers import PreTrainedTokenizerBase
 
 from sfusion.data import corpora
 from sfusion.data.encoding import Encoded, encode
 from sfusion.data.pools import ASK_FOLDER, TaskSpec
-from sfusion.data.sources import read_pool
+from sfusion.data.sources import Origin, read_pool
 from sfusion.data.splits import SPLITS, divide
 from sfusion.data.tokenizers import load_tokenizer
-from sfusion.disk import stamped
+from sfusion.disk import stamp_files
 from sfusion.errors import SfusionError
 
-SOURCES = ("auto", "embedded", "folder", "hub")
+Source = Literal["auto", "embedded", "folder", "hub"]
 
 _YAHOO = ("question_title", "question_content", "best_answer")
 
@@ -66,7 +71,9 @@ class Task:
     source: str
 
 
-def resolve(name, source="auto", folder=None):
+def resolve(
+    name: str, source: Source = "auto", folder: str | Path | None = None
+) -> Origin:
     """Determine where a task is read from.
 
     Parameters
@@ -76,48 +83,51 @@ def resolve(name, source="auto", folder=None):
 
     Returns
     -------
-    tuple of (str, str or None, tuple)
-        The source, the folder where one is used, and its files with their times and
-        sizes.
+    Origin
 
     Raises
     ------
     SfusionError
         For an unknown task or source, or when there is no folder.
     """
-    if source not in SOURCES:
+    sources = get_args(Source)
+    if source not in sources:
         raise SfusionError(
-            f"unknown source {source!r}: choose one of {', '.join(SOURCES)}"
+            f"unknown source {source!r}: choose one of {', '.join(sources)}"
         )
     if name not in TASKS and source != "folder":
         raise SfusionError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}")
-    folder = folder or os.environ.get("SFUSION_DATA") or None
+    folder = folder or os.environ.get("SFUSION_DATA")
+    if source == "folder":
+        return _resolve_folder(name, folder)
+    is_corpus = not TASKS[name].repo
     if source == "auto":
-        source = "embedded" if not TASKS[name].repo else "folder" if folder else "hub"
-    if source != "folder":
-        if bool(TASKS[name].repo) == (source == "embedded"):
-            raise SfusionError(f"task {name!r} has no {source} source: use 'auto'")
-        return source, None, ()
-    if folder is None:
+        if is_corpus:
+            return Origin("embedded")
+        return _resolve_folder(name, folder) if folder else Origin("hub")
+    if is_corpus != (source == "embedded"):
+        raise SfusionError(f"task {name!r} has no {source} source: use 'auto'")
+    return Origin(source)
+
+
+def _resolve_folder(name: str, folder: str | Path | None) -> Origin:
+    if not folder:
         raise SfusionError(f"task {name!r} from a folder: {ASK_FOLDER.format(name)}")
-    folder = os.path.abspath(folder)
-    return (
-        source,
-        folder,
-        stamped(Path(folder, name, f"{split}.parquet") for split in SPLITS),
-    )
+    place = Path(os.path.abspath(folder), name)
+    files = [place / f"{split}.parquet" for split in SPLITS]
+    return Origin("folder", place, stamp_files(files))
 
 
 def load_task(
-    name,
+    name: str,
     *,
-    seed=0,
-    sizes=(None, None, None),
-    max_length=32,
-    tokenizer="minilm-l6",
-    source="auto",
-    folder=None,
-):
+    seed: int = 0,
+    sizes: Sequence[int | None] = (None, None, None),
+    max_length: int = 32,
+    tokenizer: PreTrainedTokenizerBase | str | Path = "minilm-l6",
+    source: Source = "auto",
+    folder: str | Path | None = None,
+) -> Task:
     """Load a task, split and tokenised.
 
     The test part is fixed: a quarter of an embedded corpus, by a hash of the documented
@@ -161,64 +171,69 @@ def load_task(
         raise SfusionError(
             f"sizes {tuple(sizes)}: give 3 positive numbers, or None for all"
         )
-    pool = read_pool(TASKS.get(name, TaskSpec(name)), *resolve(name, source, folder))
-    tokenizer = (
-        load_tokenizer(tokenizer) if isinstance(tokenizer, str | Path) else tokenizer
-    )
+    pool = read_pool(TASKS.get(name, TaskSpec(name)), resolve(name, source, folder))
+    if isinstance(tokenizer, str | Path):
+        tokenizer = load_tokenizer(tokenizer)
     if not 3 <= max_length <= tokenizer.model_max_length:
         raise SfusionError(
             f"max_length {max_length}: give 3 to {tokenizer.model_max_length} tokens"
         )
-    drawn = divide(pool, sizes, seed, f"task {name!r}")
-    numbers = {label: number for number, label in enumerate(pool.label_names)}
     return tokenise(
         name,
-        drawn,
+        divide(pool, sizes, seed, f"task {name!r}"),
+        {label: number for number, label in enumerate(pool.label_names)},
         pool.label_names,
-        numbers,
         tokenizer,
         max_length,
-        [pool.rest, pool.test],
-        pool.source,
+        whole=[pool.rest, pool.test],
+        source=pool.source,
     )
 
 
-def tokenise(name, frames, label_names, numbers, tokenizer, max_length, whole, source):
+def tokenise(
+    name: str,
+    frames: Mapping[str, pd.DataFrame],
+    numbers: Mapping[str, int],
+    label_names: Sequence[str],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    *,
+    whole: Sequence[pd.DataFrame],
+    source: str,
+) -> Task:
     """Make a task of the texts of its splits.
 
     Parameters
     ----------
     name : str
-    frames : dict of str to DataFrame
+    frames : mapping of str to DataFrame
         ``train``, ``validation`` and ``test``: columns ``text`` and ``label``.
-    label_names : sequence of str
-        Name of each class number.
     numbers : mapping of str to int
         Class number of each label of the texts.
+    label_names : sequence of str
+        Name of each class number.
     tokenizer, max_length
-        See :func:`encode`.
-    whole : list of DataFrame
+        See :func:`sfusion.data.encoding.encode`.
+    whole : sequence of DataFrame
         What the fingerprint is taken of.
     source : str
+        As in ``Task``.
 
     Returns
     -------
     Task
     """
-    texts = {split: frame["text"].tolist() for split, frame in frames.items()}
-    labels = {
-        split: frame["label"].map(numbers).tolist() for split, frame in frames.items()
-    }
-    encoded = {
-        split: encode(texts[split], labels[split], tokenizer, max_length)
-        for split in frames
-    }
-    fingerprint = corpora.fingerprint(pd.concat(whole))
+    texts = {}
+    encoded = {}
+    for split, frame in frames.items():
+        texts[split] = frame["text"].tolist()
+        labels = frame["label"].map(numbers).tolist()
+        encoded[split] = encode(texts[split], labels, tokenizer, max_length)
     return Task(
         name,
         tuple(label_names),
         **encoded,
         texts=texts,
-        fingerprint=fingerprint,
+        fingerprint=corpora.fingerprint(pd.concat(whole)),
         source=source,
     )

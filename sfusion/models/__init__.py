@@ -1,1 +1,1 @@
-"""Models: the table of architectures, loading and fingerprints, layer removal and size."""
+"""Models: the table of architectures, their files, layer removal and size."""

@@ -149,7 +149,7 @@ class ModelSource:
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """A copy of the tokenizer: its use leaves settings behind that would be saved."""
+        """A copy of the tokenizer: its use leaves settings that would be saved."""
         return copy.deepcopy(self._tokenizer)
 
     @cached_property
