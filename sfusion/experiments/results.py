@@ -144,8 +144,13 @@ class RowResults(StudyResults):
     manifest: dict[str, Any]
 
     def __getitem__(self, name: str) -> pd.DataFrame:
-        """Return a frame by name."""
-        return self.frames[name]
+        """Return a frame by name, beside bits of right answers how many of them count."""
+        rows = self.frames[name]
+        if "test_correct" not in rows:
+            return rows
+        right = [int.from_bytes(bits).bit_count() for bits in rows["test_correct"]]
+        texts = (right / rows["test_accuracy"]).round().groupby(rows["task"])
+        return rows.assign(test_texts=texts.transform("max").astype(int))
 
 
 def load_report(name: str = "agnews") -> dict[str, Any]:
