@@ -255,7 +255,11 @@ def test_best_sets_are_chosen_by_this_model_its_dataset_or_the_others(searched):
         path = PruningPath.from_the_top(row.gone).name
         assert row.test_accuracy == test[row.seed, path]
     shown = layer_sets.own_best_set(both)
-    assert list(shown.table["minus"].unique()) == ["this model", "this dataset"]
+    titles = [
+        "Sets of the other datasets against this model",
+        "Sets of the other datasets against this dataset",
+    ]
+    assert list(shown.table["contrast"].unique()) == titles
     assert "- 1 removed: the other datasets choose 2 for 2 of 4 models" in shown.finding
 
 

@@ -169,6 +169,27 @@ def contrast_list(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def in_words(table: pd.DataFrame, by: str = "measure") -> pd.DataFrame:
+    """Write contrasts in words, a row for each.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`contrasts`.
+    by : {"measure", "study"}
+        What has a column for each of its values.
+
+    Returns
+    -------
+    DataFrame
+        Index contrast.
+    """
+    texts = table.assign(text=table.apply(contrast_text, axis=1))
+    shown = texts.pivot(index="contrast", columns=by, values="text").fillna("")
+    shown = shown.loc[table["contrast"].unique(), table[by].unique()]
+    return shown.rename(columns=MEASURES).rename_axis(columns=None)
+
+
 def contrasts_of_two(
     name: str, studies: dict[str, Results], which: dict[str, Contrast]
 ) -> Exhibit:
@@ -202,9 +223,6 @@ def contrasts_of_two(
         raise StudyLacks("the two studies share no comparison")
     in_both = table.groupby("contrast")["study"].transform("nunique") == len(studies)
     table = table[in_both].reset_index(drop=True)
-    texts = table.assign(text=table.apply(contrast_text, axis=1))
-    shown = texts.pivot(index="contrast", columns="study", values="text")
-    shown = shown.loc[table["contrast"].unique(), list(studies)]
     groups = table.groupby("contrast")
     turns = (groups["low"].max() > 0) & (groups["high"].min() < 0)
     turned = ", ".join(turns[turns].index) or "none"
@@ -213,5 +231,5 @@ def contrasts_of_two(
         table,
         f"Ahead in one study and behind in the other: {turned}.",
         draw_contrasts(table, by="study"),
-        shown=shown,
+        shown=in_words(table, by="study"),
     )

@@ -18,12 +18,13 @@ from sfusion.analysis.contrasts import (
     contrast_text,
     contrasts,
     draw_contrasts,
+    in_words,
 )
 from sfusion.analysis.drawing import interval_rows
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
-from sfusion.analysis.layer_sets import searched_sets, sets_left
-from sfusion.analysis.scores import MEASURES, half_of, protocols, redrawn
-from sfusion.analysis.statistics import bootstrapped, compare_pair
+from sfusion.analysis.layer_sets import compare_sets, searched_sets, sets_left
+from sfusion.analysis.scores import MEASURES, protocols, redrawn
+from sfusion.analysis.statistics import bootstrapped
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.path import PruningPath
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from sfusion.experiments.results import Results
 
 FOREST = "random-forest"
+ALL_ORDERS = ("all orders", "all orders that keep the last layer")
 
 UNIT_TITLES = {"task": "datasets", "seed": "seeds"}
 
@@ -61,7 +63,7 @@ def main_contrasts(results: Results) -> Exhibit:
         table,
         "\n".join(lines),
         draw_contrasts(table),
-        shown=_in_words(table, list(MEASURES)),
+        shown=in_words(table[table["measure"].isin(MEASURES)]),
     )
 
 
@@ -83,14 +85,6 @@ def _coverage(results: Results, unit: str) -> str:
     )
 
 
-def _in_words(table: pd.DataFrame, measures: list[str]) -> pd.DataFrame:
-    """Write contrasts in words, a column for each measure."""
-    words = table.assign(words=[contrast_text(row) for _, row in table.iterrows()])
-    shown = words.pivot(index="contrast", columns="measure", values="words")
-    shown = shown.loc[table["contrast"].unique(), measures].fillna("")
-    return shown.rename(columns=MEASURES).rename_axis(columns=None)
-
-
 @exhibit
 def fixed_depths(results: Results) -> Exhibit:
     """Show the main contrasts after each number of removals.
@@ -105,7 +99,6 @@ def fixed_depths(results: Results) -> Exhibit:
     """
     table = _main_table(results)
     table = table[table["measure"].str.startswith("removed_")]
-    depths = list(table["measure"].unique())
     against_random = table[table["contrast"] == CONTRASTS["random"].title]
     leads = against_random.set_index("measure")["difference"]
     finding = (
@@ -113,7 +106,7 @@ def fixed_depths(results: Results) -> Exhibit:
         f"with the first removal and {100 * leads.iloc[-1]:.1f} pp with the last: a "
         "mean over depths is carried by its last ones."
     )
-    shown = _in_words(table, depths).rename(columns=_depth_title)
+    shown = in_words(table).rename(columns=_depth_title)
     return Exhibit("fixed_depths", table, finding, shown=shown)
 
 
@@ -205,27 +198,14 @@ def all_orders(results: Results) -> Exhibit:
     pruned = curves[(curves["name"] == FOREST) & (curves["removed"] > 0)]
     compared = [
         sets_left(results, pruned),
-        sets.assign(name="all orders"),
-        sets[keeps_last].assign(name="all orders that keep the last layer"),
+        sets.assign(name=ALL_ORDERS[0]),
+        sets[keeps_last].assign(name=ALL_ORDERS[1]),
     ]
     scores = redrawn(pd.concat(compared), ["name", "removed"])
-    removals = list(range(1, last + 1))
-    averaged = {
-        "half_removed": [half_of(removals, last + 1)],
-        "mean_accuracy": removals,
-    }
-    rows = []
-    for sets_compared in compared[1:]:
-        name = sets_compared["name"].iloc[0]
-        for measure, depths in averaged.items():
-            forest = scores[FOREST][depths].mean(axis=1)
-            found = compare_pair(forest, scores[name][depths].mean(axis=1))
-            title = f"Own forest against {name}"
-            rows.append({"contrast": title, "measure": measure, **found})
-    table = pd.DataFrame(rows)
-    finding = contrast_list(table[table["measure"] == "half_removed"])
-    shown = _in_words(table, list(MEASURES))
-    return Exhibit("all_orders", table, finding, shown=shown)
+    pairs = {f"Own forest against {name}": (FOREST, name) for name in ALL_ORDERS}
+    table = compare_sets(scores, pairs)
+    headline = table[table["measure"] == "half_removed"]
+    return Exhibit("all_orders", table, contrast_list(headline), shown=in_words(table))
 
 
 @exhibit
@@ -276,5 +256,5 @@ def _against(
         raise StudyLacks("this study ran none of these strategies")
     headline = table["measure"] == "half_removed"
     finding = contrast_list(table[headline & table["contrast"].isin(said)])
-    shown = _in_words(table, list(MEASURES))
-    return Exhibit(name, table, finding, draw_contrasts(table), shown=shown)
+    figure = draw_contrasts(table)
+    return Exhibit(name, table, finding, figure, shown=in_words(table))

@@ -14,10 +14,10 @@ from sfusion.analysis.contrasts import (
     CONTROLS,
     MODELS,
     OPPONENTS,
-    contrast_text,
     contrasts,
     contrasts_of_two,
     draw_contrasts,
+    in_words,
 )
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.analysis.layer_sets import sets_left, trained_sets
@@ -285,11 +285,8 @@ def other_model(twelve: Results) -> Exhibit:
     table = contrasts(twelve, MODELS, list(MEASURES))
     if table.empty:
         raise StudyLacks("this study has no forest of another model")
-    texts = table.assign(text=table.apply(contrast_text, axis=1))
-    texts["measure"] = texts["measure"].map(MEASURES)
-    shown = texts.pivot(index="contrast", columns="measure", values="text")
-    shown = shown.loc[table["contrast"].unique(), list(MEASURES.values())]
-    return Exhibit("other_model", table, figure=draw_contrasts(table), shown=shown)
+    figure = draw_contrasts(table)
+    return Exhibit("other_model", table, figure=figure, shown=in_words(table))
 
 
 def _rankings_followed(results: Results, candidates: RowResults) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -17,10 +18,11 @@ from sfusion.analysis.appearance import (
     strategy_title,
     styled,
 )
+from sfusion.analysis.contrasts import in_words
 from sfusion.analysis.drawing import interval_rows, one_panel
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
-from sfusion.analysis.scores import MEASURES, half_of, observed, redrawn, task_means
-from sfusion.analysis.statistics import bootstrapped, compare_pair, comparison_text
+from sfusion.analysis.scores import half_of, observed, redrawn, task_means
+from sfusion.analysis.statistics import bootstrapped, compare_pair
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.path import PruningPath
 
@@ -316,38 +318,68 @@ def own_best_set(results: Results) -> Exhibit:
     searched_sets(results)
     chosen = best_sets(results)
     scores = redrawn(chosen, ["chosen_on", "removed"])
-    by_depth = 100 * observed(scores).mean().unstack("removed")
-    removals = list(by_depth)
-    averaged = {
-        "half_removed": [half_of(removals, len(removals) + 1)],
-        "mean_accuracy": removals,
-    }
-    common = scores["other datasets"]
-    rows = []
-    lines = []
+    pairs = {}
     for read in ("this model", "this dataset"):
-        for measure, depths in averaged.items():
-            own = scores[read][depths].mean(axis=1)
-            found = compare_pair(common[depths].mean(axis=1), own)
-            rows.append({"minus": read, "measure": measure, **found})
-            words = comparison_text(found["difference"], found["low"], found["high"])
-            lines.append(
-                f"- Chosen on the other datasets against on {read}, "
-                f"{MEASURES[measure]}: {words}"
-            )
-    for removed, sets in chosen.query("chosen_on == 'other datasets'").groupby(
-        "removed"
-    ):
+        pairs[f"Sets of the other datasets against {read}"] = ("other datasets", read)
+    table = compare_sets(scores, pairs)
+    lines = []
+    unread = chosen[chosen["chosen_on"] == "other datasets"]
+    for removed, sets in unread.groupby("removed"):
         counts = sets["gone"].value_counts()
         layers = "+".join(map(str, counts.index[0]))
         lines.append(
             f"- {removed} removed: the other datasets choose {layers} for "
             f"{counts.iloc[0]} of {len(sets)} models"
         )
+    return Exhibit("best_sets", table, "\n".join(lines), shown=in_words(table))
+
+
+def compare_sets(
+    scores: pd.DataFrame, pairs: Mapping[str, tuple[str, str]]
+) -> pd.DataFrame:
+    """Compare sets with half of the layers removed, and as a mean over depths.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        From :func:`redrawn`, columns (what, removed).
+    pairs : mapping of str to tuple of str
+        By the title of the comparison, what is compared.
+
+    Returns
+    -------
+    DataFrame
+        See :func:`sfusion.analysis.contrasts.contrasts`.
+    """
+    removals = list(scores.columns.unique("removed"))
+    half = half_of(removals, max(removals) + 1)
+    averaged = {"half_removed": [half], "mean_accuracy": removals}
+    rows = []
+    for title, (first, second) in pairs.items():
+        for measure, depths in averaged.items():
+            ours = scores[first][depths].mean(axis=1)
+            found = compare_pair(ours, scores[second][depths].mean(axis=1))
+            rows.append({"contrast": title, "measure": measure, **found})
+    return pd.DataFrame(rows)
+
+
+@exhibit
+def accuracy_of_best_sets(results: Results) -> Exhibit:
+    """Show the test accuracy of the sets that are chosen with less or more read.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    searched_sets(results)
+    scores = redrawn(best_sets(results), ["chosen_on", "removed"])
+    table = 100 * observed(scores).mean().unstack("removed")
+    table["mean"] = table.mean(axis=1)
+    caption = "Test accuracy (%) by layers removed, mean over datasets and seeds"
     return Exhibit(
-        "best_sets",
-        pd.DataFrame(rows),
-        "\n".join(lines),
-        caption="Test accuracy (%) by layers removed, mean over datasets and seeds",
-        shown=by_depth.assign(mean=by_depth.mean(axis=1)).round(2),
+        "accuracy_of_best_sets", table, caption=caption, shown=table.round(2)
     )
