@@ -181,7 +181,7 @@ def content(results: Results, twelve: Results) -> dict[str, Any]:
     six_contrasts = by_key(results)
     twelve_contrasts = by_key(twelve)
     sets = sf.layer_sets.own_best_set(results).table
-    sets = sets[sets["minus"] == "this model"].set_index("measure")
+    sets = sets[sets["contrast"].str.endswith("this model")].set_index("measure")
     turned = sf.directions.reversed_signals(results, candidates).table
     turned = turned[turned["measure"] == "half_removed"]
     published = sf.published.distillations(sf.open_results("distillation")).table
