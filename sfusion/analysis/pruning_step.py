@@ -190,6 +190,32 @@ def accuracies(step: Step) -> Exhibit:
     return Exhibit("step_accuracies", table, "\n".join(lines), figure)
 
 
+@exhibit
+def paper_and_we(step: Step) -> Exhibit:
+    """Set what the paper says of the ends of a model beside what this step shows.
+
+    Parameters
+    ----------
+    step : Step
+
+    Returns
+    -------
+    Exhibit
+    """
+    last = step.signals.index[-1]
+    ends = int(step.choices.isin([0, last]).sum())
+    lost = 100 * (step.original - step.right["without"]) / step.texts
+    listed = ", ".join(f"{value:.1f} without layer {n}" for n, value in lost.items())
+    finding = (
+        "- The paper says, by a summary of it: good strategies keep the first and the "
+        "last layer and prune the middle first.\n"
+        f"- We get: {ends} of the twelve signals would remove the first or the last "
+        f"layer of this model. Before any recovery, the accuracy falls by {listed} "
+        "percentage points."
+    )
+    return Exhibit("step_compared", pd.DataFrame(), finding)
+
+
 def _share(right: int, texts: int) -> dict[str, float]:
     ends = binomtest(int(right), texts).proportion_ci(method="wilson")
     return {
