@@ -144,7 +144,7 @@ class RowResults(StudyResults):
     manifest: dict[str, Any]
 
     def __getitem__(self, name: str) -> pd.DataFrame:
-        """Return a frame by name, beside bits of right answers how many of them count."""
+        """Return a frame by name; beside bits of right answers, how many count."""
         rows = self.frames[name]
         if "test_correct" not in rows:
             return rows
