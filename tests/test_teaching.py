@@ -76,7 +76,7 @@ def test_labels_stand_at_the_rate_that_they_prefer():
     shown = teacher_rates.labels_at_their_rate(_study(FAST), slow)
     assert shown.table["labels at"].to_dict() == {1: SLOW, 2: SLOW}
     assert shown.table["distilled at 0.003"].tolist() == pytest.approx([-2, -2])
-    assert shown.table["same-steps at 0.001"].tolist() == pytest.approx([-6, -4])
+    assert shown.table["same steps at 0.001"].tolist() == pytest.approx([-6, -4])
     texts = shown.table["teacher against labels"].tolist()
     assert texts == ["ahead by 4.0 pp [4.0, 4.0]", "ahead by 2.0 pp [2.0, 2.0]"]
 

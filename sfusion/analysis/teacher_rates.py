@@ -8,7 +8,7 @@ from sfusion.analysis.contrasts import contrast_text
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.analysis.scores import redrawn, task_means
 from sfusion.analysis.statistics import compare_pair, number_text
-from sfusion.analysis.teaching import taught
+from sfusion.analysis.teaching import TITLES, taught
 from sfusion.experiments.results import Results, RowResults
 
 
@@ -96,6 +96,7 @@ def labels_at_their_rate(results: Results, slower: Results) -> Exhibit:
     changes = (means - means["original", 0, used]).unstack(["condition", "rate"])
     longer = changes.loc[0, "original-same-steps"]
     table = changes[["distilled", "same-steps"]].drop(index=0).round(2)
+    table = table.rename(columns=TITLES)
     table.columns = [f"{condition} at {rate:g}" for condition, rate in table.columns]
     table.insert(0, "labels at", preferred)
     texts = []

@@ -33,6 +33,12 @@ PARTS = {
     "original, the same steps against none": ("original-same-steps", "original"),
 }
 
+# What conditions are called in tables, where that is not their name.
+TITLES = {
+    "same-steps": "same steps",
+    "original-same-steps": "original, same steps",
+}
+
 
 def taught(results: Results) -> pd.DataFrame:
     """Take the conditions of a study's distillation.
@@ -132,7 +138,7 @@ def conditions(results: Results) -> Exhibit:
     """
     groups = taught(results).groupby(["condition", "task"], sort=False)
     means = 100 * groups["test_accuracy"].mean().unstack("task")
-    table = means.round(1)
+    table = means.round(1).rename(index=TITLES)
     overall = means.mean(axis=1)
     finding = (
         f"Over the datasets the original reaches {overall['original']:.1f}%, the "
