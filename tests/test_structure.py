@@ -1,4 +1,4 @@
-"""The house: docstrings, exports, the wheel, what is tracked, notebooks, a whole run."""
+"""The house: docstrings, exports, wheel, what is tracked, notebooks, a whole run."""
 
 import ast
 import json
@@ -50,7 +50,7 @@ def _own(node):
 
 
 def _public():
-    """Find the public functions and methods whose docstrings have more than one line."""
+    """Find public functions and methods whose docstrings have more than one line."""
     for file in sorted((ROOT / "sfusion").rglob("*.py")):
         body = ast.parse(file.read_text("utf-8")).body
         classes = [

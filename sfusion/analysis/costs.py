@@ -225,7 +225,7 @@ def _draw(table: pd.DataFrame) -> PlainFigure:
             va="center",
         )
     axes.set_xscale("log")
-    axes.set_xticks(TIMES, labels=TIMES)
+    axes.set_xticks(TIMES, labels=[str(times) for times in TIMES])
     axes.minorticks_off()
     axes.set_xlim(0.93, 1.6 * table["times"].max())
     axes.set_xlabel("compute cost: FLOPs as a multiple of dropping the top layers")

@@ -425,5 +425,5 @@ def claim_text(row: pd.Series) -> str:
     """
     if pd.isna(row["ours"]):
         return ""
-    number = interval_text(row["ours"], row["low"], row["high"], 2)
+    number = interval_text(row["ours"], row["low"], row["high"], digits=2)
     return f"{row['count']}: {number}" if row["count"] else number

@@ -273,7 +273,7 @@ def distilled_beat_original(evidence: Evidence) -> Answer:
         f"the drop shrinks on {shrunk[0]:.0%} of the others; highest accuracy minus "
         f"that of the same steps without a teacher: {_points(by_teacher)} percentage "
         "points; above an original that had the same steps too: "
-        f"{interval_text(*fair, 2)}"
+        f"{interval_text(*fair, digits=2)}"
     )
     verdict = judge_both(judge(*above[1:], 6 / 9), judge(*shrunk[1:], 1.0))
     return _counted(evidence, Answer(*above, 6 / 9, verdict, note, _drawn(pair)))
@@ -408,7 +408,7 @@ def _share_won(means: np.ndarray, column: int, within: float = 0.0) -> float:
 
 
 def _share_above(means: np.ndarray) -> float:
-    return np.mean(means[:, 0] > means[:, 1] + TIE)
+    return float(np.mean(means[:, 0] > means[:, 1] + TIE))
 
 
 def _share_shrunk(means: np.ndarray) -> float:
@@ -417,8 +417,8 @@ def _share_shrunk(means: np.ndarray) -> float:
     below = taught <= original + TIE
     if not below.any():
         return 1.0
-    return np.mean(taught[below] > pruned[below] + TIE)
+    return float(np.mean(taught[below] > pruned[below] + TIE))
 
 
 def _points(interval: Sequence[float]) -> str:
-    return interval_text(*(100 * number for number in interval), 2, signed=True)
+    return interval_text(*(100 * number for number in interval), digits=2, signed=True)

@@ -83,7 +83,7 @@ def _answer(claim: str, evidence: Evidence) -> Answer:
     try:
         return MEASURES[claim](evidence)
     except StudyLacks as lack:
-        return Answer(*[np.nan] * 4, NOT_MEASURED, str(lack), "")
+        return Answer(np.nan, np.nan, np.nan, np.nan, NOT_MEASURED, str(lack), "")
 
 
 @exhibit
@@ -111,7 +111,7 @@ def _sentences(claim: str, row: pd.Series) -> str:
     says = f"- **{claim}.** The paper says, by {source}: *{row['paper']}.*"
     if row["verdict"] == NOT_MEASURED:
         return f"{says} We get nothing here: {row['note']}."
-    number = interval_text(row["ours"], row["low"], row["high"], 2)
+    number = interval_text(row["ours"], row["low"], row["high"], digits=2)
     sign = CLAIMS.loc[claim, "sign"]
     note = row["note"][0].upper() + row["note"][1:]
     return (
@@ -168,8 +168,8 @@ def optimism(results: Results) -> Exhibit:
         both["validation_selected"], method="spearman"
     )
     finding = (
-        f"Choosing the depth on test adds {interval_text(*gap, 2)} percentage points "
-        "on average. The rank correlation of the strategies under the two protocols "
+        f"Choosing the depth on test adds {interval_text(*gap, digits=2)} percentage "
+        "points on average. The rank correlation of the strategies under the two protocols "
         f"is {same_order:.2f}."
     )
     return Exhibit(

@@ -272,7 +272,8 @@ def rate_contrasts(results: Results, fast: Results) -> Exhibit:
         ]
         paragraphs.append(f"With {study}, minus the original: {'; '.join(texts)} pp.")
         scores.append(score)
-    paragraphs.append(_moved(*scores, shown.table["contrast"].unique()))
+    slow, quick = scores
+    paragraphs.append(_moved(slow, quick, shown.table["contrast"].unique()))
     caption = f"The two studies share {datasets_and_seeds(fast.tasks)}."
     return replace(shown, finding="\n\n".join(paragraphs), caption=caption)
 

@@ -216,13 +216,13 @@ def comparison_text(difference: float, low: float, high: float, digits: int = 1)
     words = verdict_text(low, high)
     points = Interval(difference, low, high).points()
     if words == "ahead":
-        value, ends = interval_text(*points, digits).split(" ", 1)
+        value, ends = interval_text(*points, digits=digits).split(" ", 1)
         return f"ahead by {value} pp {ends}"
     if words == "behind":
-        turned = interval_text(-points.value, -points.high, -points.low, digits)
+        turned = interval_text(-points.value, -points.high, -points.low, digits=digits)
         value, ends = turned.split(" ", 1)
         return f"behind by {value} pp {ends}"
-    value, ends = interval_text(*points, digits, signed=True).split(" ", 1)
+    value, ends = interval_text(*points, digits=digits, signed=True).split(" ", 1)
     return f"{words} ({value} pp {ends})"
 
 
@@ -242,7 +242,7 @@ def number_text(number: float, digits: int = 1) -> str:
 
 
 def interval_text(
-    mean: float, low: float, high: float, digits: int = 1, signed: bool = False
+    mean: float, low: float, high: float, *, digits: int = 1, signed: bool = False
 ) -> str:
     """Write a number with its interval, with true minus signs.
 

@@ -197,7 +197,8 @@ class RowStudy(Study):
     def _frame(self, name: str, rows: list[Row]) -> pd.DataFrame:
         if rows:
             return pd.DataFrame(rows)
-        return pd.DataFrame(columns=self.frames[name].expected)
+        compared = self.frames[name]
+        return pd.DataFrame(columns=[*compared.keys, *compared.values])
 
     def collect(
         self, frames: dict[str, pd.DataFrame], manifest: dict[str, Any]
