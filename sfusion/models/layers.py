@@ -1,14 +1,23 @@
 """Removing layers of a model."""
 
+from __future__ import annotations
+
 import copy
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from sfusion.errors import SfusionError
 from sfusion.models.architectures import architecture_of, layer_stack
 
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
 
-def copy_model(model, dtype):
+
+def copy_model(
+    model: PreTrainedModel, dtype: torch.dtype, *, share: bool = False
+) -> PreTrainedModel:
     """Copy a model with its parameters in a given type.
 
     A copy in the model's own type on the way, as ``deepcopy(model).to(dtype)`` makes
@@ -16,17 +25,20 @@ def copy_model(model, dtype):
 
     Parameters
     ----------
-    model : transformers.PreTrainedModel
+    model : PreTrainedModel
     dtype : torch.dtype
+    share : bool
+        Let parameters that have the type already keep their memory: for a copy whose
+        weights are only read.
 
     Returns
     -------
-    transformers.PreTrainedModel
+    PreTrainedModel
     """
-    copies = {
-        id(p): nn.Parameter(p.detach().to(dtype, copy=True), p.requires_grad)
-        for p in model.parameters()
-    }
+    copies = {}
+    for parameter in model.parameters():
+        values = parameter.detach().to(dtype, copy=not share)
+        copies[id(parameter)] = nn.Parameter(values, parameter.requires_grad)
     return copy.deepcopy(model, copies)
 
 

@@ -1,5 +1,6 @@
 """The twelve signals of a layer, and three measures of redundancy beside them."""
 
-from sfusion.signals.definitions import MEASURES, REDUNDANCY, SIGNALS
+from sfusion.signals.definitions import MEASURES
+from sfusion.signals.registry import REDUNDANCY, SIGNALS
 
 __all__ = ["MEASURES", "REDUNDANCY", "SIGNALS"]

@@ -1,10 +1,8 @@
-"""The pass that gives all signals: one forward and one backward per batch of the probe set.
+"""The pass that gives all signals: the probe set, forward and backward."""
 
-Per-sample gradient norms are computed here, from inputs and output gradients, because
-autograd and ``torch.func`` form every sample's gradient.
-"""
+from __future__ import annotations
 
-import math
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
@@ -13,67 +11,43 @@ from torch.nn import functional
 from sfusion.errors import SfusionError
 from sfusion.models.architectures import architecture_of, layer_stack
 from sfusion.models.layers import copy_model
-from sfusion.signals.definitions import SIGNALS
 from sfusion.signals.gradients import (
-    _add_gradients,
-    _has_rule,
-    _owners,
-    _watch_gradient,
+    add_gradients,
+    add_squared_gradients,
+    has_rule,
+    modules_with_parameters,
+    watch_gradients,
 )
-from sfusion.signals.layer_pass import LayerPass
+from sfusion.signals.layer_pass import LayerPass, ProbeBatch
+from sfusion.signals.registry import REDUNDANCY, SIGNALS, Signal
 
-# Larger products waste less, until they outgrow the cache; so many of a model of 6
-# layers of 384 hidden units, of a larger one fewer: its activations would take more
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from transformers import PreTrainedModel
+
+    from sfusion.data.encoding import Encoded
+    from sfusion.data.tasks import Task
+
+# Larger products waste less, until they outgrow the cache; so many tokens of a model of
+# 6 layers of 384 hidden units, of a larger one fewer: its activations would take more
 # memory than its training.
-TOKENS_PER_PASS, UNITS = 4096, 6 * 384
+TOKENS_PER_PASS = 4096
+UNITS = 6 * 384
 
 
-def _watch_layer(module, layer, mask_of, reads, wide):
-    def forward_hook(_, inputs, output):
-        hidden = (output[0] if isinstance(output, tuple) else output).detach().to(wide)
-        mask = mask_of()
-        cosine = functional.cosine_similarity(
-            inputs[0].detach().to(wide), hidden, dim=-1
-        )
-        layer.cosine += float((cosine * mask).double().sum())
-        # The last real token, wherever the padding is; or the first.
-        token = (mask * torch.arange(1, mask.shape[1] + 1, device=mask.device)).argmax(
-            1
-        )
-        token = token if reads == "last" else torch.zeros_like(token)
-        cosine = cosine.gather(1, token[:, None])[:, 0]
-        layer.angle += float(cosine.double().clamp(-1, 1).arccos().sum()) / math.pi
-        real = hidden * mask.unsqueeze(-1)
-        squares = real.square().sum(-1)
-        layer.units = hidden.shape[-1]
-        layer.activation += float(real.double().sum())
-        layer.norm += float(squares.sqrt().double().sum())
-        layer.energy += float(squares.double().sum())
-        layer.pooled.append((real.sum(1) / mask.sum(1, keepdim=True)).cpu().numpy())
-
-    module.register_forward_hook(forward_hook)
-
-
-def _add_attention(layer, attention, mask):
-    real_queries = mask.unsqueeze(1)  # (B, 1, T): the same for every head
-    attention = attention.detach().to(mask.dtype)
-    largest = attention.amax(-1) * real_queries
-    # A lone token attends to itself alone: entropy 0, over log 2 rather than log 1 = 0.
-    log_keys = mask.sum(-1).clamp(min=2).log()[:, None, None]
-    # A weight of exactly 0 (padding) adds 0; the clamp is far below any other weight.
-    products = attention * attention.clamp(min=torch.finfo(mask.dtype).tiny).log()
-    entropy = -products.sum(-1) * real_queries / log_keys
-    layer.largest_attention += float(largest.double().sum())
-    layer.attention_entropy += float(entropy.double().sum())
-    layer.queries += int(mask.sum()) * attention.shape[1]
-
-
-def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=None):
+def extract_signals(
+    model: PreTrainedModel,
+    data: Encoded | Task,
+    *,
+    batch_size: int | None = None,
+    precision: str = "fp32",
+    measures: dict[str, Signal] | None = None,
+) -> pd.DataFrame:
     """Compute the twelve signals of every layer in one pass over a probe set.
 
     Parameters
     ----------
-    model : transformers.PreTrainedModel
+    model : PreTrainedModel
         A classifier; a copy of it does the work, so it is left as it is.
     data : Encoded or Task
         The probe set, N samples of T tokens; of a task, its training split.
@@ -100,106 +74,146 @@ def extract_signals(model, data, *, batch_size=None, precision="fp32", measures=
         For an empty probe set, one with a single class, or an unknown precision.
     """
     data = getattr(data, "train", data)
-    batch_size = _check(
-        data, batch_size, precision, model.config.hidden_size * len(layer_stack(model))
-    )
-    own = next(model.parameters()).dtype
-    wide = (
-        torch.float32
-        if precision == "bf16"
-        else torch.promote_types(own, torch.float32)
-    )
-    working = copy_model(model, torch.bfloat16 if precision == "bf16" else own)
-    working.eval().requires_grad_(False)
-    working.set_attn_implementation("eager")
-    stack, architecture = (
-        layer_stack(working).requires_grad_(True),
-        architecture_of(model.config),
-    )
-    known = {
-        "samples": len(data),
-        "tokens": int(data.attention_mask.sum()),
-        "labels": data.labels.numpy(),
-    }
-    layers = [
-        LayerPass(parameters=[p.detach().to(wide) for p in m.parameters()], **known)
-        for m in layer_stack(model)
-    ]
-    ruled = not architecture.shared and all(map(_has_rule, _owners(stack)))
     measures = SIGNALS if measures is None else measures
-    if "removal-loss" in measures:  # a pass per layer: before the layers are watched
-        for module, layer in zip(stack, layers, strict=True):
-            layer.loss_without = _loss_without(working, module, data, batch_size, wide)
-    batch_mask = []
-    for module, layer in zip(stack, layers, strict=True):
-        _watch_layer(module, layer, lambda: batch_mask[-1], architecture.reads, wide)
-        for child in _owners(module) if ruled else ():
-            _watch_gradient(child, layer, wide)
-        layer.mean_gradient = [
-            torch.zeros_like(p, dtype=wide) for p in module.parameters()
-        ]
-    predictions = []
-    # Without a rule for every module, a sample's gradient is that of a batch of one.
-    for indices in torch.arange(len(data)).split(batch_size if ruled else 1):
-        batch = data.take(indices).to(working.device)
-        batch_mask.append(batch.attention_mask.to(wide))
-        with torch.enable_grad():
-            output = working(
-                batch.input_ids,
-                attention_mask=batch.attention_mask,
-                output_attentions=True,
-            )
-            functional.cross_entropy(
-                output.logits.to(wide), batch.labels, reduction="sum"
-            ).backward()
-        predictions.append(output.logits.detach().to(wide).argmax(-1).cpu())
-        for module, layer, attention in zip(
-            stack, layers, output.attentions, strict=True
-        ):
-            _add_attention(layer, attention, batch_mask[-1])
-            _add_gradients(module, layer, wide, len(data), ruled)
-    for layer in layers:
-        layer.predictions = torch.cat(predictions).numpy()
-    rows = [
-        {slug: s.compute(layer) for slug, s in measures.items()} for layer in layers
-    ]
+    if batch_size is None:
+        batch_size = _samples_per_pass(model, data)
+    _check(data, batch_size, precision)
+    probing = _Probing(model, data, batch_size, precision)
+    if "removal-loss" in measures:  # before the layers are watched
+        probing.bridge_each_layer()
+    probing.run(compares_inputs=not REDUNDANCY.keys().isdisjoint(measures))
+    rows = []
+    for layer in probing.layers:
+        rows.append({slug: signal.compute(layer) for slug, signal in measures.items()})
     return pd.DataFrame(rows).rename_axis("layer")
 
 
-def _check(data, batch_size, precision, units):
-    """Refuse what cannot be probed; return the samples per pass."""
+class _Probing:
+    """The copy of a model that is probed, and what is collected for its layers."""
+
+    def __init__(
+        self, model: PreTrainedModel, data: Encoded, batch_size: int, precision: str
+    ) -> None:
+        own = next(model.parameters()).dtype
+        runs_in = torch.bfloat16 if precision == "bf16" else own
+        # bfloat16 passes are summed in float32, whatever the model's type.
+        kept_in = torch.float32 if precision == "bf16" else own
+        self.dtype = torch.promote_types(kept_in, torch.float32)
+        self.data = data
+        self.batch_size = batch_size
+        self.working = copy_model(model, runs_in, share=True)
+        self.working.eval().requires_grad_(False)
+        self.working.set_attn_implementation("eager")
+        self.stack = layer_stack(self.working).requires_grad_(True)
+        self.architecture = architecture_of(model.config)
+        self.layers = [
+            LayerPass(
+                samples=len(data),
+                tokens=int(data.attention_mask.sum()),
+                labels=data.labels.numpy(),
+                parameters=[p.detach().to(self.dtype) for p in module.parameters()],
+            )
+            for module in layer_stack(model)
+        ]
+
+    def bridge_each_layer(self) -> None:
+        """Measure the loss without each layer, in a pass for each."""
+        for module, layer in zip(self.stack, self.layers, strict=True):
+            handle = module.register_forward_hook(_bridge)
+            layer.loss_without = self._mean_loss()
+            handle.remove()
+
+    def run(self, compares_inputs: bool) -> None:
+        """Pass over the probe set, forward and backward, and fill the layers."""
+        modules = modules_with_parameters(self.stack)
+        has_rules = not self.architecture.shared and all(map(has_rule, modules))
+        batch = ProbeBatch(self.architecture.reads)
+        for module, layer in zip(self.stack, self.layers, strict=True):
+            _watch_layer(module, layer, batch, compares_inputs)
+            if has_rules:
+                for part in modules_with_parameters(module):
+                    watch_gradients(part, layer)
+        # Without rules, a sample's gradient is that of a batch of one.
+        batch_size = self.batch_size if has_rules else 1
+        predictions = []
+        for indices in torch.arange(len(self.data)).split(batch_size):
+            logits, attentions = self._pass(indices, batch)
+            predictions.append(logits.argmax(-1).cpu())
+            collected = zip(self.stack, self.layers, attentions, strict=True)
+            for module, layer, attention in collected:
+                layer.add_attention(attention.detach().to(self.dtype), batch.mask)
+                if not has_rules:
+                    add_squared_gradients(module, layer)
+                add_gradients(module, layer)
+        for layer in self.layers:
+            layer.predictions = torch.cat(predictions).numpy()
+
+    def _pass(
+        self, indices: Tensor, batch: ProbeBatch
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Run one batch forward and backward; return its logits and its attention."""
+        texts = self.data.take(indices).to(self.working.device)
+        batch.enter(texts.attention_mask.to(self.dtype))
+        with torch.enable_grad():
+            output = self.working(
+                texts.input_ids,
+                attention_mask=texts.attention_mask,
+                output_attentions=True,
+            )
+            self._loss(output.logits, texts.labels).backward()
+        return output.logits.detach().to(self.dtype), output.attentions
+
+    def _loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return functional.cross_entropy(logits.to(self.dtype), labels, reduction="sum")
+
+    @torch.no_grad()
+    def _mean_loss(self) -> float:
+        total = 0.0
+        for indices in torch.arange(len(self.data)).split(self.batch_size):
+            texts = self.data.take(indices).trim().to(self.working.device)
+            output = self.working(texts.input_ids, attention_mask=texts.attention_mask)
+            total += float(self._loss(output.logits, texts.labels))
+        return total / len(self.data)
+
+
+def _bridge(_, inputs, output):
+    """Let a layer return its input: a forward hook."""
+    if isinstance(output, tuple):
+        return (inputs[0], *output[1:])
+    return inputs[0]
+
+
+def _watch_layer(
+    module: nn.Module, layer: LayerPass, batch: ProbeBatch, compares_inputs: bool
+) -> None:
+    """Let a layer's forward pass add what it returns to what is collected."""
+
+    def forward_hook(_, inputs, output):
+        hidden = output[0] if isinstance(output, tuple) else output
+        hidden = hidden.detach().to(layer.dtype)
+        if compares_inputs:
+            layer.add_change(inputs[0].detach().to(layer.dtype), hidden, batch)
+        layer.add_output(hidden, batch.mask)
+
+    module.register_forward_hook(forward_hook)
+
+
+def _samples_per_pass(model: PreTrainedModel, data: Encoded) -> int:
+    units = model.config.hidden_size * len(layer_stack(model))
+    tokens = TOKENS_PER_PASS * UNITS // max(UNITS, units)
+    return max(1, tokens // data.input_ids.shape[1])
+
+
+def _check(data: Encoded, batch_size: int, precision: str) -> None:
+    """Refuse what cannot be probed."""
     if len(data) == 0:
         raise SfusionError("the probe set is empty: give at least two samples")
     if len(data.labels.unique()) < 2:
         raise SfusionError(
-            f"the probe set has the single class {int(data.labels[0])}: give two classes or more"
-        )
-    if batch_size is None:
-        batch_size = max(
-            1, TOKENS_PER_PASS * UNITS // max(UNITS, units) // data.input_ids.shape[1]
+            f"the probe set has the single class {int(data.labels[0])}: "
+            "give two classes or more"
         )
     if batch_size < 1:
         raise SfusionError(f"batch size {batch_size}: give 1 or more")
     if precision not in ("fp32", "bf16"):
         raise SfusionError(f"precision {precision!r} is not known: use fp32 or bf16")
-    return batch_size
-
-
-def _loss_without(working, module, data, batch_size, wide):
-    """Compute the mean cross-entropy of a model whose layer ``module`` returns its input."""
-
-    def bridge(_, inputs, output):
-        return (inputs[0], *output[1:]) if isinstance(output, tuple) else inputs[0]
-
-    handle, total = module.register_forward_hook(bridge), 0.0
-    with torch.no_grad():
-        for indices in torch.arange(len(data)).split(batch_size):
-            batch = data.take(indices).trim().to(working.device)
-            logits = working(
-                batch.input_ids, attention_mask=batch.attention_mask
-            ).logits
-            total += float(
-                functional.cross_entropy(logits.to(wide), batch.labels, reduction="sum")
-            )
-    handle.remove()
-    return total / len(data)

@@ -1,0 +1,90 @@
+"""The table of signals, and the decorator by which a function becomes one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sfusion.signals.layer_pass import LayerPass
+
+    Compute = Callable[[LayerPass], float]
+
+
+@dataclass(frozen=True)
+class Signal:
+    """One signal: its definition, its reading, and the function that computes it.
+
+    Attributes
+    ----------
+    slug, title, group : str
+        Name in code, name in print, and one of the paper's five groups, or
+        ``"redundancy"``.
+    unit : str
+    removed_first : {"lowest", "highest"}
+        Which layer a single-signal strategy removes.
+    reading : str
+        The biological reading.
+    formula : str
+        In the notation at the head of :mod:`sfusion.signals.definitions`.
+    source : str
+        Where the name or the definition comes from.
+    compute : callable
+    """
+
+    slug: str
+    title: str
+    group: str
+    unit: str
+    removed_first: str
+    reading: str
+    formula: str
+    source: str
+    compute: Compute
+
+
+SIGNALS: dict[str, Signal] = {}
+
+# The measures by which other work ranks layers: how little a layer changes what passes
+# through it. They are baselines beside the paper's twelve; of the fusions only that of
+# all features reads them.
+REDUNDANCY: dict[str, Signal] = {}
+
+
+def signal(
+    title: str, group: str, unit: str, *, removed_first: str = "lowest"
+) -> Callable[[Compute], Compute]:
+    """Register the function below as a signal, or as a measure of redundancy.
+
+    Parameters
+    ----------
+    title, group, unit, removed_first : str
+        See :class:`Signal`; the slug is made from the title.
+
+    Returns
+    -------
+    callable
+        A decorator for a function of :class:`LayerPass` whose docstring holds reading,
+        formula and source, a paragraph each.
+    """
+    table = REDUNDANCY if group == "redundancy" else SIGNALS
+
+    def register(compute: Compute) -> Compute:
+        slug = title.lower().replace(" ", "-")
+        paragraphs = compute.__doc__.split("\n\n")
+        reading, formula, source = (" ".join(text.split()) for text in paragraphs)
+        table[slug] = Signal(
+            slug,
+            title,
+            group,
+            unit,
+            removed_first,
+            reading,
+            formula,
+            source,
+            compute,
+        )
+        return compute
+
+    return register
