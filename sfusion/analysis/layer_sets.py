@@ -89,6 +89,7 @@ def _gone(path: PruningPath) -> tuple[int, ...]:
     return tuple(sorted(path.removed))
 
 
+@cache
 def best_sets(results: Results) -> pd.DataFrame:
     """Choose the set of layers of each size that validation prefers.
 

@@ -271,8 +271,9 @@ def distilled_beat_original(evidence: Evidence) -> Answer:
     note = (
         f"{_seed_by_seed(pair, _share_above)}; exact sign test p = {sign_test:.2f}; "
         f"the drop shrinks on {shrunk[0]:.0%} of the others; highest accuracy minus "
-        f"that of the same steps without a teacher: {_points(by_teacher)} percentage "
-        "points; above an original that had the same steps too: "
+        "that of the same steps without a teacher: "
+        f"{interval_text(*by_teacher.points(), digits=2, signed=True)} percentage points; "
+        "above an original that had the same steps too: "
         f"{interval_text(*fair, digits=2)}"
     )
     verdict = judge_both(judge(*above[1:], 6 / 9), judge(*shrunk[1:], 1.0))
@@ -355,12 +356,12 @@ def forest_beats_line(evidence: Evidence) -> Answer:
     """
     pair = evidence.scores([FOREST, LINE])
     ahead = bootstrap(pair, _share_above, tasks=False)
+    difference = bootstrap(pair[FOREST] - pair[LINE]).points()
     found = compare_pair(pair[FOREST], pair[LINE])
-    difference = (found["difference"], found["low"], found["high"])
     note = (
         f"{_seed_by_seed(pair, _share_above)}; behind on {found['behind']} of "
         f"{evidence.datasets}; exact sign test p = {found['sign_test']:.2f}; mean "
-        f"difference {_points(difference)} percentage points"
+        f"difference {interval_text(*difference, digits=2, signed=True)} percentage points"
     )
     verdict = judge(*ahead[1:], 0.5, above=True)
     return _counted(evidence, Answer(*ahead, 0.5, verdict, note, _drawn(pair)))
@@ -404,7 +405,7 @@ def _seed_by_seed(scores: pd.DataFrame, share: Callable) -> str:
 
 def _share_won(means: np.ndarray, column: int, within: float = 0.0) -> float:
     best = means.max(axis=1)
-    return np.mean(means[:, column] >= best - within - TIE)
+    return float(np.mean(means[:, column] >= best - within - TIE))
 
 
 def _share_above(means: np.ndarray) -> float:
@@ -418,7 +419,3 @@ def _share_shrunk(means: np.ndarray) -> float:
     if not below.any():
         return 1.0
     return float(np.mean(taught[below] > pruned[below] + TIE))
-
-
-def _points(interval: Sequence[float]) -> str:
-    return interval_text(*(100 * number for number in interval), digits=2, signed=True)
