@@ -265,14 +265,14 @@ def distilled_beat_original(evidence: Evidence) -> Answer:
     fair_pair = scores[["distilled", "original-same-steps"]]
     above = bootstrap(pair, _share_above, tasks=False)
     shrunk = bootstrap(trio, _share_shrunk, tasks=False)
-    by_teacher = bootstrap(scores["distilled"] - scores["same-steps"])
+    by_teacher = bootstrap(scores["distilled"] - scores["same-steps"]).points()
     fair = bootstrap(fair_pair, _share_above, tasks=False)
     sign_test = compare_pair(pair["distilled"], pair["original"])["sign_test"]
     note = (
         f"{_seed_by_seed(pair, _share_above)}; exact sign test p = {sign_test:.2f}; "
         f"the drop shrinks on {shrunk[0]:.0%} of the others; highest accuracy minus "
         "that of the same steps without a teacher: "
-        f"{interval_text(*by_teacher.points(), digits=2, signed=True)} percentage points; "
+        f"{interval_text(*by_teacher, digits=2, signed=True)} percentage points; "
         "above an original that had the same steps too: "
         f"{interval_text(*fair, digits=2)}"
     )
@@ -360,8 +360,9 @@ def forest_beats_line(evidence: Evidence) -> Answer:
     found = compare_pair(pair[FOREST], pair[LINE])
     note = (
         f"{_seed_by_seed(pair, _share_above)}; behind on {found['behind']} of "
-        f"{evidence.datasets}; exact sign test p = {found['sign_test']:.2f}; mean "
-        f"difference {interval_text(*difference, digits=2, signed=True)} percentage points"
+        f"{evidence.datasets}; exact sign test p = {found['sign_test']:.2f}; "
+        f"mean difference {interval_text(*difference, digits=2, signed=True)} "
+        "percentage points"
     )
     verdict = judge(*ahead[1:], 0.5, above=True)
     return _counted(evidence, Answer(*ahead, 0.5, verdict, note, _drawn(pair)))
