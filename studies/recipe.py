@@ -1,0 +1,162 @@
+"""What the recipe itself does to a model: tuning, recoveries, the rate of distillation.
+
+Every trial changes one recipe of a pruning profile. *Original*: samples, rate, rate of
+the head, dropout, learning embeddings. *Recovery*: samples and rate, five in a row, on
+a model that loses nothing (the null path) and on one that loses a layer before each,
+the middle first. *Distillation*: its rate, of a model that lost half of its layers at
+once and was recovered. Accuracy is measured on validation alone: recipes are chosen by
+it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from sfusion.experiments.comparison import Compared
+from sfusion.experiments.profiles import Names, Seeds, StudyProfile, load_profile
+from sfusion.experiments.store import RecordStore
+from sfusion.experiments.study import Row, RowStudy
+from sfusion.experiments.trees import Experiment, open_tree
+from sfusion.pruning.path import ORIGINAL, PruningPath
+from sfusion.training.recipes import Recipe, StrictModel
+
+RECOVERIES = 5
+
+# Three standard errors of the difference of two accuracies on a thousand texts.
+TOLERANCE = 0.067
+
+Stage = Literal["original", "recovery", "distillation"]
+
+
+class Trial(StrictModel):
+    """Changes of one stage's recipe that are tried on a profile's model.
+
+    Attributes
+    ----------
+    profile : str
+        Of a pruning study: all that is not changed is its own.
+    stage : {"original", "recovery", "distillation"}
+        Whose recipe is changed.
+    seeds : tuple of int
+    changes : tuple of dict
+        Fields of the recipe, each set tried by itself.
+    """
+
+    profile: str
+    stage: Stage
+    seeds: Seeds
+    changes: Annotated[tuple[dict[str, Any], ...], Field(strict=False, min_length=1)]
+
+
+class RecipeProfile(StudyProfile):
+    """Which trials are made, and on which tasks."""
+
+    study: Literal["recipe"]
+    tasks: Annotated[Names, Field(min_length=1)]
+    trials: Annotated[tuple[Trial, ...], Field(strict=False, min_length=1)]
+
+
+@dataclass(frozen=True)
+class TrialRun:
+    """One changed recipe on one task and seed."""
+
+    profile: str
+    stage: Stage
+    recipe: Recipe
+    task: str
+    seed: int
+
+
+def measured_paths(stage: Stage, depth: int) -> list[tuple[PruningPath, str | None]]:
+    """List what is evaluated in a stage.
+
+    Parameters
+    ----------
+    stage : {"original", "recovery", "distillation"}
+    depth : int
+        Layers of the original model.
+
+    Returns
+    -------
+    list of (PruningPath, str or None)
+        Each with the condition of its distillation.
+    """
+    # From the middle of the layers below the last one, which stays.
+    middle = (depth - 2) / 2
+    order = sorted(range(depth - 1), key=lambda layer: (abs(layer - middle), -layer))
+    if stage == "original":
+        return [(ORIGINAL, None)]
+    if stage == "distillation":
+        half = PruningPath.at_once(order[: depth // 2])
+        return [(ORIGINAL, None), (half, None), (half, "distilled")]
+    null = PruningPath(((),) * RECOVERIES)
+    pruned = PruningPath.of(*order[:RECOVERIES])
+    paths = [(ORIGINAL, None)]
+    for path in (null, pruned):
+        for count in range(1, RECOVERIES + 1):
+            paths.append((PruningPath(path.steps[:count]), None))
+    return paths
+
+
+class RecipeStudy(RowStudy):
+    """Validation accuracy under changed recipes, a row per model."""
+
+    kind = "recipe"
+    profile_type = RecipeProfile
+    frames = {
+        "rows": Compared(
+            keys=(
+                "model",
+                "stage",
+                "task",
+                "seed",
+                "samples",
+                "learning_rate",
+                "head_rate",
+                "dropout",
+                "freeze_embeddings",
+                "path",
+            ),
+            values=("validation_accuracy",),
+            tolerance=TOLERANCE,
+        )
+    }
+
+    def units(self) -> list[TrialRun]:
+        """List every change on every task and seed."""
+        runs = []
+        for trial in self.profile.trials:
+            recipe = getattr(load_profile(trial.profile), trial.stage)
+            for change, task, seed in itertools.product(
+                trial.changes, self.profile.tasks, trial.seeds
+            ):
+                changed = type(recipe)(**recipe.model_dump() | change)
+                runs.append(TrialRun(trial.profile, trial.stage, changed, task, seed))
+        return runs
+
+    def measure(self, unit: TrialRun, store: RecordStore) -> dict[str, list[Row]]:
+        """Evaluate the models of one trial on validation."""
+        profile = load_profile(unit.profile)
+        profile = profile.model_copy(update={unit.stage: unit.recipe})
+        tree = open_tree(Experiment(profile, unit.task, unit.seed), store)
+        shared = {
+            "model": profile.model,
+            "stage": unit.stage,
+            "task": unit.task,
+            "seed": unit.seed,
+            **unit.recipe.model_dump(exclude={"removals"}),
+        }
+        rows = []
+        for path, condition in measured_paths(unit.stage, tree.depth):
+            name = path.name if condition is None else f"{path.name}, {condition}"
+            accuracy = tree.evaluate(path, "validation", condition)
+            rows.append({**shared, "path": name, "validation_accuracy": accuracy})
+        tree.release()
+        return {"rows": rows}
+
+
+STUDY = RecipeStudy
