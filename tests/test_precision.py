@@ -9,7 +9,7 @@ import pytest
 import tiny
 import torch
 
-from sfusion.experiments import pruning_study
+from sfusion.experiments import pruning_study, study
 from sfusion.training import precision
 from sfusion.training.precision import (
     PrecisionChoice,
@@ -119,8 +119,8 @@ def test_workers_use_what_the_parent_has_chosen(tiny_data, monkeypatch, tmp_path
         raise Asked({experiment.profile.precision for experiment in experiments})
 
     chosen = PrecisionChoice("bf16", "it is faster")
-    monkeypatch.setattr(pruning_study, "choose_precision", lambda *_: chosen)
+    monkeypatch.setattr(study, "choose_precision", lambda *_: chosen)
     monkeypatch.setattr(pruning_study, "Search", search)
     profile = tiny.make_profile("none").model_copy(update={"precision": "auto"})
     with pytest.raises(Asked, match="bf16"):
-        pruning_study.run_study(profile, tmp_path, quiet=True)
+        pruning_study.PruningStudy(profile).run(tmp_path, quiet=True)

@@ -17,7 +17,7 @@ from sfusion.experiments.profiles import Profile, load_profile
 from sfusion.experiments.results import BUILD, UNIT, Results
 from sfusion.experiments.searches import Search
 from sfusion.experiments.store import RecordStore, content_key
-from sfusion.experiments.study import Study
+from sfusion.experiments.study import Study, with_chosen_precision
 from sfusion.experiments.trees import Experiment, compute_node, open_tree
 from sfusion.models.layers import remove_layers
 from sfusion.models.size import size
@@ -33,7 +33,6 @@ from sfusion.pruning.strategies import (
 )
 from sfusion.pruning.tree import CONDITIONS
 from sfusion.signals.definitions import MEASURES
-from sfusion.training.precision import choose_precision, default_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -145,10 +144,8 @@ def _fit_fusions(search, labels):
 def _search(profile, store, names, quiet):
     """Let strategies search the trees of a profile; the fusions learn from the others' removals."""
     units = itertools.product(profile.tasks, profile.seeds)
-    # Workers use the precision that this process has chosen.
-    precision = choose_precision(profile.precision, default_device()).precision
-    asked = profile.model_copy(
-        update={"strategies": tuple(names), "precision": precision}
+    asked = with_chosen_precision(profile).model_copy(
+        update={"strategies": tuple(names)}
     )
     search = Search([Experiment(asked, *unit) for unit in units], store, quiet)
     removals = profile.distillation.removals

@@ -179,6 +179,7 @@ class RowStudy(Study):
         self, store: RecordStore, quiet: bool | None
     ) -> dict[str, pd.DataFrame]:
         """Measure the units of every round, several at once; see :meth:`Study.run`."""
+        study = type(self)(with_chosen_precision(self.profile))
         rows: dict[str, list[Row]] = {name: [] for name in self.frames}
         rounds = self.rounds()
         total = sum(len(units) for units in rounds)
@@ -187,7 +188,7 @@ class RowStudy(Study):
             progress(total, self.kind, quiet) as bar,
         ):
             for units in rounds:
-                calls = [(self, unit, store) for unit in units]
+                calls = [(study, unit, store) for unit in units]
                 for measured in run(measure_unit, calls):
                     for name, found in measured.items():
                         rows[name].extend(found)
@@ -209,6 +210,21 @@ class RowStudy(Study):
     def compare(self, new: StudyResults, old: StudyResults) -> pd.DataFrame:
         """See :meth:`Study.compare` and :func:`compare_rows`."""
         return compare_rows(new, old, self.frames)
+
+
+def with_chosen_precision(profile: StudyProfile) -> StudyProfile:
+    """Fix the precision that this process has chosen, so that its workers use it too.
+
+    Parameters
+    ----------
+    profile : StudyProfile
+
+    Returns
+    -------
+    StudyProfile
+    """
+    chosen = choose_precision(profile.precision, default_device())
+    return profile.model_copy(update={"precision": chosen.precision})
 
 
 def measure_unit(
