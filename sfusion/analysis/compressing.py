@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from sfusion.analysis.appearance import COLOURS, ORIGINAL, PlainFigure, strategy_title
+from sfusion.analysis.appearance import COLOURS, ORIGINAL, strategy_title
 from sfusion.analysis.costs import DEFAULT_ORDER, cost_of_depth, strategies_ranked
 from sfusion.analysis.drawing import interval_rows
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
@@ -14,6 +14,8 @@ from sfusion.analysis.scores import distilled, redrawn
 from sfusion.analysis.statistics import bootstrap, interval_text
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from sfusion.experiments.results import Results
 
 Report = dict[str, Any]
@@ -114,7 +116,7 @@ def _measures(side: Report) -> dict[str, float]:
     return values
 
 
-def compression_curve(curve: pd.DataFrame) -> PlainFigure:
+def compression_curve(curve: pd.DataFrame) -> Figure:
     """Draw the validation accuracy of every model on the pruning path.
 
     Parameters
@@ -125,7 +127,7 @@ def compression_curve(curve: pd.DataFrame) -> PlainFigure:
 
     Returns
     -------
-    PlainFigure
+    matplotlib.figure.Figure
         A row per model with its 95% interval (Wilson); dashed: the original.
     """
     shown = 100 * curve[["validation_accuracy", "low", "high"]]

@@ -57,7 +57,10 @@ def reversed_signals(searched: Results, candidates: RowResults) -> Exhibit:
             "mean_accuracy": whole.T.groupby(level="order").mean().T,
         }
         for measure, pair in pairs.items():
-            row = {"contrast": SIGNALS[name].title, "measure": measure}
+            row: dict[str, object] = {
+                "contrast": SIGNALS[name].title,
+                "measure": measure,
+            }
             row["models"] = len(observed(pair))
             rows.append({**row, **compare_pair(pair["reversed"], pair["declared"])})
     table = pd.DataFrame(rows)

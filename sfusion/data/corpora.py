@@ -121,10 +121,12 @@ class Paragraph(NamedTuple):
 
 def _drop_similar(rows: Sequence[Paragraph]) -> list[Paragraph]:
     """Keep the first of near duplicates, and none where their labels differ."""
-    kept = []
-    sizes = []  # shingles of each that is kept
-    clashing = set()
-    places = defaultdict(list)  # of kept texts that share a start or a shingle
+    kept: list[Paragraph] = []
+    sizes: list[int] = []  # shingles of each that is kept
+    clashing: set[int] = set()
+    places: defaultdict[tuple[str, ...], list[int]] = defaultdict(
+        list
+    )  # of kept texts that share a start or a shingle
     for row in rows:
         words = re.findall("[a-z]+", row.text.lower())
         start = tuple(words[:SAME_START])

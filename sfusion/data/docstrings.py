@@ -92,7 +92,10 @@ def read_docstrings(
             yield from _walk(module, tree)
 
 
-def _walk(source: str, node: ast.AST) -> Iterator[tuple[str, str]]:
+Documented = ast.Module | ast.ClassDef | ast.FunctionDef
+
+
+def _walk(source: str, node: Documented) -> Iterator[tuple[str, str]]:
     """Yield (source, docstring) of a module, class or function and what it holds."""
     yield source, ast.get_docstring(node) or ""
     if isinstance(node, ast.FunctionDef):
@@ -130,7 +133,7 @@ def split_paragraphs(docstring: str) -> Iterator[tuple[str, str]]:
     """
     section = ""
     margin = 0
-    block = []
+    block: list[str] = []
     block_indent = 0
     skipped = math.inf  # lines indented deeper than this are passed over
     for line, following in pairwise([*docstring.expandtabs().splitlines(), "", ""]):

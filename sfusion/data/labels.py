@@ -27,13 +27,13 @@ def class_name(value: object) -> str | None:
         return str(bool(value))
     # A column of integers with a gap is read as one of floats.
     if isinstance(value, numbers.Real) and float(value).is_integer():
-        return str(int(value))
+        return str(int(float(value)))
     if isinstance(value, str) and value.strip():
         return value.strip()
     return None
 
 
-def declared_names(table: pa.Table, label: str) -> list[str] | None:
+def declared_names(table: pa.Table, label: str | None) -> list[str] | None:
     """Read the names of a ClassLabel column from the metadata that `datasets` writes.
 
     Parameters
@@ -97,7 +97,7 @@ def refuse_similar(labels: Iterable[str], where: str) -> None:
     ------
     SfusionError
     """
-    first_of = {}
+    first_of: dict[str, str] = {}
     for label in labels:
         first = first_of.setdefault(label.casefold(), label)
         if first != label:

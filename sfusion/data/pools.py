@@ -139,5 +139,5 @@ def pool_splits(
     if rest.empty:
         raise SfusionError(f"{where}: every training text occurs in the test split")
     order_labels((), [rest], f"{where}: the train split")
-    names = order_labels(declared, [rest, test], where)
+    names = order_labels(declared, [rest, test], str(where))
     return Pool(rest, test, "text", names, validation_share, source)

@@ -72,7 +72,7 @@ def locate_model(name_or_dir: str | Path) -> Path:
 def _locate_embedded(name: str) -> Path:
     package, folder = EMBEDDED_MODELS[name]
     spec = importlib.util.find_spec(package)
-    if spec is None:
+    if spec is None or not spec.submodule_search_locations:
         raise SfusionError(
             f"model {name!r} needs the package {package!r}: run `make env`"
         )

@@ -99,7 +99,7 @@ def hold_out(
     numpy.ndarray of bool, shape (N,)
         Whether an item is held out.
     """
-    members = defaultdict(Counter)
+    members: defaultdict[Hashable, Counter[str]] = defaultdict(Counter)
     for label, group in zip(labels, groups, strict=True):
         members[group][label] += 1
     quota = allocate(count_classes(labels), round(share * len(labels)))
@@ -108,7 +108,7 @@ def hold_out(
         for group, held in members.items()
     }
     left = Counter(main.values())
-    taken = Counter()
+    taken: Counter[str] = Counter()
     chosen = set()
     names = list(members)
     for position in _shuffle(names, salt):

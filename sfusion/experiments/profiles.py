@@ -148,7 +148,9 @@ class Profile(StudyProfile):
 
     @field_validator("subsets")
     @classmethod
-    def _are_tasks(cls, names: tuple[str, ...], info: ValidationInfo):
+    def _are_tasks(
+        cls, names: tuple[str, ...], info: ValidationInfo
+    ) -> tuple[str, ...]:
         if set(names) - set(info.data.get("tasks", names)):
             raise ValueError("name some of its tasks")
         return names

@@ -131,7 +131,7 @@ class Results(StudyResults):
         return frame.join(sizes, on=UNIT)
 
     @property
-    def frames(self) -> dict[str, pd.DataFrame]:
+    def frames(self) -> dict[str, pd.DataFrame]:  # type: ignore[override]  # read alone
         """The frames by name, as they are saved."""
         return {name: getattr(self, name) for name in FRAMES}
 

@@ -113,7 +113,7 @@ class Study(ABC):
         """
 
     @abstractmethod
-    def compare(self, new: StudyResults, old: StudyResults) -> pd.DataFrame:
+    def compare(self, new: Any, old: Any) -> pd.DataFrame:
         """Compare two runs.
 
         Parameters
@@ -207,7 +207,7 @@ class RowStudy(Study):
         """See :meth:`Study.collect`."""
         return RowResults(frames, manifest)
 
-    def compare(self, new: StudyResults, old: StudyResults) -> pd.DataFrame:
+    def compare(self, new: RowResults, old: RowResults) -> pd.DataFrame:
         """See :meth:`Study.compare` and :func:`compare_rows`."""
         return compare_rows(new, old, self.frames)
 

@@ -171,7 +171,8 @@ def _middle_first(depth, last_stays=False):
 
 def _alternate(depth):
     """List every second layer from below the last on, then every second of what is left, and so on."""
-    order, left = [], list(range(depth))
+    order: list[int] = []
+    left = list(range(depth))
     while gone := left[-2::-2]:
         order, left = order + gone, left[1 - len(left) % 2 :: 2]
     return order + left
@@ -227,12 +228,10 @@ _RANKED_ONCE = (
     "random-forest",
     "random-forest-other-model",
 )
-STRATEGIES |= {
-    f"one-shot-{one.name}": replace(
+for one in [STRATEGIES[name] for name in _RANKED_ONCE]:
+    STRATEGIES[f"one-shot-{one.name}"] = replace(
         one, name=f"one-shot-{one.name}", title=f"{one.title}, one-shot", once=True
     )
-    for one in map(STRATEGIES.get, _RANKED_ONCE)
-}
 # Without the forests of another model: its removals must have been recorded before.
 STUDIED = [
     name

@@ -8,6 +8,7 @@ import pandas as pd
 import torch
 from torch.nn import functional
 
+from sfusion.data.tasks import Task
 from sfusion.errors import SfusionError
 from sfusion.models.architectures import architecture_of, layer_stack
 from sfusion.models.layers import copy_model
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from sfusion.data.encoding import Encoded
-    from sfusion.data.tasks import Task
 
 # Larger products waste less, until they outgrow the cache; so many tokens of a model of
 # 6 layers of 384 hidden units, of a larger one fewer: its activations would take more
@@ -73,7 +73,8 @@ def extract_signals(
     SfusionError
         For an empty probe set, one with a single class, or an unknown precision.
     """
-    data = getattr(data, "train", data)
+    if isinstance(data, Task):
+        data = data.train
     measures = SIGNALS if measures is None else measures
     if batch_size is None:
         batch_size = _samples_per_pass(model, data)

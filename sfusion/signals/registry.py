@@ -72,7 +72,7 @@ def signal(
 
     def register(compute: Compute) -> Compute:
         slug = title.lower().replace(" ", "-")
-        paragraphs = compute.__doc__.split("\n\n")
+        paragraphs = (compute.__doc__ or "").split("\n\n")
         reading, formula, source = (" ".join(text.split()) for text in paragraphs)
         table[slug] = Signal(
             slug,

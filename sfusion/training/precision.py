@@ -148,7 +148,7 @@ def bfloat16_speed() -> float:
         ]
         for dtype in (torch.float32, torch.bfloat16)
     }
-    seconds = {dtype: [] for dtype in operands}
+    seconds: dict[torch.dtype, list[float]] = {dtype: [] for dtype in operands}
     with fixed_threads(1), torch.inference_mode():
         for _ in range(1 + ROUNDS):
             for dtype, pairs in operands.items():
