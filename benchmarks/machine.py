@@ -24,10 +24,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from sfusion import training
 from sfusion.experiments.profiles import load_profile
 from sfusion.experiments.store import RecordStore, content_key
-from sfusion.experiments.trees import Experiment, compute_node, open_tree
+from sfusion.experiments.trees import Experiment, open_tree, visit_node
 from sfusion.models.architectures import embedding_parameters
 from sfusion.pruning import tree as engine
 from sfusion.pruning.path import ORIGINAL, PruningPath
+from sfusion.pruning.searches import Request
 from sfusion.signals.extraction import extract_signals
 from sfusion.training.loop import fine_tune
 from sfusion.training.precision import cast, fixed_threads
@@ -259,13 +260,15 @@ def node(quick=False):
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         store = RecordStore(folder)
         key = content_key(open_tree(experiment, store).base)
-        compute_node(experiment, ORIGINAL, True, store, key)
+        visit_node(experiment, Request(ORIGINAL, signals=True), store, key)
         for part, (owner, name) in PARTS.items():
             stack.enter_context(
                 mock.patch.object(owner, name, timed(part, getattr(owner, name)))
             )
         total = seconds(
-            lambda: compute_node(experiment, PruningPath.of(2), True, store, key)
+            lambda: visit_node(
+                experiment, Request(PruningPath.of(2), signals=True), store, key
+            )
         )
     shares = {part: round(value / total, 3) for part, value in spent.items()}
     shares["the rest"] = round(1 - sum(shares.values()), 3)

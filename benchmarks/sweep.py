@@ -20,9 +20,9 @@ from scipy.stats import t as student
 from transformers import AutoTokenizer, BertConfig, BertModel
 
 from sfusion.data.pretrained import locate_model
+from sfusion.experiments.forest import Forest
 from sfusion.experiments.parallel import jobs
 from sfusion.experiments.pruning_study import PruningStudy
-from sfusion.experiments.searches import Search
 from sfusion.experiments.store import RecordStore
 from sfusion.experiments.trees import open_tree
 from sfusion.models.layers import remove_layers
@@ -77,23 +77,14 @@ def run_package(experiment, labels):
         store = RecordStore(folder)
         open_tree(experiment, store)  # the plain script gets its samples ready, too
         start = time.perf_counter()
-        search = Search([experiment], store, quiet=True)
-        search.iterate(
-            labels, teach=True
-        )  # all signals at every node, as in the plain script
+        forest = Forest([experiment], store, quiet=True)
+        forest.follow(labels, teach=True)  # all signals everywhere, as the plain script
         spent = time.perf_counter() - start
-    scores = {
-        path.name: record["test_accuracy"]
-        for (_, path), record in search.records.items()
+    accuracies = {
+        (row.label, len(row.path)): forest.results[experiment, row.path].test.accuracy
+        for row in forest.trajectories
     }
-    return (
-        spent,
-        {
-            (label, removed): scores[path]
-            for *_, label, removed, path in search.trajectories
-        },
-        len(scores),
-    )
+    return spent, accuracies, len(forest.results)
 
 
 def seconds_of(node):

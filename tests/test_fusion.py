@@ -134,7 +134,10 @@ def test_the_fusion_of_all_features_reads_measures_and_position(tree):
         LABEL
     ]
     assert relative.to_dict() == pytest.approx({("", 0): -0.075, ("", 11): 0.075})
-    assert list(fit_fusion(table.reset_index()).feature_names_in_) == READS["all"]
+    assert (
+        list(fit_fusion(table.reset_index(), reads="all").feature_names_in_)
+        == READS["all"]
+    )
 
 
 columns = st.lists(
@@ -215,7 +218,7 @@ def test_what_cannot_be_fitted_is_one_line(rows, model, says):
 
 @pytest.mark.parametrize("reads", ["signals", "position", "shuffled"])
 def test_the_shipped_removals_make_a_fusion(reads):
-    fitted = fit_fusion(shipped_rows(reads), "random-forest")
+    fitted = fit_fusion(shipped_rows(reads), "random-forest", reads)
     assert list(fitted.feature_names_in_) == READS[reads]
     table = pd.DataFrame(np.zeros((2, len(READS[reads]))), columns=READS[reads])
     assert np.abs(fitted.predict(table)).max() < 1

@@ -13,9 +13,9 @@ import torch
 from joblib.externals.loky.backend import context
 
 from sfusion import SfusionError, errors
+from sfusion.experiments.forest import Forest
 from sfusion.experiments.parallel import backend, jobs, pool, progress
 from sfusion.experiments.profiles import ROOT
-from sfusion.experiments.searches import Search
 from sfusion.experiments.store import RecordStore
 from sfusion.experiments.trees import Experiment
 from sfusion.training.precision import fixed_threads, resolve_precision
@@ -113,9 +113,8 @@ def test_progress_is_silent_in_ci(monkeypatch, capsys):
 
 def _records(units, folder):
     """Walk two strategies; return the exact text of every record."""
-    Search(units, RecordStore(folder / "store"), quiet=True).iterate(
-        ["energy", "random-0"]
-    )
+    forest = Forest(units, RecordStore(folder / "store"), quiet=True)
+    forest.follow(["energy", "random-0"])
     return tiny.texts(folder)
 
 

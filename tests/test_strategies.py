@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from sfusion import SIGNALS, STRATEGIES
 from sfusion.pruning.fusion import EVERYTHING, FUSION_MODELS, READS, standardise
 from sfusion.pruning.path import ORIGINAL, PruningPath
+from sfusion.pruning.searches import next_path
+from sfusion.pruning.setting import Setting
 from sfusion.pruning.strategies import (
     COMPRESSION_STRATEGIES,
     IN_DATASET,
@@ -22,7 +24,6 @@ from sfusion.pruning.strategies import (
     expand,
     lookup,
 )
-from sfusion.pruning.tree import next_path
 from sfusion.signals import MEASURES, REDUNDANCY
 
 NAMES = list(SIGNALS)
@@ -40,10 +41,9 @@ def _view(layers, fusion=None, **signals):
 
 def _next(label, gone, depth, seed=0, fixed=(), task="t"):
     values = np.random.default_rng(0).normal(size=(depth - len(gone), len(MEASURES)))
-    base = {"seed": seed, "task": task}
     frame = pd.DataFrame(values, columns=MEASURES)
-    options = {"depth": depth, "base": base, "fixed": fixed}
-    path = next_path(label, PruningPath.of(*gone), lambda _: frame, **options)
+    setting = Setting(depth, fixed, seed, task)
+    path = next_path(label, PruningPath.of(*gone), lambda _: frame, setting)
     return path.removed[-1]
 
 

@@ -20,9 +20,9 @@ from sfusion.experiments.store import RecordStore
 from sfusion.models.size import size
 from sfusion.pruning import searches
 from sfusion.pruning.fusion import shipped_rows
+from sfusion.pruning.node import unpack
 from sfusion.pruning.path import PruningPath
 from sfusion.pruning.strategies import STUDIED, expand
-from sfusion.pruning.tree import unpack
 from sfusion.signals import MEASURES
 
 KEY = ["task", "seed", "path"]

@@ -17,19 +17,21 @@ import torch
 from safetensors.torch import load, save
 
 from sfusion import extract_signals, remove_layers, sweep
-from sfusion.experiments.pruning_study import TRAJECTORIES, PruningStudy
-from sfusion.experiments.searches import Search
+from sfusion.experiments.forest import Forest
+from sfusion.experiments.pruning_study import PruningStudy
 from sfusion.experiments.store import RecordStore, content_key
-from sfusion.experiments.trees import Experiment, compute_node, open_tree
+from sfusion.experiments.trees import Experiment, open_tree, visit_node
 from sfusion.pruning import identity
 from sfusion.pruning import tree as module
+from sfusion.pruning.node import unpack
 from sfusion.pruning.path import ORIGINAL, PruningPath
+from sfusion.pruning.searches import Request
 from sfusion.pruning.strategies import (
     STRATEGIES,
     STUDIED,
     expand,
 )
-from sfusion.pruning.tree import CONDITIONS, probe_samples, unpack
+from sfusion.pruning.tree import CONDITIONS, probe_samples
 from sfusion.signals import MEASURES
 from sfusion.training import distillation
 from sfusion.training.distillation import distill
@@ -59,15 +61,11 @@ def unit(profile):
 
 def _iterate(unit, labels, folder):
     """Walk strategies side by side: what they found, and what is on disk then."""
-    search = Search([unit], RecordStore(folder / "store"), quiet=True)
-    search.iterate(labels, teach=True)
-    paths = pd.DataFrame(search.trajectories, columns=TRAJECTORIES).set_index(
-        ["strategy", "removed"]
-    )["path"]
+    forest = Forest([unit], RecordStore(folder / "store"), quiet=True)
+    forest.follow(labels, teach=True)
+    paths = {(row.label, len(row.path)): row.path for row in forest.trajectories}
     return SimpleNamespace(
-        records=search.records,
-        paths=paths.map(PruningPath.parse),
-        texts=tiny.texts(folder),
+        results=forest.results, paths=pd.Series(paths), texts=tiny.texts(folder)
     )
 
 
@@ -125,7 +123,7 @@ def test_a_strategy_alone_finds_what_it_finds_among_all(
 ):
     found = _iterate(unit, [label], tmp_path)
     assert found.paths.tolist() == together.paths[label].tolist()
-    assert len(found.records) == DEPTH
+    assert len(found.results) == DEPTH
     assert found.texts.items() <= together.texts.items()
 
 
@@ -138,7 +136,7 @@ def test_in_any_order_a_shared_prefix_is_trained_once_to_the_same_bits(
         found.paths.sort_index(), together.paths.sort_index()
     )
     seeds = {call.kwargs["seed"] for call in trained}
-    assert len(trained) == len(seeds) == len(found.records) == found.paths.nunique()
+    assert len(trained) == len(seeds) == len(found.results) == found.paths.nunique()
     assert len(trained) < 1 + len(SINGLE) * (DEPTH - 1)  # some strategies do agree
 
 
@@ -148,7 +146,7 @@ def test_in_any_order_a_shared_prefix_is_trained_once_to_the_same_bits(
 def test_choices_follow_from_the_signals_of_the_node(label, worst, together, unit):
     for removed in range(DEPTH - 1):
         path = together.paths[label, removed]
-        values = together.records[unit, path]["signals"][label]
+        values = together.results[unit, path].signals[label].tolist()
         layer = path.remaining(DEPTH)[values.index(worst(values))]
         assert together.paths[label, removed + 1] == path.then(layer)
 
@@ -179,14 +177,15 @@ def test_a_node_is_its_parent_without_the_layer_and_fine_tuned(name, unit, tree)
         for name, tensor in model.state_dict().items():
             assert torch.equal(tree.model(path).state_dict()[name], tensor)
         tree.release()
-    record = tree.visit(path)
+    result = tree.visit(path)
     for split in ("validation", "test"):
         correct = classified(model, getattr(task, split))
-        assert record[f"{split}_accuracy"] == correct.mean()
-    assert unpack(record["test_correct"], len(task.test)).tolist() == correct.tolist()
+        outcome = getattr(result, split)
+        assert outcome.accuracy == correct.mean()
+        assert unpack(outcome.digits, len(correct)).tolist() == correct.tolist()
     probe = probe_samples(task, profile.sizes.probe, unit.seed)
     signals = extract_signals(model, task.train.take(probe), measures=MEASURES)
-    assert record["signals"] == {name: signals[name].tolist() for name in signals}
+    pd.testing.assert_frame_equal(result.signals, signals, check_like=True)
 
 
 def test_only_what_is_asked_for_is_computed(tree, put):
@@ -194,7 +193,7 @@ def test_only_what_is_asked_for_is_computed(tree, put):
     assert [(call.args[1]["kind"], call.args[1].get("split")) for call in put] == [
         ("evaluation", "validation")
     ]
-    assert "signals" not in tree.visit(PruningPath.of(1), signals=False)
+    assert tree.visit(PruningPath.of(1), signals=False).signals is None
     assert {call.args[1]["kind"] for call in put} == {"evaluation", "training"}
 
 
@@ -228,9 +227,12 @@ def test_a_worker_that_sees_other_data_stops(unit, tmp_path):
         for task in ("agnews", "imdb")
     )
     with tiny.refused("other data"):
-        compute_node(unit, ORIGINAL, True, store, there)
+        visit_node(unit, Request(ORIGINAL, signals=True), store, there)
     assert not store.folder.exists()
-    assert compute_node(unit, ORIGINAL, True, store, here)["signals"]
+    assert (
+        visit_node(unit, Request(ORIGINAL, signals=True), store, here).signals
+        is not None
+    )
 
 
 def test_a_process_notices_another_model_other_texts_and_other_versions(

@@ -30,12 +30,13 @@ from sfusion.models.source import ModelSource, numbered
 from sfusion.pruning.fusion import fit_fusion, shipped_rows
 from sfusion.pruning.identity import identity
 from sfusion.pruning.path import ORIGINAL
+from sfusion.pruning.searches import follow
 from sfusion.pruning.strategies import (
     COMPRESSION_STRATEGIES,
     DEFAULT_STRATEGY,
     STRATEGIES,
 )
-from sfusion.pruning.tree import PruningTree, follow, probe_samples
+from sfusion.pruning.tree import PruningTree, probe_samples
 from sfusion.training.distillation import NO_LABEL
 from sfusion.training.precision import fixed_threads
 from sfusion.training.recipes import Distillation, Recipe
@@ -255,7 +256,9 @@ def compress(
         one = STRATEGIES[strategy]
         bar.reset(total=_work(tree, last, distill, one.once, keep is None))
         fusion = (
-            fit_fusion(shipped_rows(one.reads), one.model) if one.learned_from else None
+            fit_fusion(shipped_rows(one.reads), one.model, one.reads)
+            if one.learned_from
+            else None
         )
         parts = follow(tree, strategy, last, fusion, every=keep is None)
         bar.set_description("distil" if distill else "choose")

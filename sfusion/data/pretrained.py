@@ -100,6 +100,29 @@ def fingerprint(name_or_dir: str | Path) -> str:
     return _hash_stamped(stamp_files([*files, *weights]))
 
 
+def weights_fingerprint(name_or_dir: str | Path) -> str:
+    """Hash a model's weights alone, whatever it is called.
+
+    Parameters
+    ----------
+    name_or_dir : str or Path
+        As in :func:`locate_model`.
+
+    Returns
+    -------
+    str
+        SHA-256, hexadecimal, over the hashes of all safetensors files.
+    """
+    weights = locate_model(name_or_dir).glob("*.safetensors")
+    return _hash_contents(stamp_files(sorted(weights)))
+
+
+@functools.lru_cache(maxsize=8)
+def _hash_contents(stamps: tuple[tuple, ...]) -> str:
+    digests = sorted(hash_file(file) for file, *_ in stamps)
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
 @functools.lru_cache(maxsize=8)
 def _hash_stamped(stamps: tuple[tuple, ...]) -> str:
     """Hash files; see :func:`sfusion.disk.stamp_files`."""

@@ -146,6 +146,15 @@ class Profile(StudyProfile):
     recovery: Recipe
     distillation: Distillation
 
+    @property
+    def recipes(self) -> dict[str, Recipe]:
+        """How each stage trains."""
+        return {
+            "original": self.original,
+            "recovery": self.recovery,
+            "distillation": self.distillation,
+        }
+
     @field_validator("subsets")
     @classmethod
     def _are_tasks(

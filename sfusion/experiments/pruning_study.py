@@ -1,9 +1,8 @@
-"""The study: every stage of the paper, on every task and seed of a profile."""
+"""The pruning study: every stage of the paper, on every task and seed of a profile."""
 
 from __future__ import annotations
 
 import itertools
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,18 +11,24 @@ import pandas as pd
 from sfusion.errors import SfusionError
 from sfusion.experiments.baselines import describe_task
 from sfusion.experiments.comparison import compare
+from sfusion.experiments.forest import Forest
+from sfusion.experiments.frames import (
+    distillation_frame,
+    node_frame,
+    signal_frame,
+    trajectory_frame,
+)
 from sfusion.experiments.parallel import pool, progress
 from sfusion.experiments.profiles import Profile, load_profile
 from sfusion.experiments.results import BUILD, UNIT, Results
-from sfusion.experiments.searches import Search
-from sfusion.experiments.store import RecordStore, content_key
+from sfusion.experiments.store import RecordStore
 from sfusion.experiments.study import Study, with_chosen_precision
-from sfusion.experiments.trees import Experiment, compute_node, open_tree
-from sfusion.models.layers import remove_layers
-from sfusion.models.size import size
+from sfusion.experiments.trees import Experiment, open_tree, visit_node
 from sfusion.pruning.fusion import fit_fusion, shipped_rows, training_table
-from sfusion.pruning.path import ORIGINAL, PruningPath
+from sfusion.pruning.path import ORIGINAL
+from sfusion.pruning.searches import Request, exhaustive, greedy, greedy_size
 from sfusion.pruning.strategies import (
+    GREEDY,
     IN_DATASET,
     OTHER_MODEL,
     STRATEGIES,
@@ -32,191 +37,26 @@ from sfusion.pruning.strategies import (
     expand,
 )
 from sfusion.pruning.tree import CONDITIONS
-from sfusion.signals.definitions import MEASURES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 DISTILLED_STRATEGY = "random-forest"  # the path that claim C3 speaks of
 
-# Records are filed with sorted keys; the frames have their columns in this order.
-TASKS = [
-    "task",
-    "seed",
-    "classes",
-    "train",
-    "validation",
-    "test",
-    "fingerprint",
-    "source",
-]
-
-TASKS += ["majority_accuracy", "tfidf_accuracy", "frozen_accuracy"]
-
-SCORES = ["validation_accuracy", "test_accuracy", "test_correct"]
-
-NODES = [*SCORES, "training", "evaluation", "extraction"]
-
-TRAJECTORIES = ["task", "seed", "strategy", "removed", "path"]
-
-DISTILLATION = ["task", "seed", "path", "removed", "condition", *SCORES]
-
-
-def _sizes(experiment, search):
-    base, tokens = (
-        open_tree(experiment, search.store).source(),
-        experiment.profile.max_length,
-    )
-    left = range(search.lowest, search.depth + 1)
-    return {
-        count: size(remove_layers(base, range(count, search.depth)), tokens)
-        for count in left
-    }
-
-
-def _frames(search):
-    """Turn the records of a search into the frames of nodes, of signals and of trajectories."""
-    # The head differs from task to task.
-    first = {experiment.task: experiment for experiment in reversed(search.experiments)}
-    costs = {task: _sizes(experiment, search) for task, experiment in first.items()}
-    nodes, signals = [], []
-    for (experiment, path), record in search.records.items():
-        key = {
-            "task": experiment.task,
-            "seed": experiment.seed,
-            "path": path.name,
-        }
-        left = path.remaining(search.depth)
-        found = record.get("signals")
-        row = (
-            key
-            | {"removed": search.depth - len(left)}
-            | {column: record.get(column, math.nan) for column in NODES}
-        )
-        row["test_correct"] = bytes.fromhex(row["test_correct"])
-        nodes.append(row | costs[experiment.task][len(left)])
-        signals += [
-            {
-                **key,
-                "layer": layer,
-                **{slug: values[i] for slug, values in found.items()},
-            }
-            for i, layer in enumerate(left if found else ())
-        ]
-    signals = pd.DataFrame(signals, columns=[*UNIT, "path", "layer", *MEASURES]).astype(
-        dict.fromkeys(MEASURES, float)
-    )
-    return (
-        pd.DataFrame(nodes),
-        signals,
-        pd.DataFrame(search.trajectories, columns=TRAJECTORIES),
-    )
-
-
-def _fit_fusions(search, labels):
-    """Fit each fusion for each experiment: on its own tree, or on all other tasks' trees, of this model or another.
-
-    Of the others, those of the same seed: so seeds are replicates of the fusion too,
-    and no fusion depends on which other seeds are run.
-    """
-    nodes, signals, _ = _frames(search)
-    tables, calls = {}, {}
-    for experiment, label in itertools.product(search.experiments, labels):
-        strategy = STRATEGIES[label]
-        key = reads, other = strategy.reads, strategy.learned_from == OTHER_MODEL
-        if key not in tables:
-            tables[key] = (
-                shipped_rows(reads, search.profile.model)
-                if other
-                else training_table(nodes, signals, reads)
-            )
-        table = tables[key]
-        own = table["task"] == experiment.task
-        rows = own if strategy.learned_from == IN_DATASET else ~own
-        calls[experiment, label] = (
-            table[rows & (table["seed"] == experiment.seed)],
-            strategy.model,
-        )
-    with pool(search.profile.threads) as run:
-        return dict(zip(calls, run(fit_fusion, calls.values()), strict=True))
-
-
-def _search(profile, store, names, quiet):
-    """Let strategies search the trees of a profile; the fusions learn from the others' removals."""
-    units = itertools.product(profile.tasks, profile.seeds)
-    asked = with_chosen_precision(profile).model_copy(
-        update={"strategies": tuple(names)}
-    )
-    search = Search([Experiment(asked, *unit) for unit in units], store, quiet)
-    removals = profile.distillation.removals
-    if any(search.depth - removed < search.lowest for removed in removals):
-        raise SfusionError(
-            f"profile {profile.name!r}: distillation.removals = {list(removals)}: the model has "
-            f"{search.depth} layers, give numbers below that"
-        )
-    teaching = [name for name in names if STRATEGIES[name].teaches_fusions]
-    fused = [name for name in names if STRATEGIES[name].learned_from is not None]
-    if fused and not teaching:
-        raise SfusionError(
-            "fusions learn from the removals of other strategies: name some too"
-        )
-    search.iterate(expand(teaching, profile.random_orders), teach=bool(fused))
-    # The fusions learn from these strategies alone: the searches would show them the
-    # answer.
-    if others := [
-        name
-        for name in names
-        if name not in teaching and STRATEGIES[name].score is not None
-    ]:
-        search.iterate(others, _fit_fusions(search, fused), title="fusions")
-    if "greedy-oracle" in names:
-        search.greedy()
-    return search
-
-
-def _distil(search, trajectories):
-    """Train and evaluate every condition at the asked depths of the distilled strategy."""
-    chosen = trajectories[trajectories["strategy"] == DISTILLED_STRATEGY]
-    chosen = chosen[chosen["removed"].isin(search.profile.distillation.removals)]
-    calls = []
-    for experiment in search.experiments:
-        mine = (chosen["task"] == experiment.task) & (chosen["seed"] == experiment.seed)
-        pruned = [PruningPath.parse(path) for path in chosen.loc[mine, "path"]]
-        for condition, (start, _) in CONDITIONS.items():
-            paths = pruned and [ORIGINAL] if start == "original" else pruned
-            key = content_key(search.bases[experiment])
-            calls += [
-                (experiment, path, False, search.store, key, condition)
-                for path in paths
-            ]
-    rows = []
-    with (
-        pool(search.profile.threads) as run,
-        progress(len(calls), "distillation", search.quiet) as bar,
-    ):
-        for call, found in zip(calls, run(compute_node, calls), strict=True):
-            e, path, *_, condition = call
-            scores = (
-                found["validation_accuracy"],
-                found["test_accuracy"],
-                bytes.fromhex(found["test_correct"]),
-            )
-            rows.append((e.task, e.seed, path.name, len(path), condition, *scores))
-            bar.update()
-    # Typed also where nothing is distilled, or such a study could not be compared.
-    return pd.DataFrame(rows, columns=DISTILLATION).astype(
-        dict.fromkeys(SCORES[:2], float) | {"removed": int}
-    )
-
 
 class PruningStudy(Study):
-    """Every stage of the paper, on every task and seed of a profile.
+    """Strategies, searches and distillations, on every task and seed of a profile.
 
     Parameters
     ----------
     profile : Profile
     strategies : iterable of str, optional
         Names in ``STRATEGIES``; by default the profile's.
+
+    Raises
+    ------
+    SfusionError
+        For an unknown strategy, or one that needs other datasets than there are.
     """
 
     kind = "pruning"
@@ -227,28 +67,85 @@ class PruningStudy(Study):
         self, profile: Profile, strategies: Iterable[str] | None = None
     ) -> None:
         super().__init__(profile)
-        self.strategies = _known_strategies(strategies, profile)
+        self.strategies = _check_strategies(strategies, profile)
 
     def measure_all(
         self, store: RecordStore, quiet: bool | None
     ) -> dict[str, pd.DataFrame]:
-        """Search the trees, then distil and describe the tasks; see :meth:`Study.run`."""
-        search = _search(self.profile, store, self.strategies, quiet)
-        if searched := [
-            e for e in search.experiments if e.task in self.profile.subsets
-        ]:
-            search.exhaustive(searched)
-        nodes, signals, trajectories = _frames(search)
+        """Search the trees, then distil and describe the tasks; see :meth:`Study.run`.
+
+        Raises
+        ------
+        SfusionError
+            Also for distillation after more removals than the model has layers for.
+        """
+        forest = self.search(store, quiet)
+        searched = [
+            one for one in forest.experiments if one.task in self.profile.subsets
+        ]
+        if searched:
+            waves = {one: exhaustive(forest.settings[one]) for one in searched}
+            size = sum(len(wave) for wave in exhaustive(forest.setting))
+            forest.search(waves, size * len(searched), "all subsets")
         with pool(self.profile.threads) as run:
-            calls = [(one, store) for one in search.experiments]
+            calls = [(one, store) for one in forest.experiments]
             tasks = list(run(describe_task, calls))
         return {
-            "tasks": pd.DataFrame(tasks, columns=TASKS),
-            "nodes": nodes,
-            "signals": signals,
-            "trajectories": trajectories,
-            "distillation": _distil(search, trajectories),
+            "tasks": pd.DataFrame(tasks),
+            "nodes": node_frame(forest),
+            "signals": signal_frame(forest),
+            "trajectories": trajectory_frame(forest),
+            "distillation": _distil(forest),
         }
+
+    def search(self, store: RecordStore, quiet: bool | None) -> Forest:
+        """Let the strategies search; fusions learn from the removals of the others.
+
+        Parameters
+        ----------
+        store : RecordStore
+        quiet : bool or None
+
+        Returns
+        -------
+        Forest
+        """
+        forest = Forest(self._experiments(), store, quiet)
+        self._check_depths(forest.setting.removals)
+        chosen = [STRATEGIES[name] for name in self.strategies]
+        teaching = [one.name for one in chosen if one.teaches_fusions]
+        fusions = [one.name for one in chosen if one.learned_from is not None]
+        others = [one.name for one in chosen if one.score and one.name not in teaching]
+        if fusions and not teaching:
+            raise SfusionError(
+                "fusions learn from the removals of other strategies: name some too"
+            )
+        labels = expand(teaching, self.profile.random_orders)
+        forest.follow(labels, teach=bool(fusions))
+        if others:
+            # They learn from the strategies above alone: the searches below would show
+            # them the answer.
+            fitted = _fit_fusions(forest, fusions)
+            forest.follow(others, fusions=fitted, title="fusions")
+        if GREEDY in self.strategies:
+            searches = {one: greedy(forest.settings[one]) for one in forest.experiments}
+            total = greedy_size(forest.setting) * len(searches)
+            forest.search(searches, total, "greedy search")
+        return forest
+
+    def _experiments(self) -> list[Experiment]:
+        profile = with_chosen_precision(self.profile)
+        asked = profile.model_copy(update={"strategies": self.strategies})
+        units = itertools.product(self.profile.tasks, self.profile.seeds)
+        return [Experiment(asked, task, seed) for task, seed in units]
+
+    def _check_depths(self, most: int) -> None:
+        removals = self.profile.distillation.removals
+        if any(removed > most for removed in removals):
+            raise SfusionError(
+                f"profile {self.profile.name!r}: distillation.removals = "
+                f"{list(removals)}: give at most {most}, for this model keeps the rest"
+            )
 
     def collect(
         self, frames: dict[str, pd.DataFrame], manifest: dict[str, Any]
@@ -264,7 +161,97 @@ class PruningStudy(Study):
 STUDY = PruningStudy
 
 
-def sweep(profile="embedded", strategies=None, *, folder=None, quiet=None):
+def _check_strategies(names: Iterable[str] | None, profile: Profile) -> tuple[str, ...]:
+    """Check what was asked for; of what a profile lists, leave out what cannot be."""
+    asked = tuple(names or ())
+    listed = asked or profile.strategies or tuple(STUDIED)
+    unknown = [name for name in listed if name not in STRATEGIES]
+    if unknown:
+        raise SfusionError(
+            f"strategy {unknown[0]!r} is not known: use one of {', '.join(STRATEGIES)}"
+        )
+    if len(profile.tasks) > 1:
+        return listed
+    transferred = [name for name in listed if STRATEGIES[name].learned_from == TRANSFER]
+    if asked and transferred:
+        raise SfusionError(
+            f"strategy {transferred[0]!r} learns from other datasets, and there is one "
+            f"alone, {profile.tasks[0]}: give a profile of several"
+        )
+    return tuple(name for name in listed if name not in transferred)
+
+
+def _fit_fusions(
+    forest: Forest, labels: Sequence[str]
+) -> dict[tuple[Experiment, str], Any]:
+    """Fit each fusion for each experiment.
+
+    It learns from the experiment's own tree, or from all other tasks' trees, of this
+    model or another; of the others, from those of the same seed: so seeds are
+    replicates of the fusion too, and no fusion depends on which other seeds are run.
+    """
+    nodes = node_frame(forest)
+    signals = signal_frame(forest)
+    tables = {}
+    for strategy in map(STRATEGIES.get, labels):
+        if strategy.learned_from == OTHER_MODEL:
+            rows = shipped_rows(strategy.reads, forest.profile.model)
+        else:
+            rows = training_table(nodes, signals, strategy.reads)
+        tables[strategy.name] = rows
+    asked = list(itertools.product(forest.experiments, labels))
+    calls = []
+    for experiment, label in asked:
+        strategy = STRATEGIES[label]
+        table = tables[label]
+        learned = table["task"] != experiment.task
+        if strategy.learned_from == IN_DATASET:
+            learned = ~learned
+        rows = table[learned & (table["seed"] == experiment.seed)]
+        calls.append((rows, strategy.model, strategy.reads))
+    with pool(forest.profile.threads) as run:
+        return dict(zip(asked, run(fit_fusion, calls), strict=True))
+
+
+def _distil(forest: Forest) -> pd.DataFrame:
+    """Train and evaluate every condition at the asked depths of the distilled strategy."""
+    removals = forest.profile.distillation.removals
+    asked = []
+    for experiment in forest.experiments:
+        pruned = [
+            row.path
+            for row in forest.trajectories
+            if row.experiment == experiment
+            and row.label == DISTILLED_STRATEGY
+            and len(row.path.removed) in removals
+        ]
+        for condition, (start, _) in CONDITIONS.items():
+            paths = pruned
+            if start == "original":
+                paths = [ORIGINAL] if pruned else []
+            asked += [(experiment, path, condition) for path in paths]
+    calls = [
+        (one, Request(path), forest.store, forest.keys[one], condition)
+        for one, path, condition in asked
+    ]
+    distilled = []
+    with (
+        pool(forest.profile.threads) as run,
+        progress(len(calls), "distillation", forest.quiet) as bar,
+    ):
+        for unit, result in zip(asked, run(visit_node, calls), strict=True):
+            distilled.append((*unit, result))
+            bar.update()
+    return distillation_frame(distilled)
+
+
+def sweep(
+    profile: str | Path = "embedded",
+    strategies: Iterable[str] | None = None,
+    *,
+    folder: Path | None = None,
+    quiet: bool | None = None,
+) -> pd.DataFrame:
     """Follow strategies down to the fewest layers and tabulate accuracy against depth.
 
     Parameters
@@ -283,27 +270,22 @@ def sweep(profile="embedded", strategies=None, *, folder=None, quiet=None):
     DataFrame
         See :meth:`sfusion.experiments.results.Results.curves`.
     """
-    profile = load_profile(profile)
+    loaded = load_profile(profile)
     if strategies is None:
-        strategies = [
-            name
-            for name in profile.strategies or STUDIED
-            if STRATEGIES[name].teaches_fusions
-        ]
-    store = RecordStore(Path(folder or BUILD / profile.name) / "store")
-    search = _search(profile, store, _known_strategies(strategies, profile), quiet)
-    return Results(pd.DataFrame(), *_frames(search), pd.DataFrame(), {}).curves()
-
-
-def _known_strategies(names, profile):
-    names = list(names or profile.strategies or STUDIED)
-    if unknown := [name for name in names if name not in STRATEGIES]:
-        raise SfusionError(
-            f"strategy {unknown[0]!r} is not known: use one of {', '.join(STRATEGIES)}"
-        )
-    # A single task has no other dataset to learn from.
-    return [
-        name
-        for name in names
-        if len(profile.tasks) > 1 or STRATEGIES[name].learned_from != TRANSFER
+        listed = loaded.strategies or STUDIED
+        strategies = [name for name in listed if STRATEGIES[name].teaches_fusions]
+    store = RecordStore(Path(folder or BUILD / loaded.name) / "store")
+    forest = PruningStudy(loaded, strategies).search(store, quiet)
+    texts = [
+        (one.task, one.seed, len(open_tree(one, store).task.test))
+        for one in forest.experiments
     ]
+    results = Results(
+        tasks=pd.DataFrame(texts, columns=[*UNIT, "test"]),
+        nodes=node_frame(forest),
+        signals=signal_frame(forest),
+        trajectories=trajectory_frame(forest),
+        distillation=distillation_frame([]),
+        manifest={},
+    )
+    return results.curves()

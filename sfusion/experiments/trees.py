@@ -1,7 +1,11 @@
 """The trees of a study, opened once a process, and one node of them in a worker."""
 
+from __future__ import annotations
+
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -12,10 +16,16 @@ from sfusion.experiments.profiles import Profile
 from sfusion.experiments.store import RecordStore, content_key
 from sfusion.models.source import load_model
 from sfusion.pruning.identity import identity
+from sfusion.pruning.searches import Request
 from sfusion.pruning.strategies import STUDIED
 from sfusion.pruning.tree import PruningTree, probe_samples
 from sfusion.training.precision import default_device, fixed_threads
 from sfusion.training.seeds import derive_seed
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from sfusion.pruning.node import NodeResult
 
 
 @dataclass(frozen=True)
@@ -28,70 +38,71 @@ class Experiment:
 
 
 @functools.lru_cache(maxsize=1)
-def _pretrained_tensors(name, model):
+def _shared_tensors(name: str, model: str) -> dict[str, torch.Tensor]:
+    """Hold the tensors that all models of one name have in common."""
     return {}
 
 
-@functools.lru_cache(maxsize=32)
-def _pretrained(name, model, label_names, seed):
-    """Load a model; what it has in common with the others of its name is in memory once."""
-    found = load_model(name, label_names=label_names, seed=seed).to(default_device())
-    if (
-        found.device.type == "cuda" and found._supports_sdpa
-    ):  # fewer kernels; slower on a CPU
-        found.set_attn_implementation("sdpa")
-    common = _pretrained_tensors(name, model)
-    for key, parameter in found.base_model.named_parameters():
-        if torch.equal(
-            parameter, common.setdefault(key, parameter.data)
-        ):  # else it was drawn by the seed
-            parameter.data = common[key]
-    return found
+def _pretrained(
+    name: str, model: str, label_names: tuple[str, ...], seed: int
+) -> PreTrainedModel:
+    """Load a model; what it has in common with the others of its name is there once."""
+    loaded = load_model(name, label_names=label_names, seed=seed).to(default_device())
+    if loaded.device.type == "cuda" and loaded._supports_sdpa:
+        loaded.set_attn_implementation("sdpa")  # fewer kernels; slower on a CPU
+    shared = _shared_tensors(name, model)
+    for key, parameter in loaded.base_model.named_parameters():
+        known = shared.setdefault(key, parameter.data)
+        if torch.equal(parameter, known):  # else it was drawn by the seed
+            parameter.data = known
+    return loaded
 
 
-@functools.lru_cache(
-    maxsize=32
-)  # each holds its samples, and the teacher's logits for all depths
-def _tree(experiment, folder, weights_gb, model, data):
-    profile, seed = experiment.profile, experiment.seed
-    sizes, length, head = profile.sizes, profile.max_length, derive_seed("head", seed)
-    options = {
-        "max_length": length,
-        "tokenizer": profile.model,
-        "source": profile.source,
-    }
+# A wave comes past all trees, so none may have to go: each holds its samples as token
+# numbers, a head of its own, and once it has taught, the teacher's logits.
+@functools.cache
+def _tree(
+    experiment: Experiment, folder: Path, weights_gb: float, model: str, data: tuple
+) -> PruningTree:
+    profile = experiment.profile
+    seed = experiment.seed
+    sizes = profile.sizes
     task = load_task(
         experiment.task,
         seed=seed,
         sizes=(sizes.train, sizes.validation, sizes.test),
-        **options,
+        max_length=profile.max_length,
+        tokenizer=profile.model,
+        source=profile.source,
     )
-    source = functools.partial(
-        _pretrained, profile.model, model, task.label_names, head
-    )
-    recipes = {
-        stage: getattr(profile, stage)
-        for stage in ("original", "recovery", "distillation")
-    }
+    task = replace(task, texts={})  # the largest part, which no node reads
     base = identity(
         task,
         model,
         seed,
-        length,
+        profile.max_length,
         profile.threads,
         profile.precision,
         sizes=sizes.model_dump(),
     )
-    read = {
-        "probe": probe_samples(task, sizes.probe, seed),
-        "strategies": profile.strategies or STUDIED,
-    }
+    head = derive_seed("head", seed)
+
+    @functools.cache
+    def source() -> PreTrainedModel:
+        return _pretrained(profile.model, model, task.label_names, head)
+
     return PruningTree(
-        source, task, RecordStore(folder, weights_gb), recipes, base=base, **read
+        source,
+        task,
+        RecordStore(folder, weights_gb),
+        profile.recipes,
+        base=base,
+        probe=probe_samples(task, sizes.probe, seed),
+        strategies=profile.strategies or STUDIED,
     )
 
 
-def open_tree(experiment, store):
+def open_tree(experiment: Experiment, store: RecordStore) -> PruningTree:
     """Open the tree of an experiment; its samples and the model are kept for the process.
 
     Parameters
@@ -102,23 +113,49 @@ def open_tree(experiment, store):
     Returns
     -------
     PruningTree
+        Its task has tokens and no texts.
     """
     profile = experiment.profile
     data = resolve(experiment.task, profile.source)
-    return _tree(
-        experiment, store.folder, store.weights_gb, fingerprint(profile.model), data
-    )
+    model = fingerprint(profile.model)
+    return _tree(experiment, store.folder, store.weights_gb, model, data)
 
 
-def compute_node(experiment, path, signals, store, key, condition=None):
-    """Visit one node in a worker; arguments as of :meth:`PruningTree.visit`."""
+def visit_node(
+    experiment: Experiment,
+    request: Request,
+    store: RecordStore,
+    key: str,
+    condition: str | None = None,
+) -> NodeResult:
+    """Visit one node in a worker.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    request : Request
+    store : RecordStore
+    key : str
+        Content key of the tree's base in the process that asks.
+    condition : str, optional
+        See :meth:`PruningTree.model`.
+
+    Returns
+    -------
+    NodeResult
+
+    Raises
+    ------
+    SfusionError
+        When the worker's data, code or versions are others.
+    """
     tree = open_tree(experiment, store)
     if content_key(tree.base) != key:
         raise SfusionError(
-            f"a worker sees other data, code or versions than the process that asked (task "
-            f"{tree.base['task'][:12]}): install the same on both and start again"
+            "a worker sees other data, code or versions than the process that asked "
+            f"(task {tree.base['task'][:12]}): install the same on both and start again"
         )
     with fixed_threads(experiment.profile.threads):
-        record = tree.visit(path, signals, condition)
+        result = tree.visit(request.path, request.signals, condition)
     tree.release()
-    return record
+    return result

@@ -1,6 +1,10 @@
 """Fusion: from a layer's twelve signals to the accuracy expected after removing it."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +18,8 @@ from sfusion.signals import MEASURES, SIGNALS
 
 LABEL = "accuracy_change"
 POSITION = ["place_left", "place_original", "share_left"]
-EVERYTHING = "all", "siblings"
+EVERYTHING = ("all", "siblings")
+NODE = ["task", "seed", "path"]
 READS = {
     "signals": list(SIGNALS),
     "position": POSITION,
@@ -26,6 +31,11 @@ READS = {
 # Tried removals that come with the package, so that a fusion needs no study of the
 # user's own.
 SHIPPED_ROWS = Path(__file__).with_name("fusion_rows.parquet")
+# Of the models in them, see :func:`sfusion.data.pretrained.weights_fingerprint`.
+SHIPPED_WEIGHTS = {
+    "minilm-l6": "6fceb34132ad726946adc26b588445bcb11811d1a28d8a42a03a6dccf63c1369",
+    "mpnet-base": "2770b7e07530aa47919fca3e7d56c70c5a875c923ca896c15459c5df61801837",
+}
 
 FUSION_MODELS = {
     # Hyperparameters are declared here: the paper's are not known. More threads would
@@ -40,7 +50,7 @@ FUSION_MODELS = {
 }
 
 
-def standardise(signals):
+def standardise(signals: pd.DataFrame) -> pd.DataFrame:
     """Centre and scale each signal over the layers of one model.
 
     Scales of the signals differ between tasks and depths by orders of magnitude; a
@@ -57,22 +67,26 @@ def standardise(signals):
     DataFrame
         Mean 0 and standard deviation 1 per column; 0 where all layers agree.
     """
-    return pd.DataFrame(
-        _scaled(signals.to_numpy(float)), signals.index, signals.columns
-    )
+    scaled = _scaled(signals.to_numpy(float))
+    return pd.DataFrame(scaled, signals.index, signals.columns)
 
 
-def _scaled(values):
-    centred = values - values.mean(0)
+def _scaled(values: np.ndarray) -> np.ndarray:
+    deviations = values - values.mean(0)
+    spread = np.sqrt((deviations**2).mean(0))
     # Equal values are found by comparison: their deviations are rounding, not exactly
     # 0.
-    spread = np.where(
-        values.max(0) > values.min(0), np.sqrt((centred**2).mean(0)), np.inf
-    )
-    return np.nan_to_num(centred / spread)  # a signal that does not exist says nothing
+    spread[~(values.max(0) > values.min(0))] = np.inf
+    return np.nan_to_num(deviations / spread)  # a signal that is missing says nothing
 
 
-def features(signals, layers, depth, reads="signals", rng=None):
+def features(
+    signals: pd.DataFrame | None,
+    layers: Sequence[int],
+    depth: int,
+    reads: str = "signals",
+    rng: np.random.Generator | None = None,
+) -> pd.DataFrame:
     """Compute the features that a fusion reads of the layers of one model.
 
     Parameters
@@ -97,29 +111,46 @@ def features(signals, layers, depth, reads="signals", rng=None):
     DataFrame
         A row per layer, the columns of ``READS[reads]``.
     """
-    values = None if reads == "position" else signals[_measures(reads)].to_numpy(float)
-    return pd.DataFrame(_read(values, layers, depth, reads, rng), columns=READS[reads])
+    values = np.empty((len(layers), 0))
+    if reads != "position":
+        values = signals[_measures(reads)].to_numpy(float)
+    read = _read(values, layers, depth, reads, rng)
+    return pd.DataFrame(read, columns=READS[reads])
 
 
-def _measures(reads):
+def _measures(reads: str) -> list[str]:
     return [name for name in READS[reads] if name not in POSITION]
 
 
-def _read(values, layers, depth, reads, rng):
+def _read(
+    values: np.ndarray,
+    layers: Sequence[int],
+    depth: int,
+    reads: str,
+    rng: np.random.Generator | None,
+) -> np.ndarray:
+    """Compute features of measured values of shape (layers, measures)."""
+    if reads == "position":
+        return _places(layers, depth)
+    scaled = _scaled(values)
+    if reads == "shuffled":
+        return scaled[rng.permutation(len(layers))]
+    if reads in EVERYTHING:
+        return np.hstack([scaled, _places(layers, depth)])
+    return scaled
+
+
+def _places(layers: Sequence[int], depth: int) -> np.ndarray:
+    """Say where layers are: among those left, in the original, and how many are left."""
     count = len(layers)
     left = np.arange(count) / max(1, count - 1)
-    place = np.column_stack(
-        [left, np.asarray(layers) / max(1, depth - 1), [count / depth] * count]
-    )
-    if reads == "position":
-        return place
-    scaled = _scaled(values)[
-        rng.permutation(count) if reads == "shuffled" else slice(None)
-    ]
-    return np.hstack([scaled, place]) if reads in EVERYTHING else scaled
+    original = np.asarray(layers) / max(1, depth - 1)
+    return np.column_stack([left, original, np.full(count, count / depth)])
 
 
-def training_table(nodes, signals, reads="signals"):
+def training_table(
+    nodes: pd.DataFrame, signals: pd.DataFrame, reads: str = "signals"
+) -> pd.DataFrame:
     """Make one row per tried removal: the features of the layer and what its removal cost.
 
     Parameters
@@ -141,42 +172,43 @@ def training_table(nodes, signals, reads="signals"):
         the parent's, as a share; of ``"siblings"`` (declared here) minus the mean over
         the parent's tried removals, and none of a parent with a single one.
     """
-    names, node, depth = (
-        READS[reads],
-        ["task", "seed", "path"],
-        int(signals["layer"].max()) + 1,
-    )
-    ordered = signals.sort_values([*node, "layer"], ignore_index=True)
-    values, layers = (
-        ordered[_measures(reads)].to_numpy(float),
-        ordered["layer"].to_numpy(),
-    )
-    read = np.empty((len(ordered), len(names)))
-    for key, rows in ordered.groupby(node).indices.items():  # a frame per node is slow
-        rng = np.random.default_rng(list("/".join(map(str, key)).encode()))
-        read[rows] = _read(values[rows], layers[rows], depth, reads, rng)
-    scaled = ordered[[*node, "layer"]].join(pd.DataFrame(read, columns=names))
-    # Of single layers: what a step of several costs is no one layer's.
+    edges = _tried_removals(nodes)
+    if reads == "siblings":  # what separates the parents orders no layers
+        edges = centred(edges, NODE)
+    keys = [*NODE, "layer"]
+    table = edges.merge(_features_of_nodes(signals, reads), on=keys, validate="1:1")
+    return table[[*keys, *READS[reads], LABEL]].sort_values(keys, ignore_index=True)
+
+
+def _tried_removals(nodes: pd.DataFrame) -> pd.DataFrame:
+    """List removals of single layers: what a step of several costs is no one layer's."""
     paths = nodes["path"].map(PruningPath.parse)
     single = paths.map(lambda path: len(path) > 0 and path.one_by_one)
-    children = nodes.loc[single, [*node, "validation_accuracy"]].assign(
+    scores = nodes[[*NODE, "validation_accuracy"]]
+    children = scores[single].assign(
         path=paths[single].map(lambda path: path.parent.name),
-        layer=paths[single].map(lambda path: path.last[0]),
+        layer=paths[single].map(lambda path: path.last[0]).astype(int),
     )
-    edges = children.merge(
-        nodes[[*node, "validation_accuracy"]], on=node, suffixes=("", "_parent")
-    )
+    edges = children.merge(scores, on=NODE, suffixes=("", "_parent"))
     edges[LABEL] = edges["validation_accuracy"] - edges["validation_accuracy_parent"]
-    edges = (
-        centred(edges, node) if reads == "siblings" else edges
-    )  # what separates the parents orders no layers
-    table = edges.merge(scaled, on=[*node, "layer"], validate="one_to_one")
-    return table[[*node, "layer", *names, LABEL]].sort_values(
-        [*node, "layer"], ignore_index=True
-    )
+    return edges
 
 
-def centred(table, by):
+def _features_of_nodes(signals: pd.DataFrame, reads: str) -> pd.DataFrame:
+    """Compute the features of all layers of all nodes; a frame per node would be slow."""
+    keys = [*NODE, "layer"]
+    depth = int(signals["layer"].max()) + 1
+    ordered = signals.sort_values(keys, ignore_index=True)
+    values = ordered[_measures(reads)].to_numpy(float)
+    layers = ordered["layer"].to_numpy()
+    read = np.empty((len(ordered), len(READS[reads])))
+    for node, rows in ordered.groupby(NODE).indices.items():
+        rng = np.random.default_rng(list("/".join(map(str, node)).encode()))
+        read[rows] = _read(values[rows], layers[rows], depth, reads, rng)
+    return ordered[keys].join(pd.DataFrame(read, columns=READS[reads]))
+
+
+def centred(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Subtract from each change of accuracy the mean of its group (declared here).
 
     Parameters
@@ -192,12 +224,13 @@ def centred(table, by):
         The rows of groups of more than one: a single one would teach nothing.
     """
     groups = table.groupby(by)[LABEL]
-    return table.assign(**{LABEL: table[LABEL] - groups.transform("mean")})[
-        groups.transform("size") > 1
-    ]
+    relative = table.assign(**{LABEL: table[LABEL] - groups.transform("mean")})
+    return relative[groups.transform("size") > 1]
 
 
-def fit_fusion(table, model="random-forest"):
+def fit_fusion(
+    table: pd.DataFrame, model: str = "random-forest", reads: str = "signals"
+) -> Any:
     """Fit a fusion model on removals that were tried.
 
     Parameters
@@ -206,6 +239,9 @@ def fit_fusion(table, model="random-forest"):
         From :func:`training_table`; its order of rows does not matter.
     model : str
         A name in ``FUSION_MODELS``.
+    reads : str
+        What the fusion reads, see :func:`features`; a signal that was added since is
+        not in the removals that are shipped, and is left out.
 
     Returns
     -------
@@ -226,16 +262,12 @@ def fit_fusion(table, model="random-forest"):
         raise SfusionError(
             f"a fusion needs at least two tried removals; there are {len(table)}"
         )
-    # Not all of them: a signal that was added since is not in the removals that are
-    # shipped.
-    names = max(
-        ([name for name in names if name in table] for names in READS.values()), key=len
-    )
-    table = table.sort_values([*names, LABEL])
-    return clone(FUSION_MODELS[model]).fit(table[names], table[LABEL])
+    names = [name for name in READS[reads] if name in table]
+    ordered = table.sort_values([*names, LABEL])
+    return clone(FUSION_MODELS[model]).fit(ordered[names], ordered[LABEL])
 
 
-def shipped_rows(reads="signals", without=None):
+def shipped_rows(reads: str = "signals", without: str | None = None) -> pd.DataFrame:
     """Read the removals that come with the package.
 
     Parameters
@@ -243,7 +275,8 @@ def shipped_rows(reads="signals", without=None):
     reads : str
         See :func:`features`.
     without : str, optional
-        Model whose removals to leave out, by the name that its profile gives it.
+        Model whose removals to leave out. Whatever it is called, it is known by its
+        weights.
 
     Returns
     -------
@@ -251,6 +284,17 @@ def shipped_rows(reads="signals", without=None):
         See :func:`training_table`; with the column ``model``.
     """
     table = pd.read_parquet(SHIPPED_ROWS)
-    return table[(table["reads"] == reads) & (table["model"] != without)].dropna(
-        axis=1, how="all"
-    )
+    if without is not None:
+        table = table[table["model"] != _shipped_name(without)]
+    return table[table["reads"] == reads].dropna(axis=1, how="all")
+
+
+def _shipped_name(model: str) -> str | None:
+    """Find the name under which a model's removals are shipped."""
+    if model in SHIPPED_WEIGHTS:
+        return model
+    # Rows are read where no model is at hand, and then without its libraries.
+    from sfusion.data.pretrained import weights_fingerprint
+
+    names = {weights: name for name, weights in SHIPPED_WEIGHTS.items()}
+    return names.get(weights_fingerprint(model))

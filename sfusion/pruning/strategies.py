@@ -1,24 +1,42 @@
-"""Strategies: which layer goes next."""
+"""Strategies: which layer goes next.
+
+A strategy is a function of a :class:`View`, which gives one number per layer; the layer
+of the highest number goes. To add one, write that function under a line of
+``@strategy``. Strategies that are alike but for a signal, a regressor or an order are
+registered in loops below.
+"""
+
+from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from sfusion.errors import SfusionError
 from sfusion.pruning.fusion import EVERYTHING, FUSION_MODELS, features
 from sfusion.signals import REDUNDANCY, SIGNALS
 
-IN_DATASET, TRANSFER, OTHER_MODEL = LEARNED_FROM = (
-    "in-dataset",
-    "leave-one-dataset-out",
-    "leave-one-model-out",
-)
-_TOLD_BY = dict(
-    zip(LEARNED_FROM, ("", "transfer", "other-model"), strict=True)
-)  # in names
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from sfusion.signals.definitions import Signal
+
+IN_DATASET = "in-dataset"
+TRANSFER = "leave-one-dataset-out"
+OTHER_MODEL = "leave-one-model-out"
+# Which removals a fusion learned from, and what its name ends in.
+LEARNED_FROM = {IN_DATASET: "", TRANSFER: "transfer", OTHER_MODEL: "other-model"}
+
+# What a fusion reads in place of the twelve signals, and how its title says so.
+READ_TITLES = {
+    "all": "all features",
+    "siblings": "siblings",
+    "position": "position alone",
+    "shuffled": "permuted signals",
+}
 
 
 @dataclass(frozen=True)
@@ -46,9 +64,12 @@ class View:
     layers: tuple[int, ...]
     signals: pd.DataFrame | None
     rng: np.random.Generator
-    fusion: object
+    fusion: Any
     depth: int
     fixed: tuple[int, ...] = ()
+
+
+Score = Callable[[View], Sequence[float]]
 
 
 @dataclass(frozen=True)
@@ -78,7 +99,7 @@ class Strategy:
     name: str
     title: str
     group: str
-    score: Callable | None
+    score: Score | None
     learned_from: str | None = None
     model: str | None = None
     reads: str = "signals"
@@ -86,152 +107,206 @@ class Strategy:
     once: bool = False
 
     @property
-    def teaches_fusions(self):
-        """Whether fusions may learn from its removals: a fusion or a search would leak, a control add nothing."""
-        return (
-            self.learned_from is None
-            and self.score is not None
-            and not self.once
-            and self.group != "reversed"
-        )
+    def teaches_fusions(self) -> bool:
+        """Whether fusions may learn from its removals.
+
+        A fusion or a search would show them the answer, a control adds nothing.
+        """
+        chooses_alone = self.learned_from is None and self.score is not None
+        return chooses_alone and not self.once and self.group != "reversed"
 
     @property
-    def reads_signals(self):
+    def reads_signals(self) -> bool:
         """Whether its choice needs the pass that extracts the signals."""
-        return self.signal is not None or (
-            self.learned_from is not None and self.reads != "position"
-        )
+        if self.learned_from is not None:
+            return self.reads != "position"
+        return self.signal is not None
 
     @property
-    def measures(self):
+    def measures(self) -> set[str]:
         """Names of the measures that it reads beside the twelve signals."""
-        return set(REDUNDANCY) & (
-            set(REDUNDANCY) if self.reads in EVERYTHING else {self.signal}
-        )
+        if self.reads in EVERYTHING:
+            return set(REDUNDANCY)
+        return {self.signal} & set(REDUNDANCY)
 
 
-def _by_signal(signal, turned=False):
-    sign = -1.0 if (signal.removed_first == "lowest") != turned else 1.0
-    names = signal.slug, signal.title, signal.group
-    if turned:
-        names = f"reversed-{signal.slug}", f"{signal.title}, reversed", "reversed"
-    return Strategy(
-        *names,
-        lambda view: sign * view.signals[signal.slug].to_numpy(),
-        signal=signal.slug,
+STRATEGIES: dict[str, Strategy] = {}
+
+
+def register(added: Strategy) -> None:
+    """Make a strategy known by its name.
+
+    Parameters
+    ----------
+    added : Strategy
+    """
+    STRATEGIES[added.name] = added
+
+
+def strategy(
+    name: str, title: str, group: str, **needs: Any
+) -> Callable[[Score], Score]:
+    """Register the function below as a strategy.
+
+    Parameters
+    ----------
+    name, title, group : str
+        See :class:`Strategy`.
+    **needs
+        What else it is made of: ``signal`` where it reads one.
+
+    Returns
+    -------
+    callable
+        The decorator; the function stays as it is.
+    """
+
+    def add(score: Score) -> Score:
+        register(Strategy(name, title, group, score, **needs))
+        return score
+
+    return add
+
+
+def _by_signal(signal: Signal) -> Strategy:
+    sign = 1.0 if signal.removed_first == "highest" else -1.0
+
+    def score(view: View) -> Sequence[float]:
+        return sign * view.signals[signal.slug].to_numpy()
+
+    return Strategy(signal.slug, signal.title, signal.group, score, signal=signal.slug)
+
+
+def _reversed(ordered: Strategy) -> Strategy:
+    return replace(
+        ordered,
+        name=f"reversed-{ordered.name}",
+        title=f"{ordered.title}, reversed",
+        group="reversed",
+        score=lambda view: -ordered.score(view),
     )
 
 
-_TITLES = {
-    "all": "all features",
-    "siblings": "siblings",
-    "position": "position alone",
-    "shuffled": "permuted signals",
-}
-
-
-def _by_fusion(model, learned_from, reads="signals"):
-    def score(view):
+def _by_fusion(model: str, learned_from: str, reads: str = "signals") -> Strategy:
+    def score(view: View) -> Sequence[float]:
         table = features(view.signals, view.layers, view.depth, reads, view.rng)
         return view.fusion.predict(table[view.fusion.feature_names_in_])
 
-    told, group = (
-        _TOLD_BY[learned_from],
-        "control" if reads in ("position", "shuffled") else "fusion",
-    )
-    name = "-".join(filter(None, (model, reads * (reads != "signals"), told)))
-    title = ", ".join(
-        filter(None, (model.capitalize(), _TITLES.get(reads), told))
-    ).replace("-", " ")
-    return Strategy(name, title, group, score, learned_from, model, reads)
-
-
-def _random(view, keep=None):
-    order = view.rng.permutation(view.depth)
-    return [-math.inf if layer == keep else order[layer] for layer in view.layers]
-
-
-def _by_order(name, title, order):
-    """Turn a function of the depth, which lists the layers in the order they go, into a strategy."""
+    name = [model]
+    title = [model.capitalize()]
+    if reads in READ_TITLES:
+        name.append(reads)
+        title.append(READ_TITLES[reads])
+    if LEARNED_FROM[learned_from]:
+        name.append(LEARNED_FROM[learned_from])
+        title.append(LEARNED_FROM[learned_from])
     return Strategy(
-        name,
-        title,
-        "position",
-        lambda view: [-order(view.depth).index(n) for n in view.layers],
+        "-".join(name),
+        ", ".join(title).replace("-", " "),
+        "control" if reads in ("position", "shuffled") else "fusion",
+        score,
+        learned_from,
+        model,
+        reads,
     )
 
 
-def _middle_first(depth, last_stays=False):
-    """Go from the middle outwards, of two as far out the upper one first."""
-    return sorted(
-        range(depth),
-        key=lambda n: (last_stays and n == depth - 1, abs(n - (depth - 1) / 2), -n),
-    )
+for _signal in SIGNALS.values():
+    register(_by_signal(_signal))
+for _source in LEARNED_FROM:
+    for _model in FUSION_MODELS:
+        register(_by_fusion(_model, _source))
+# A forest that reads the measures of redundancy and the position too; what one could
+# know without any signal, and what it makes of noise. Of another model's removals those
+# measures are not shipped.
+for _reads in READ_TITLES:
+    for _source in LEARNED_FROM:
+        if _source != OTHER_MODEL or _reads not in EVERYTHING:
+            register(_by_fusion("random-forest", _source, _reads))
 
 
-def _alternate(depth):
-    """List every second layer from below the last on, then every second of what is left, and so on."""
+@strategy("random", "Random order", "random")
+def random(view: View) -> Sequence[float]:
+    """Follow one order, drawn once."""
+    order = view.rng.permutation(view.depth)
+    return order[list(view.layers)]
+
+
+@strategy("random-keep-last", "Random, last layer stays", "random")
+def random_keep_last(view: View) -> Sequence[float]:
+    """Follow one order, drawn once, at whose end the last layer is."""
+    last = view.depth - 1
+    scores = zip(view.layers, random(view), strict=True)
+    return [-math.inf if layer == last else score for layer, score in scores]
+
+
+# The orders: Poor Man's BERT, Sajjad et al. 2020, arXiv:2004.03844; that the last layer
+# stays, declared here.
+@strategy("top-first", "Top layers first", "position")
+def top_first(view: View) -> Sequence[float]:
+    """Go down from the output."""
+    return view.layers
+
+
+@strategy("bottom-first", "Bottom layers first", "position")
+def bottom_first(view: View) -> Sequence[float]:
+    """Go up from the embeddings."""
+    return [-layer for layer in view.layers]
+
+
+@strategy("symmetric", "Middle layers first", "position")
+def symmetric(view: View) -> Sequence[float]:
+    """Go from the middle outwards; of two as far out the upper one goes first."""
+    middle = (view.depth - 1) / 2
+    return [-abs(layer - middle) for layer in view.layers]
+
+
+@strategy("middle-first", "Middle first, last layer stays", "position")
+def middle_first(view: View) -> Sequence[float]:
+    """Go from the middle outwards, the last layer at the end."""
+    last = view.depth - 1
+    scores = zip(view.layers, symmetric(view), strict=True)
+    return [-math.inf if layer == last else score for layer, score in scores]
+
+
+@strategy("alternate", "Every second layer first", "position")
+def alternate(view: View) -> Sequence[float]:
+    """Take every second layer from below the last on, then every second of the rest."""
     order: list[int] = []
-    left = list(range(depth))
-    while gone := left[-2::-2]:
-        order, left = order + gone, left[1 - len(left) % 2 :: 2]
-    return order + left
+    left = list(range(view.depth))
+    while len(left) > 1:
+        order += left[-2::-2]
+        left = [layer for layer in left if layer not in order]
+    order += left
+    return [-order.index(layer) for layer in view.layers]
 
 
-# One line per strategy; every score is a pure function of a View.
-STRATEGIES = {
-    strategy.name: strategy
-    for strategy in (
-        *(_by_signal(signal) for signal in SIGNALS.values()),
-        *(
-            _by_fusion(model, source)
-            for source in LEARNED_FROM
-            for model in FUSION_MODELS
-        ),
-        # A fusion that reads the measures of redundancy and the position too; what one
-        # could know without any signal, and what it makes of noise.
-        *(
-            _by_fusion("random-forest", source, reads)
-            for reads in _TITLES
-            for source in LEARNED_FROM
-            if reads not in EVERYTHING
-            or source != OTHER_MODEL  # no rows of them are shipped
-        ),
-        Strategy("random", "Random order", "random", _random),
-        Strategy(
-            "random-keep-last",
-            "Random, last layer stays",
-            "random",
-            lambda v: _random(v, v.depth - 1),
-        ),
-        # Poor Man's BERT, Sajjad et al. 2020, arXiv:2004.03844; that the last layer
-        # stays, declared here.
-        _by_order("top-first", "Top layers first", lambda depth: range(depth)[::-1]),
-        _by_order("bottom-first", "Bottom layers first", range),
-        _by_order("symmetric", "Middle layers first", _middle_first),
-        _by_order(
-            "middle-first",
-            "Middle first, last layer stays",
-            lambda depth: _middle_first(depth, True),
-        ),
-        _by_order("alternate", "Every second layer first", _alternate),
-        *(_by_signal(measure) for measure in REDUNDANCY.values()),
-        *(_by_signal(signal, turned=True) for signal in SIGNALS.values()),
-        # No rule but a search: trains every child, see sfusion.pruning.searches.
-        Strategy("greedy-oracle", "Greedy search", "search", None),
-    )
-}
-_RANKED_ONCE = (
+for _signal in REDUNDANCY.values():
+    register(_by_signal(_signal))
+for _signal in SIGNALS.values():
+    register(_reversed(STRATEGIES[_signal.slug]))
+# No rule but a search: trains every child, see sfusion.pruning.searches.
+GREEDY = "greedy-oracle"
+register(Strategy(GREEDY, "Greedy search", "search", None))
+
+RANKED_ONCE = (
     "top-first",
     "middle-first",
     "angular-distance",
     "random-forest",
     "random-forest-other-model",
 )
-for one in [STRATEGIES[name] for name in _RANKED_ONCE]:
-    STRATEGIES[f"one-shot-{one.name}"] = replace(
-        one, name=f"one-shot-{one.name}", title=f"{one.title}, one-shot", once=True
+for _name in RANKED_ONCE:
+    _stepwise = STRATEGIES[_name]
+    register(
+        replace(
+            _stepwise,
+            name=f"one-shot-{_name}",
+            title=f"{_stepwise.title}, one-shot",
+            once=True,
+        )
     )
+
 # Without the forests of another model: its removals must have been recorded before.
 STUDIED = [
     name
@@ -249,17 +324,16 @@ COMPRESSION_STRATEGIES = [
     and one.learned_from in (None, IN_DATASET)
     and one.group != "reversed"
 ]
-DEFAULT_STRATEGY = (
-    "one-shot-middle-first"  # the reasons, on validation: docs/choosing.md
-)
+# The reasons, on validation: docs/choosing.md.
+DEFAULT_STRATEGY = "one-shot-middle-first"
 
 
-def choose(strategy, view):
+def choose(chosen: Strategy, view: View) -> int:
     """Choose the layer that a strategy removes next.
 
     Parameters
     ----------
-    strategy : Strategy
+    chosen : Strategy
     view : View
 
     Returns
@@ -272,16 +346,18 @@ def choose(strategy, view):
     SfusionError
         When the strategy reads a signal that the architecture does not have.
     """
-    if strategy.signal and view.signals[strategy.signal].isna().any():
+    if chosen.signal and view.signals[chosen.signal].isna().any():
         raise SfusionError(
-            f"strategy {strategy.name!r}: this architecture has no such signal; choose another"
+            f"strategy {chosen.name!r}: this architecture has no such signal; "
+            "choose another"
         )
-    scores = np.asarray(strategy.score(view), dtype=float)
+    scores = np.asarray(chosen.score(view), dtype=float)
     scores = np.where(np.isin(view.layers, view.fixed), -np.inf, scores)
-    return view.layers[len(scores) - 1 - int(np.argmax(scores[::-1]))]
+    from_the_output = int(np.argmax(scores[::-1]))
+    return view.layers[len(scores) - 1 - from_the_output]
 
 
-def expand(names, random_orders):
+def expand(names: Iterable[str], random_orders: int) -> list[str]:
     """List strategies with the random baselines as their several draws.
 
     Parameters
@@ -296,14 +372,16 @@ def expand(names, random_orders):
     list of str
         Labels for :func:`lookup`.
     """
-    draws = {
-        name: [f"{name}-{i}" for i in range(random_orders)]
-        for name in ("random", "random-keep-last")
-    }
-    return [label for name in names for label in draws.get(name, [name])]
+    labels = []
+    for name in names:
+        if STRATEGIES[name].group == "random":
+            labels += [f"{name}-{draw}" for draw in range(random_orders)]
+        else:
+            labels.append(name)
+    return labels
 
 
-def lookup(label):
+def lookup(label: str) -> Strategy:
     """Find the strategy of a label.
 
     Parameters
@@ -315,5 +393,6 @@ def lookup(label):
     -------
     Strategy
     """
-    stem, _, draw = label.rpartition("-")
-    return STRATEGIES[stem if draw.isdigit() else label]
+    if label in STRATEGIES:
+        return STRATEGIES[label]
+    return STRATEGIES[label.rpartition("-")[0]]

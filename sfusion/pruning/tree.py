@@ -1,28 +1,30 @@
-"""The pruning tree: what removing layers makes of one model on one task, computed when asked for.
+"""The pruning tree: what removing layers makes of one model on one task, on demand.
 
 A node is a pruning path: the layers removed so far, step by step. A node's weights and
-numbers are a pure function of the path and of what the tree was made of; random numbers derive from seed and path,
-so neither other strategies nor the order of the work change a bit. A study is many
-trees and strategies; a compression is one of each.
+numbers are a pure function of the path and of what the tree was made of; random numbers
+derive from seed and path, so neither other strategies nor the order of the work change
+a bit. A study is many trees and strategies; a compression is one of each.
 """
+
+from __future__ import annotations
 
 import ctypes
 import functools
 import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
-from safetensors.torch import load, save
 
 from sfusion.data.splits import draw
-from sfusion.models.architectures import (
-    architecture_of,
-    embedding_parameters,
-    layer_stack,
-)
+from sfusion.models.architectures import architecture_of, layer_stack
 from sfusion.models.layers import remove_layers
+from sfusion.pruning.node import NodeResult, Outcome, pack
 from sfusion.pruning.path import ORIGINAL, PruningPath
-from sfusion.pruning.strategies import View, choose, lookup
+from sfusion.pruning.setting import Setting
+from sfusion.pruning.strategies import lookup
+from sfusion.pruning.weights import Spec, Store, WeightsCache
 from sfusion.signals.definitions import MEASURES, SIGNALS
 from sfusion.signals.extraction import extract_signals
 from sfusion.training.distillation import distill
@@ -30,6 +32,14 @@ from sfusion.training.evaluation import classified, predict_logits
 from sfusion.training.loop import fine_tune
 from sfusion.training.precision import cast
 from sfusion.training.seeds import derive_seed
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+    from sfusion.data.encoding import Encoded
+    from sfusion.data.tasks import Task
+    from sfusion.training.recipes import Recipe
 
 CONDITIONS = {
     # name: (which model is trained on, whether the original teaches); the others are
@@ -45,19 +55,19 @@ _return_memory = getattr(ctypes.pythonapi, "malloc_trim", int)
 
 
 class PruningTree:
-    """Models, accuracies, signals and distillations of one experiment, each filed in a store.
+    """Models, accuracies, signals and distillations of one experiment, each filed.
 
     Parameters
     ----------
     source : callable
         Returns the pretrained classifier; it is never changed.
     task : Task
-    store : RecordStore
+    store : Store
     recipes : dict of str to Recipe
         Keys ``original``, ``recovery`` and ``distillation``.
     base : dict
         Whatever else decides the results, plain JSON values; among it ``seed``,
-        ``precision``, ``threads`` and ``device``.
+        ``task``, ``precision``, ``threads`` and ``device``.
     probe : sequence of int
         Training samples that the signals are extracted from.
     strategies : iterable of str
@@ -74,37 +84,61 @@ class PruningTree:
     """
 
     def __init__(
-        self, source, task, store, recipes, *, base, probe, strategies=(),
-        unlabelled=None, tuned=False, keep_distilled=False, on_work=None,
-    ):  # fmt: skip
-        self.source, self.task, self.store = source, task, store
-        self.recipes, self.base, self.probe = recipes, base, probe
+        self,
+        source: Callable[[], PreTrainedModel],
+        task: Task,
+        store: Store,
+        recipes: dict[str, Recipe],
+        *,
+        base: dict[str, Any],
+        probe: Sequence[int],
+        strategies: Iterable[str] = (),
+        unlabelled: Encoded | None = None,
+        tuned: bool = False,
+        keep_distilled: bool = False,
+        on_work: Callable[[int], object] | None = None,
+    ) -> None:
+        self.source = source
+        self.task = task
+        self.store = store
+        self.recipes = recipes
+        self.base = base
+        self.probe = probe
         self.taught = task.train if unlabelled is None else task.train + unlabelled
-        self.tuned, self.keep_distilled = tuned, keep_distilled
+        self.tuned = tuned
+        self.keep_distilled = keep_distilled
+        self.on_work = on_work
         read = set(SIGNALS).union(*(lookup(name).measures for name in strategies))
         self._measures = {
             name: measure for name, measure in MEASURES.items() if name in read
         }
-        self.on_work, self._counted = on_work or (lambda _: None), set()
-        self._held = None
-        self._frozen = all(recipe.freeze_embeddings for recipe in recipes.values())
+        frozen = all(recipe.freeze_embeddings for recipe in recipes.values())
+        self._weights = WeightsCache(store, frozen)
+        # The one model in memory, by path and condition; and whose work was reported.
+        self._held: tuple[tuple[PruningPath, str | None], PreTrainedModel] | None = None
+        self._counted: set[tuple[PruningPath, str | None]] = set()
 
     @functools.cached_property
-    def depth(self):
+    def depth(self) -> int:
         """Layers of the source."""
         return len(layer_stack(self.source()))
 
     @functools.cached_property
-    def fixed(self):
+    def fixed(self) -> tuple[int, ...]:
         """Layers that must stay, by number."""
         return architecture_of(self.source().config).fixed
 
     @property
-    def lowest(self):
-        """Fewest layers that can be left."""
-        return max(1, len(self.fixed))
+    def setting(self) -> Setting:
+        """What strategies choose by, besides signals."""
+        return Setting(self.depth, self.fixed, self.base["seed"], self.base["task"])
 
-    def spec(self, kind, path, **details):
+    @property
+    def lowest(self) -> int:
+        """Fewest layers that can be left."""
+        return self.setting.lowest
+
+    def spec(self, kind: str, path: PruningPath, **details: Any) -> Spec:
         """Write down everything that decides a result.
 
         Parameters
@@ -120,26 +154,28 @@ class PruningTree:
         dict
             Plain JSON values.
         """
-        details = {key: value for key, value in details.items() if value is not None}
-        ran = {
-            "original": not self.tuned,
-            "recovery": len(path) > 0,
-            "distillation": details.get("condition"),
-        }
+        given = {key: value for key, value in details.items() if value is not None}
+        stages = []
+        if not self.tuned:
+            stages.append("original")
+        if path:
+            stages.append("recovery")
+        if given.get("condition"):
+            stages.append("distillation")
         recipes = {
-            name: self.recipes[name].model_dump(exclude={"removals"})
-            for name, done in ran.items()
-            if done
+            stage: self.recipes[stage].model_dump(exclude={"removals"})
+            for stage in stages
         }
-        return {
-            **self.base,
-            "kind": kind,
-            "path": path.name,
-            "recipes": recipes,
-            **details,
-        }
+        decided = {"kind": kind, "path": path.name, "recipes": recipes}
+        return {**self.base, **decided, **given}
 
-    def record(self, kind, path, compute, **details):
+    def record(
+        self,
+        kind: str,
+        path: PruningPath,
+        compute: Callable[[], Any],
+        **details: Any,
+    ) -> dict[str, Any]:
         """Return a result and the seconds it took, computed unless it is filed.
 
         Parameters
@@ -161,7 +197,7 @@ class PruningTree:
         clock = time.process_time if on_cpu else time.perf_counter
         return self.store.recorded(self.spec(kind, path, **details), compute, clock)
 
-    def model(self, path, condition=None):
+    def model(self, path: PruningPath, condition: str | None = None) -> PreTrainedModel:
         """Return the model at a path, trained or out of the cache of weights.
 
         Parameters
@@ -178,33 +214,50 @@ class PruningTree:
         """
         if not path and self.tuned and condition is None:
             return self.source()
-        key = path, condition
+        key = (path, condition)
         if self._held is None or self._held[0] != key:
-            recipe = self.recipes[
-                "distillation" if condition else "recovery" if path else "original"
-            ]
-            layers = len(path.remaining(self.depth))
-            model = self._cached(path, condition)
-            if model is None:
-                model = self._train(
-                    path, condition, recipe, lambda n: self.on_work(n * layers)
-                )
-                _return_memory(0)
-                if condition is None or self.keep_distilled:
-                    state = {
-                        n: p.detach().cpu().contiguous()
-                        for n, p in self._learned(model)
-                    }
-                    self.store.put_weights(
-                        self.spec("weights", path, condition=condition), save(state)
-                    )
-            elif key not in self._counted:  # an earlier run has done it
-                self.on_work(recipe.samples * layers)
-            self._counted.add(key)
-            self._held = key, model
+            self._held = key, self._make(path, condition)
         return self._held[1]
 
-    def _train(self, path, condition, recipe, on_batch):
+    def _make(self, path: PruningPath, condition: str | None) -> PreTrainedModel:
+        """Load a model out of the cache of weights, or train it."""
+        key = (path, condition)
+        recipe = self._recipe(path, condition)
+        layers = len(path.remaining(self.depth))
+        spec = self.spec("weights", path, condition=condition)
+        model = self._weights.load(
+            spec, lambda: remove_layers(self.source(), path.removed)
+        )
+        if model is not None:
+            if key not in self._counted:  # an earlier run has done it
+                self._report(recipe.samples * layers)
+            model = model.to(self.base["device"])
+        else:
+            model = self._train(
+                path, condition, recipe, lambda count: self._report(count * layers)
+            )
+            _return_memory(0)
+            if condition is None or self.keep_distilled:
+                self._weights.save(spec, model)
+        self._counted.add(key)
+        return model
+
+    def _recipe(self, path: PruningPath, condition: str | None) -> Recipe:
+        if condition:
+            return self.recipes["distillation"]
+        return self.recipes["recovery" if path else "original"]
+
+    def _report(self, work: int) -> None:
+        if self.on_work is not None:
+            self.on_work(work)
+
+    def _train(
+        self,
+        path: PruningPath,
+        condition: str | None,
+        recipe: Recipe,
+        on_batch: Callable[[int], object],
+    ) -> PreTrainedModel:
         options = {"precision": self.base["precision"], "on_batch": on_batch}
         if condition is not None:
             # The order of samples is the same in every condition: the teacher alone
@@ -217,9 +270,8 @@ class PruningTree:
         if path:
             left = path.parent.remaining(self.depth)
             model = remove_layers(self.model(path.parent), map(left.index, path.last))
-            recipe = recipe.model_copy(
-                update={"samples": recipe.samples * max(1, len(path.last))}
-            )
+            samples = recipe.samples * max(1, len(path.last))
+            recipe = recipe.model_copy(update={"samples": samples})
         else:
             model = remove_layers(self.source(), ()).to(self.base["device"])
         self.release()
@@ -228,42 +280,23 @@ class PruningTree:
         return model
 
     @functools.cached_property
-    def teacher(self):
+    def teacher(self) -> torch.Tensor:
         """Logits of the original over the samples it teaches, once for all depths."""
-        return predict_logits(
-            cast(self.model(ORIGINAL), self.base["precision"]), self.taught
-        )
+        original = cast(self.model(ORIGINAL), self.base["precision"])
+        return predict_logits(original, self.taught)
 
-    def _learned(self, model):
-        """List the parameters that training changes, by name."""
-        frozen = {id(p) for p in embedding_parameters(model)} if self._frozen else set()
-        return [
-            (name, p) for name, p in model.named_parameters() if id(p) not in frozen
-        ]
-
-    def _cached(self, path, condition):
-        """Put cached weights into a copy of the source; None if there are none that fit."""
-        content = self.store.get_weights(
-            self.spec("weights", path, condition=condition)
-        )
-        if content is None:
-            return None
-        model = remove_layers(self.source(), path.removed)
-        missing, unexpected = model.load_state_dict(load(content), strict=False)
-        # Other library versions may name parameters anew.
-        lacking = {name for name, _ in self._learned(model)} & set(missing)
-        return None if unexpected or lacking else model.to(self.base["device"])
-
-    def release(self):
+    def release(self) -> None:
         """Drop the model in memory."""
         self._held = None
         _return_memory(0)
 
-    def trim(self):
+    def trim(self) -> None:
         """Cut the cache of weights to its limit; the original, which teaches, goes last."""
         self.store.trim(last=self.spec("weights", ORIGINAL))
 
-    def evaluate(self, path, split, condition=None):
+    def evaluate(
+        self, path: PruningPath, split: str, condition: str | None = None
+    ) -> float:
         """Measure a model's accuracy.
 
         Parameters
@@ -278,9 +311,11 @@ class PruningTree:
         float
             Share of the split's samples.
         """
-        return self.outcome(path, split, condition)[0]
+        return self.outcome(path, split, condition).accuracy
 
-    def outcome(self, path, split, condition):
+    def outcome(
+        self, path: PruningPath, split: str, condition: str | None = None
+    ) -> Outcome:
         """Measure which texts of a split a model classifies rightly.
 
         Parameters
@@ -290,28 +325,20 @@ class PruningTree:
 
         Returns
         -------
-        tuple of (float, str, float)
-            Accuracy, a share; a bit per text as hexadecimal digits, see :func:`unpack`;
-            seconds.
+        Outcome
         """
         data = getattr(self.task, split)
 
-        def compute():
-            found = classified(
-                self.model(path, condition), data, self.base["precision"]
-            )
-            return np.packbits(found).tobytes().hex()
+        def compute() -> str:
+            model = self.model(path, condition)
+            return pack(classified(model, data, self.base["precision"]))
 
         record = self.record(
             "evaluation", path, compute, split=split, condition=condition
         )
-        return (
-            float(unpack(record["value"], len(data)).mean()),
-            record["value"],
-            record["seconds"],
-        )
+        return Outcome(record["value"], len(data), record["seconds"])
 
-    def signals(self, path):
+    def signals(self, path: PruningPath) -> pd.DataFrame:
         """Extract the signals of a path's model.
 
         Parameters
@@ -324,23 +351,27 @@ class PruningTree:
             A row per remaining layer, a column per measure of ``MEASURES``; NaN for a
             signal that the architecture does not have, or that no strategy reads.
         """
-        return signal_frame(self._signals(path)["value"])
+        return self._timed_signals(path)[0]
 
-    def _signals(self, path):
-        def compute():
-            options = {"precision": self.base["precision"], "measures": self._measures}
+    def _timed_signals(self, path: PruningPath) -> tuple[pd.DataFrame, float]:
+        def compute() -> dict[str, list[float | None]]:
             table = extract_signals(
-                self.model(path), self.task.train.take(self.probe), **options
+                self.model(path),
+                self.task.train.take(self.probe),
+                precision=self.base["precision"],
+                measures=self._measures,
             )
             # Records hold numbers, and NaN is none.
-            return {
-                n: [None if np.isnan(v) else v for v in table[n].tolist()]
-                for n in table
-            }
+            return table.astype(object).where(table.notna(), None).to_dict("list")
 
-        return self.record("signals", path, compute, measures=list(self._measures))
+        record = self.record("signals", path, compute, measures=list(self._measures))
+        columns = list(MEASURES)
+        frame = pd.DataFrame(record["value"], columns=columns, dtype=float)
+        return frame, record["seconds"]
 
-    def visit(self, path, signals=True, condition=None):
+    def visit(
+        self, path: PruningPath, signals: bool = True, condition: str | None = None
+    ) -> NodeResult:
         """Train, evaluate and, where something reads them, extract the signals of a node.
 
         Parameters
@@ -352,49 +383,25 @@ class PruningTree:
 
         Returns
         -------
-        dict
-            ``validation_accuracy`` and ``test_accuracy``, shares; ``test_correct``, see
-            :func:`unpack`; ``signals``, a list per measure, where asked for; seconds of
-            ``training``, ``evaluation`` and ``extraction``.
+        NodeResult
         """
-        trained = self.record(
-            "training",
-            path,
-            lambda: self.model(path, condition) and None,
-            condition=condition,
+
+        def train() -> None:
+            self.model(path, condition)
+
+        trained = self.record("training", path, train, condition=condition)
+        result = NodeResult(
+            validation=self.outcome(path, "validation", condition),
+            test=self.outcome(path, "test", condition),
+            training=trained["seconds"],
         )
-        validation, _, looked = self.outcome(path, "validation", condition)
-        test, correct, tested = self.outcome(path, "test", condition)
-        record = {
-            "validation_accuracy": validation,
-            "test_accuracy": test,
-            "test_correct": correct,
-        }
-        record |= {"training": trained["seconds"], "evaluation": looked + tested}
-        if signals:
-            found = self._signals(path)
-            record |= {"signals": found["value"], "extraction": found["seconds"]}
-        return record
+        if not signals:
+            return result
+        frame, seconds = self._timed_signals(path)
+        return replace(result, signals=frame, extraction=seconds)
 
 
-def unpack(digits, count):
-    """Read which texts were classified rightly: hexadecimal digits, eight texts a byte.
-
-    Parameters
-    ----------
-    digits : str
-    count : int
-        Texts.
-
-    Returns
-    -------
-    ndarray of shape (count,)
-        Zeros and ones.
-    """
-    return np.unpackbits(np.frombuffer(bytes.fromhex(digits), np.uint8), count=count)
-
-
-def probe_samples(task, count, seed):
+def probe_samples(task: Task, count: int, seed: int) -> list[int]:
     """Draw the training samples that the signals are extracted from, classes in proportion.
 
     Parameters
@@ -410,89 +417,3 @@ def probe_samples(task, count, seed):
     """
     classes = task.train.labels.tolist()
     return draw(classes, range(len(classes)), count, f"probe {seed}")
-
-
-def signal_frame(signals):
-    """Turn recorded signals, a list per measure, into a frame; None becomes NaN."""
-    return pd.DataFrame(signals, columns=list(MEASURES), dtype=float)
-
-
-def next_path(label, path, signals, *, depth, base, fixed=(), fusion=None):
-    """Let one strategy take one layer more.
-
-    Parameters
-    ----------
-    label : str
-        Of a strategy, see :func:`sfusion.pruning.strategies.expand`.
-    path : PruningPath
-        Layers removed so far.
-    signals : callable
-        ``path -> DataFrame or None``, see :meth:`PruningTree.signals`; asked for the
-        node that the strategy reads, if it reads one.
-    depth : int
-        Layers of the original model.
-    base : dict
-        From :func:`identity`; random orders are drawn anew for every seed and task.
-    fixed : tuple of int
-        Layers that must stay.
-    fusion : sklearn regressor, optional
-        For a fusion.
-
-    Returns
-    -------
-    PruningPath
-        The longer path; of a one-shot strategy, which reads the original alone, one
-        step.
-    """
-    strategy = lookup(label)
-    parent, kept = path, fixed
-    if strategy.once:
-        parent = ORIGINAL
-        kept = (*fixed, *path.removed)
-    rng = np.random.default_rng(
-        derive_seed("strategy", base["seed"], base["task"], label)
-    )
-    read = signals(parent) if strategy.reads_signals else None
-    layer = choose(
-        strategy, View(parent.remaining(depth), read, rng, fusion, depth, kept)
-    )
-    if strategy.once:
-        return PruningPath.at_once((*path.removed, layer))
-    return path.then(layer)
-
-
-def follow(tree, label, layers, fusion=None, every=True):
-    """Follow one strategy until so many layers are left.
-
-    Parameters
-    ----------
-    tree : PruningTree
-    label : str
-        See :func:`next_path`.
-    layers : int
-    fusion : sklearn regressor, optional
-    every : bool
-        Whether a one-shot strategy, whose models owe nothing to each other, makes those
-        between the original and the last one too.
-
-    Returns
-    -------
-    list of PruningPath
-        The original's first; each model has been evaluated on validation.
-    """
-    path, parts = ORIGINAL, []
-    while True:
-        left = len(path.remaining(tree.depth))
-        if every or not lookup(label).once or left in (layers, tree.depth):
-            tree.evaluate(path, "validation")
-            tree.trim()
-            parts.append(path)
-        if left == layers:
-            return parts
-        options = {
-            "depth": tree.depth,
-            "base": tree.base,
-            "fixed": tree.fixed,
-            "fusion": fusion,
-        }
-        path = next_path(label, path, tree.signals, **options)
