@@ -26,7 +26,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 from pydantic import Field, PositiveInt
 
@@ -49,9 +48,11 @@ from sfusion.models.layers import remove_layers
 from sfusion.models.source import load_model
 from sfusion.pruning.fusion import fit_fusion, shipped_rows
 from sfusion.pruning.identity import identity
+from sfusion.pruning.node import pack, unpack
 from sfusion.pruning.path import ORIGINAL, PruningPath
+from sfusion.pruning.searches import follow
 from sfusion.pruning.strategies import DEFAULT_STRATEGY, STRATEGIES
-from sfusion.pruning.tree import PruningTree, follow, probe_samples
+from sfusion.pruning.tree import PruningTree, probe_samples
 from sfusion.training.distillation import NO_LABEL
 from sfusion.training.evaluation import classified
 from sfusion.training.precision import default_device
@@ -335,8 +336,7 @@ def float_megabytes(tree: PruningTree, layers: int) -> float:
 
 
 def _share(digits: str, count: int) -> float:
-    packed = np.frombuffer(bytes.fromhex(digits), np.uint8)
-    return float(np.unpackbits(packed, count=count).mean())
+    return float(unpack(digits, count).mean())
 
 
 def _row(tree: PruningTree, key: Row, made: dict[str, Any]) -> Row:
@@ -371,7 +371,7 @@ def unlabelled_rows(
     usual = recipes(labelled, hidden)["distillation"].samples
     longer = recipes(labelled, hidden, unlabelled=len(rest))["distillation"].samples
     path = follow(tree, DEFAULT_STRATEGY, tree.depth // 2, None, every=False)[-1]
-    found = [(0, 0, tree.outcome(ORIGINAL, "test", None)[1])]
+    found = [(0, 0, tree.outcome(ORIGINAL, "test").digits)]
     for more, samples in ((None, usual), (None, longer), (rest, longer)):
         texts = 0 if more is None else len(more)
         make = partial(_taught_on, tree, path, samples, more)
@@ -400,7 +400,7 @@ def _taught_on(
     recipe = tree.recipes["distillation"].model_copy(update={"samples": samples})
     model = makers.taught(tree, tree.model(path), recipe, more)
     right = classified(model, tree.task.test, tree.base["precision"])
-    return makers.right_bits(right)
+    return pack(right)
 
 
 class AlternativesStudy(RowStudy):

@@ -27,8 +27,9 @@ from sfusion.experiments.comparison import Compared
 from sfusion.experiments.profiles import Names, Seeds, StudyProfile, load_profile
 from sfusion.experiments.store import RecordStore
 from sfusion.experiments.study import Row, RowStudy
-from sfusion.experiments.trees import Experiment, open_tree
+from sfusion.experiments.trees import Experiment, load_samples, open_tree
 from sfusion.models.layers import remove_layers
+from sfusion.pruning.node import pack
 from sfusion.pruning.path import ORIGINAL, PruningPath
 from sfusion.training.distillation import NO_LABEL, distillation_loss
 from sfusion.training.evaluation import classified, predict_logits
@@ -404,11 +405,12 @@ class DistillationStudy(RowStudy):
     def measure(self, unit: ConditionRun, store: RecordStore) -> dict[str, list[Row]]:
         """Train and evaluate one model."""
         profile = load_profile(self.profile.profile)
-        tree = open_tree(Experiment(profile, unit.task, unit.seed), store)
+        experiment = Experiment(profile, unit.task, unit.seed)
+        tree = open_tree(experiment, store)
         if unit.name in STARTS:
             row = self._measure_start(tree, unit.name)
         else:
-            row = self._measure_condition(tree, unit.name)
+            row = self._measure_condition(tree, experiment, unit.name)
         tree.release()
         return {"rows": [row]}
 
@@ -417,13 +419,15 @@ class DistillationStudy(RowStudy):
         trained = tree.record("training", path, lambda: tree.model(path) and None)
         correct = {}
         for split in ("validation", "test"):
-            correct[split] = bytes.fromhex(tree.outcome(path, split, None)[1])
+            correct[split] = tree.outcome(path, split).correct
         samples = len(path) * tree.recipes["recovery"].samples
         return self._row(
             tree, name, path, samples, len(tree.task.train), correct, trained["seconds"]
         )
 
-    def _measure_condition(self, tree: PruningTree, name: str) -> Row:
+    def _measure_condition(
+        self, tree: PruningTree, experiment: Experiment, name: str
+    ) -> Row:
         condition = CONDITIONS[name]
         recoveries = len(condition.removed) * tree.recipes["recovery"].samples
         samples = self.profile.epochs * len(tree.task.train)
@@ -436,15 +440,16 @@ class DistillationStudy(RowStudy):
         def compute() -> dict[str, Any]:
             data = tree.task.train
             if condition.reads_later_text:
-                model = load_profile(self.profile.profile).model
+                texts = load_samples(experiment).texts["train"]
                 length = data.input_ids.shape[1]
-                data = data + later_texts(model, tree.task.texts["train"], length)
+                model = experiment.profile.model
+                data = data + later_texts(model, texts, length)
             trained = train_condition(tree, condition, data, samples, rate)
             found: dict[str, Any] = {"texts": len(data)}
             for split in ("validation", "test"):
                 split_data = getattr(tree.task, split)
                 right = classified(trained, split_data, tree.base["precision"])
-                found[split] = np.packbits(right).tobytes().hex()
+                found[split] = pack(right)
             return found
 
         method = {**_described(condition), "samples": samples, "learning_rate": rate}

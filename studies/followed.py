@@ -56,7 +56,7 @@ def ranked_once(name: str, model: str) -> Chooser:
         learned = rows[(rows["task"] != task) & (rows["seed"] == seed)]
         if learned.empty:
             return None
-        fusion = fit_fusion(learned, strategy.model)
+        fusion = fit_fusion(learned, strategy.model, strategy.reads)
 
         def score(view: View):
             return strategy.score(replace(view, fusion=fusion))

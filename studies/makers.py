@@ -30,8 +30,10 @@ from sfusion.data.tokenizers import load_tokenizer
 from sfusion.experiments.baselines import pooled
 from sfusion.experiments.results import BUILD
 from sfusion.models.layers import copy_model, remove_layers
+from sfusion.pruning.node import pack
 from sfusion.pruning.path import ORIGINAL, PruningPath
-from sfusion.pruning.tree import PruningTree, follow
+from sfusion.pruning.searches import follow
+from sfusion.pruning.tree import PruningTree
 from sfusion.training.distillation import distill
 from sfusion.training.evaluation import classified
 from sfusion.training.loop import fine_tune
@@ -50,33 +52,19 @@ SPLITS = ("validation", "test")
 ONNX_BATCH = 64
 
 
-def right_bits(right: np.ndarray) -> str:
-    """Write which texts are right: a bit each, as hexadecimal digits.
-
-    Parameters
-    ----------
-    right : ndarray of bool, shape (N,)
-
-    Returns
-    -------
-    str
-    """
-    return np.packbits(right).tobytes().hex()
-
-
 def _model_made(tree: PruningTree, path: PruningPath, model: PreTrainedModel) -> Made:
     """Judge a model that is no node of the tree."""
     made: Made = {"path": path.name, "distilled": path != ORIGINAL}
     for split in SPLITS:
         right = classified(model, getattr(tree.task, split), tree.base["precision"])
-        made[split] = right_bits(right)
+        made[split] = pack(right)
     return made
 
 
 def _node_made(tree: PruningTree, path: PruningPath, condition: str | None) -> Made:
     made: Made = {"path": path.name, "distilled": condition is not None}
     for split in SPLITS:
-        made[split] = tree.outcome(path, split, condition)[1]
+        made[split] = tree.outcome(path, split, condition).digits
     return made
 
 
@@ -229,7 +217,7 @@ def exported(tree: PruningTree, made: Made) -> dict[str, Made]:
         for form, entry, run in export(Path(folder), model, tree.task, True, math.inf):
             file: Made = {**made, "megabytes": entry["bytes"] / 1e6}
             for split in SPLITS:
-                file[split] = right_bits(_right_in(run, getattr(tree.task, split)))
+                file[split] = pack(_right_in(run, getattr(tree.task, split)))
             files[form] = file
     return files
 
@@ -261,7 +249,7 @@ def frozen_encoder(tree: PruningTree) -> Made:
     for split in SPLITS:
         data = getattr(tree.task, split)
         predicted = classifier.predict(pooled(tree.source(), data))
-        made[split] = right_bits(predicted == data.labels.numpy())
+        made[split] = pack(predicted == data.labels.numpy())
     return made
 
 
@@ -340,5 +328,5 @@ def of_texts(tree: PruningTree, name: str, kind: str) -> Made:
     for split in SPLITS:
         data = getattr(tree.task, split)
         predicted = pipeline.predict(read(data.input_ids))
-        made[split] = right_bits(predicted == data.labels.numpy())
+        made[split] = pack(predicted == data.labels.numpy())
     return made

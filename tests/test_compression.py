@@ -26,8 +26,9 @@ from sfusion.data.tokenizers import load_tokenizer
 from sfusion.experiments.profiles import ROOT
 from sfusion.experiments.store import RecordStore
 from sfusion.pruning.path import ORIGINAL
+from sfusion.pruning.searches import follow
 from sfusion.pruning.strategies import COMPRESSION_STRATEGIES
-from sfusion.pruning.tree import PruningTree, follow
+from sfusion.pruning.tree import PruningTree
 from sfusion.signals import MEASURES
 from sfusion.training.distillation import NO_LABEL, distill
 from sfusion.training.evaluation import predict_logits

@@ -25,6 +25,7 @@ from sfusion.training.seeds import derive_seed
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from sfusion.data.tasks import Task
     from sfusion.pruning.node import NodeResult
 
 
@@ -35,6 +36,29 @@ class Experiment:
     profile: Profile
     task: str
     seed: int
+
+
+def load_samples(experiment: Experiment) -> Task:
+    """Load the samples of an experiment.
+
+    Parameters
+    ----------
+    experiment : Experiment
+
+    Returns
+    -------
+    Task
+    """
+    profile = experiment.profile
+    sizes = profile.sizes
+    return load_task(
+        experiment.task,
+        seed=experiment.seed,
+        sizes=(sizes.train, sizes.validation, sizes.test),
+        max_length=profile.max_length,
+        tokenizer=profile.model,
+        source=profile.source,
+    )
 
 
 @functools.lru_cache(maxsize=1)
@@ -66,16 +90,8 @@ def _tree(
 ) -> PruningTree:
     profile = experiment.profile
     seed = experiment.seed
-    sizes = profile.sizes
-    task = load_task(
-        experiment.task,
-        seed=seed,
-        sizes=(sizes.train, sizes.validation, sizes.test),
-        max_length=profile.max_length,
-        tokenizer=profile.model,
-        source=profile.source,
-    )
-    task = replace(task, texts={})  # the largest part, which no node reads
+    # Of many trees texts are the largest part, and no node reads them.
+    task = replace(load_samples(experiment), texts={})
     base = identity(
         task,
         model,
@@ -83,7 +99,7 @@ def _tree(
         profile.max_length,
         profile.threads,
         profile.precision,
-        sizes=sizes.model_dump(),
+        sizes=profile.sizes.model_dump(),
     )
     head = derive_seed("head", seed)
 
@@ -97,7 +113,7 @@ def _tree(
         RecordStore(folder, weights_gb),
         profile.recipes,
         base=base,
-        probe=probe_samples(task, sizes.probe, seed),
+        probe=probe_samples(task, profile.sizes.probe, seed),
         strategies=profile.strategies or STUDIED,
     )
 
@@ -113,7 +129,7 @@ def open_tree(experiment: Experiment, store: RecordStore) -> PruningTree:
     Returns
     -------
     PruningTree
-        Its task has tokens and no texts.
+        Its task has tokens and no texts; these are :func:`load_samples`'s.
     """
     profile = experiment.profile
     data = resolve(experiment.task, profile.source)
