@@ -120,7 +120,7 @@ def test_workers_use_what_the_parent_has_chosen(tiny_data, monkeypatch, tmp_path
 
     chosen = PrecisionChoice("bf16", "it is faster")
     monkeypatch.setattr(study, "choose_precision", lambda *_: chosen)
-    monkeypatch.setattr(pruning_study, "Search", search)
+    monkeypatch.setattr(pruning_study, "Forest", search)
     profile = tiny.make_profile("none").model_copy(update={"precision": "auto"})
     with pytest.raises(Asked, match="bf16"):
         pruning_study.PruningStudy(profile).run(tmp_path, quiet=True)
