@@ -225,7 +225,7 @@ def fit_candidate(
         label = train[LABEL]
     if candidate.target == "scaled":
         label = label / train.groupby("task")[LABEL].transform("std").clip(lower=1e-6)
-    fitted = clone(FUSION_MODELS[candidate.model]).fit(train[names], label)
+    fitted = FUSION_MODELS[candidate.model]().fit(train[names], label)
     return lambda asked: fitted.predict(asked[names])
 
 

@@ -21,8 +21,11 @@ from sfusion.pruning.fusion import FUSION_MODELS, LABEL
 @pytest.fixture
 def planted(monkeypatch):
     """Removals of four layers from each of twenty parents, decided by one signal."""
-    forest = RandomForestRegressor(20, random_state=0)
-    monkeypatch.setitem(FUSION_MODELS, "random-forest", forest)
+
+    def small_forest():
+        return RandomForestRegressor(20, random_state=0)
+
+    monkeypatch.setitem(FUSION_MODELS, "random-forest", small_forest)
     rng = np.random.default_rng(0)
     table = pd.DataFrame(rng.normal(size=(80, 12)), columns=list(SIGNALS))
     table.insert(0, "task", np.repeat(["t", "u"], 40))

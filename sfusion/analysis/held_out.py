@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-from sklearn.base import clone
 from sklearn.inspection import permutation_importance
 from sklearn.metrics import r2_score
 from sklearn.model_selection import GroupKFold
@@ -58,7 +57,7 @@ def held_out_fits(
     fits = []
     for others, rows in folds.split(ordered, groups=groups):
         seen = ordered.iloc[others]
-        fitted = clone(FUSION_MODELS[model]).fit(seen[list(SIGNALS)], seen[LABEL])
+        fitted = FUSION_MODELS[model]().fit(seen[list(SIGNALS)], seen[LABEL])
         fits.append((fitted, ordered.iloc[rows]))
     return fits
 

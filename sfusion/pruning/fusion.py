@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.base import clone
-from sklearn.ensemble import RandomForestRegressor
-from sklearn.linear_model import LinearRegression, RidgeCV
 
 from sfusion.errors import SfusionError
 from sfusion.pruning.path import PruningPath
 from sfusion.signals import MEASURES, SIGNALS
+
+Regressor = Any  # of scikit-learn: with fit and predict
 
 LABEL = "accuracy_change"
 POSITION = ["place_left", "place_original", "share_left"]
@@ -37,16 +36,36 @@ SHIPPED_WEIGHTS = {
     "mpnet-base": "2770b7e07530aa47919fca3e7d56c70c5a875c923ca896c15459c5df61801837",
 }
 
-FUSION_MODELS = {
-    # Hyperparameters are declared here: the paper's are not known. More threads would
-    # add up a forest's trees in the order in which they finish.
-    "linear-regression": LinearRegression(),
+
+def _line() -> Regressor:
+    from sklearn.linear_model import LinearRegression
+
+    return LinearRegression()
+
+
+def _ridge() -> Regressor:
+    from sklearn.linear_model import RidgeCV
+
     # Some sixty rows of twelve signals that say much the same: the penalty is
     # cross-validated.
-    "ridge-regression": RidgeCV(np.logspace(-2, 4, 13)),
-    "random-forest": RandomForestRegressor(
+    return RidgeCV(np.logspace(-2, 4, 13))
+
+
+def _forest() -> Regressor:
+    from sklearn.ensemble import RandomForestRegressor
+
+    # More threads would add up a forest's trees in the order in which they finish.
+    return RandomForestRegressor(
         n_estimators=200, min_samples_leaf=2, random_state=0, n_jobs=1
-    ),
+    )
+
+
+# Each makes an unfitted model; its library, slow to import, is loaded by then.
+# Hyperparameters are declared here: the paper's are not known.
+FUSION_MODELS: dict[str, Callable[[], Regressor]] = {
+    "linear-regression": _line,
+    "ridge-regression": _ridge,
+    "random-forest": _forest,
 }
 
 
@@ -264,7 +283,7 @@ def fit_fusion(
         )
     names = [name for name in READS[reads] if name in table]
     ordered = table.sort_values([*names, LABEL])
-    return clone(FUSION_MODELS[model]).fit(ordered[names], ordered[LABEL])
+    return FUSION_MODELS[model]().fit(ordered[names], ordered[LABEL])
 
 
 def shipped_rows(reads: str = "signals", without: str | None = None) -> pd.DataFrame:
