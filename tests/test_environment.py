@@ -92,10 +92,12 @@ def _closure(requirements):
     return {n for n in names if not n.startswith(("cuda", "nvidia", "triton"))}
 
 
+@pytest.mark.study
 def test_lock_is_the_closure_of_the_direct_dependencies():
     assert _closure(DIRECT.values()) == LOCK.keys(), "run `make lock`"
 
 
+@pytest.mark.study
 def test_the_package_alone_needs_neither_notebooks_nor_corpora():
     needed = _closure(_requirements(CORE).values())
     assert not needed & {"jupyterlab", "papermill", "ipykernel", "datasets", "dask"}
@@ -131,6 +133,7 @@ def test_every_dependency_has_its_reason_beside_it():
     assert not bare
 
 
+@pytest.mark.study
 def test_running_environment_has_what_is_locked():
     assert {name: Version(metadata.version(name)).public for name in LOCK} == LOCK, (
         "run `make env`"

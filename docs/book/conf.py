@@ -1,13 +1,15 @@
 """Sphinx's configuration of the book; tools/book.py lays out its sources and calls it.
 
-Sphinx rather than Jupyter Book 2: its theme and renderer come from the package registry alone, where
-Jupyter Book 2 fetches templates from a service of its own while it builds; and numpydoc reads the
-docstrings.
+Sphinx rather than Jupyter Book 2: its theme and renderer come from the package registry
+alone, where Jupyter Book 2 fetches templates from a service of its own while it builds;
+and numpydoc reads the docstrings.
 """
 
 import sfusion
 
-project, author, copyright = "sfusion", "The sfusion authors", "the sfusion authors"
+project = "sfusion"
+author = "The sfusion authors"
+copyright = "the sfusion authors"
 version = release = "0.1.0"
 extensions = [
     "myst_nb",  # notebooks and Markdown as pages

@@ -1,21 +1,28 @@
 """Where the work runs: joblib over local processes or a Dask cluster."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import sys
 import threading
 import time
 import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from joblib import Parallel, cpu_count, delayed, parallel_config
 from tqdm.auto import tqdm
 
 from sfusion.errors import SfusionError, need_extra
 
+# Calls a function on every tuple of arguments, and yields the results in that order.
+Run = Callable[[Callable, Iterable[tuple]], Iterator[Any]]
+
 BACKENDS = ("loky", "dask")
 
 
-def backend():
+def backend() -> str:
     """Read ``SFUSION_BACKEND`` (default ``loky``).
 
     Returns
@@ -35,8 +42,8 @@ def backend():
     return name
 
 
-def jobs(threads):
-    """Count the runs to do at once: ``SFUSION_JOBS``, or the cores over the threads of a run.
+def jobs(threads: int) -> int:
+    """Count the runs to do at once: ``SFUSION_JOBS``, or cores over threads per run.
 
     Parameters
     ----------
@@ -61,14 +68,14 @@ def jobs(threads):
     return int(text)
 
 
-def _end_with(parent):
+def _end_with(parent: int) -> None:
     """Let a worker end with the process that started it, even when that one is killed.
 
     loky's own workers would finish their node beside the next attempt, and then hold
     their memory for minutes.
     """
 
-    def watch():
+    def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
         os._exit(1)
@@ -77,7 +84,7 @@ def _end_with(parent):
 
 
 @contextlib.contextmanager
-def _dask(workers):
+def _dask(workers: int) -> Iterator[dict[str, Any]]:
     """Join the cluster at ``DASK_SCHEDULER_ADDRESS``, or start one here."""
     from distributed import Client
 
@@ -97,17 +104,17 @@ def _dask(workers):
             print(f"waiting for the first worker of {address}", file=sys.stderr)
             client.wait_for_workers(1)
         for name, count in client.nthreads().items():
-            if (
-                count != 1
-            ):  # runs that share a process would share its random numbers and thread count
+            # Runs that share a process would share its random numbers and thread count.
+            if count != 1:
                 raise SfusionError(
-                    f"Dask worker {name} has {count} threads: start workers with --nthreads 1"
+                    f"Dask worker {name} has {count} threads: start workers with "
+                    "--nthreads 1"
                 )
         yield {}
 
 
 @contextlib.contextmanager
-def _loky(threads):
+def _loky(threads: int) -> Iterator[dict[str, Any]]:
     # A worker is renewed where its caches have grown, and says so; nothing is lost by
     # it.
     warnings.filterwarnings(
@@ -121,7 +128,7 @@ def _loky(threads):
 
 
 @contextlib.contextmanager
-def pool(threads):
+def pool(threads: int) -> Iterator[Run]:
     """Keep workers for several rounds of work.
 
     Parameters
@@ -157,7 +164,7 @@ def pool(threads):
         )
 
 
-def progress(total, title, quiet=None):
+def progress(total: int, title: str, quiet: bool | None = None) -> tqdm:
     """Make a bar with the time left; silent in CI.
 
     Parameters
