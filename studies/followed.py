@@ -16,7 +16,8 @@ from sfusion.experiments.results import UNIT, Results
 from sfusion.experiments.study import Row
 from sfusion.pruning.fusion import fit_fusion, shipped_rows
 from sfusion.pruning.path import ORIGINAL, PruningPath
-from sfusion.pruning.strategies import STRATEGIES, Strategy, View, choose
+from sfusion.pruning.registry import Strategy, View, choose
+from sfusion.pruning.strategies import STRATEGIES
 from sfusion.signals import SIGNALS
 
 RANKED_ONCE = (

@@ -16,7 +16,7 @@ from sfusion.pruning.fusion import (
     shipped_rows,
     standardise,
 )
-from sfusion.pruning.strategies import View
+from sfusion.pruning.registry import View
 from sfusion.signals import MEASURES
 
 NAMES = list(SIGNALS)

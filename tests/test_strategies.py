@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sfusion import SIGNALS, STRATEGIES
 from sfusion.pruning.fusion import EVERYTHING, FUSION_MODELS, READS, standardise
 from sfusion.pruning.path import ORIGINAL, PruningPath
+from sfusion.pruning.registry import View, choose
 from sfusion.pruning.searches import next_path
 from sfusion.pruning.setting import Setting
 from sfusion.pruning.strategies import (
@@ -19,8 +20,6 @@ from sfusion.pruning.strategies import (
     OTHER_MODEL,
     STUDIED,
     TRANSFER,
-    View,
-    choose,
     expand,
     lookup,
 )

@@ -30,7 +30,8 @@ from sfusion.analysis.scores import (
 from sfusion.analysis.statistics import bootstrap
 from sfusion.experiments.results import UNIT, Results
 from sfusion.pruning.path import PruningPath
-from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, Strategy, lookup
+from sfusion.pruning.registry import Strategy
+from sfusion.pruning.strategies import IN_DATASET, STRATEGIES, lookup
 from sfusion.signals import SIGNALS
 
 SEARCH = "greedy-oracle"

@@ -13,7 +13,8 @@ from scipy.stats import binomtest
 from sfusion.analysis.appearance import COLOURS, ORIGINAL, strategy_title, styled
 from sfusion.analysis.drawing import interval_rows, panel_grid
 from sfusion.analysis.exhibits import Exhibit, exhibit
-from sfusion.pruning.strategies import STRATEGIES, View, choose
+from sfusion.pruning.registry import View, choose
+from sfusion.pruning.strategies import STRATEGIES
 from sfusion.signals import SIGNALS
 from sfusion.training.recipes import Recipe
 

@@ -62,6 +62,7 @@ class PruningStudy(Study):
     kind = "pruning"
     profile_type = Profile
     shown_in_notebooks = True
+    profile: Profile
 
     def __init__(
         self, profile: Profile, strategies: Iterable[str] | None = None
@@ -193,12 +194,13 @@ def _fit_fusions(
     nodes = node_frame(forest)
     signals = signal_frame(forest)
     tables = {}
-    for strategy in map(STRATEGIES.get, labels):
+    for label in labels:
+        strategy = STRATEGIES[label]
         if strategy.learned_from == OTHER_MODEL:
             rows = shipped_rows(strategy.reads, forest.profile.model)
         else:
             rows = training_table(nodes, signals, strategy.reads)
-        tables[strategy.name] = rows
+        tables[label] = rows
     asked = list(itertools.product(forest.experiments, labels))
     calls = []
     for experiment, label in asked:

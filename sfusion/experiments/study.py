@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import pandas as pd
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
 
 Row = dict[str, Any]
+AnyProfile = TypeVar("AnyProfile", bound=StudyProfile)
 
 
 class Study(ABC):
@@ -212,7 +213,7 @@ class RowStudy(Study):
         return compare_rows(new, old, self.frames)
 
 
-def with_chosen_precision(profile: StudyProfile) -> StudyProfile:
+def with_chosen_precision(profile: AnyProfile) -> AnyProfile:
     """Fix the precision that this process has chosen, so that its workers use it too.
 
     Parameters

@@ -100,7 +100,7 @@ def _scaled(values: np.ndarray) -> np.ndarray:
 
 
 def features(
-    signals: pd.DataFrame | None,
+    signals: pd.DataFrame,
     layers: Sequence[int],
     depth: int,
     reads: str = "signals",
@@ -110,9 +110,9 @@ def features(
 
     Parameters
     ----------
-    signals : DataFrame or None
-        A row per remaining layer, from the embeddings up, a column per signal; the
-        positions need none.
+    signals : DataFrame
+        A row per remaining layer, from the embeddings up, a column per signal; not read
+        for the positions.
     layers : sequence of int
         Their numbers in the original model.
     depth : int
@@ -133,7 +133,8 @@ def features(
     values = np.empty((len(layers), 0))
     if reads != "position":
         values = signals[_measures(reads)].to_numpy(float)
-    read = _read(values, layers, depth, reads, rng)
+    generator = rng or np.random.default_rng(0)
+    read = _read(values, layers, depth, reads, generator)
     return pd.DataFrame(read, columns=READS[reads])
 
 
@@ -146,7 +147,7 @@ def _read(
     layers: Sequence[int],
     depth: int,
     reads: str,
-    rng: np.random.Generator | None,
+    rng: np.random.Generator,
 ) -> np.ndarray:
     """Compute features of measured values of shape (layers, measures)."""
     if reads == "position":

@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from sfusion.pruning.path import ORIGINAL, PruningPath
+from sfusion.pruning.registry import View, choose
 from sfusion.pruning.setting import Setting
-from sfusion.pruning.strategies import GREEDY, View, choose, lookup
+from sfusion.pruning.strategies import GREEDY, lookup
 from sfusion.training.seeds import derive_seed
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from sfusion.pruning.node import NodeResult
     from sfusion.pruning.tree import PruningTree
 
@@ -93,7 +93,7 @@ def next_path(
         fixed = (*fixed, *path.removed)
     view = View(
         layers=parent.remaining(setting.depth),
-        signals=signals(parent) if strategy.reads_signals else None,
+        signals=signals(parent) if strategy.reads_signals else pd.DataFrame(),
         rng=np.random.default_rng(
             derive_seed("strategy", setting.seed, setting.task, label)
         ),

@@ -8,21 +8,20 @@ registered in loops below.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sfusion.errors import SfusionError
 from sfusion.pruning.fusion import EVERYTHING, FUSION_MODELS, features
+from sfusion.pruning.registry import STRATEGIES, Strategy, View, register, strategy
 from sfusion.signals import REDUNDANCY, SIGNALS
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from numpy.typing import ArrayLike
 
-    from sfusion.signals.definitions import Signal
+    from sfusion.signals.registry import Signal
 
 IN_DATASET = "in-dataset"
 TRANSFER = "leave-one-dataset-out"
@@ -39,156 +38,28 @@ READ_TITLES = {
 }
 
 
-@dataclass(frozen=True)
-class View:
-    """What a strategy may look at when it chooses.
+def _by_signal(signal: Signal, turned: bool = False) -> Strategy:
+    highest_first = (signal.removed_first == "highest") != turned
+    sign = 1.0 if highest_first else -1.0
 
-    Attributes
-    ----------
-    layers : tuple of int
-        Layers that are left, by their number in the original model.
-    signals : DataFrame or None
-        A row per layer of ``layers``, a column per measure of ``MEASURES``; None where
-        the strategy reads none.
-    rng : numpy.random.Generator
-        Depends on the seed, the task and the strategy's name alone, so a random order
-        is drawn once.
-    fusion : sklearn regressor or None
-        The fitted model of a fusion.
-    depth : int
-        Layers of the original model.
-    fixed : tuple of int
-        Layers that must stay.
-    """
-
-    layers: tuple[int, ...]
-    signals: pd.DataFrame | None
-    rng: np.random.Generator
-    fusion: Any
-    depth: int
-    fixed: tuple[int, ...] = ()
-
-
-Score = Callable[[View], Sequence[float]]
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """A rule for choosing the next layer.
-
-    Attributes
-    ----------
-    name, title, group : str
-        Name in code, name in print, and the group it is drawn with.
-    score : callable or None
-        ``View -> sequence``: one number per layer; the highest goes first, and ties are
-        broken towards the output (declared here). None for a search, which trains
-        before it chooses.
-    learned_from : str, optional
-        For fusions: which removals it was fitted on.
-    model, reads : str, optional
-        For fusions: the regressor, of ``FUSION_MODELS``, and its features, see
-        :func:`sfusion.pruning.fusion.features`.
-    signal : str, optional
-        The one measure that it reads, of ``MEASURES``.
-    once : bool
-        Whether it ranks the layers of the original model once: so many as are to go
-        then go at once, with as many recoveries' samples in one.
-    """
-
-    name: str
-    title: str
-    group: str
-    score: Score | None
-    learned_from: str | None = None
-    model: str | None = None
-    reads: str = "signals"
-    signal: str | None = None
-    once: bool = False
-
-    @property
-    def teaches_fusions(self) -> bool:
-        """Whether fusions may learn from its removals.
-
-        A fusion or a search would show them the answer, a control adds nothing.
-        """
-        chooses_alone = self.learned_from is None and self.score is not None
-        return chooses_alone and not self.once and self.group != "reversed"
-
-    @property
-    def reads_signals(self) -> bool:
-        """Whether its choice needs the pass that extracts the signals."""
-        if self.learned_from is not None:
-            return self.reads != "position"
-        return self.signal is not None
-
-    @property
-    def measures(self) -> set[str]:
-        """Names of the measures that it reads beside the twelve signals."""
-        if self.reads in EVERYTHING:
-            return set(REDUNDANCY)
-        return {self.signal} & set(REDUNDANCY)
-
-
-STRATEGIES: dict[str, Strategy] = {}
-
-
-def register(added: Strategy) -> None:
-    """Make a strategy known by its name.
-
-    Parameters
-    ----------
-    added : Strategy
-    """
-    STRATEGIES[added.name] = added
-
-
-def strategy(
-    name: str, title: str, group: str, **needs: Any
-) -> Callable[[Score], Score]:
-    """Register the function below as a strategy.
-
-    Parameters
-    ----------
-    name, title, group : str
-        See :class:`Strategy`.
-    **needs
-        What else it is made of: ``signal`` where it reads one.
-
-    Returns
-    -------
-    callable
-        The decorator; the function stays as it is.
-    """
-
-    def add(score: Score) -> Score:
-        register(Strategy(name, title, group, score, **needs))
-        return score
-
-    return add
-
-
-def _by_signal(signal: Signal) -> Strategy:
-    sign = 1.0 if signal.removed_first == "highest" else -1.0
-
-    def score(view: View) -> Sequence[float]:
+    def score(view: View) -> ArrayLike:
         return sign * view.signals[signal.slug].to_numpy()
 
-    return Strategy(signal.slug, signal.title, signal.group, score, signal=signal.slug)
-
-
-def _reversed(ordered: Strategy) -> Strategy:
+    forward = Strategy(
+        signal.slug, signal.title, signal.group, score, signal=signal.slug
+    )
+    if not turned:
+        return forward
     return replace(
-        ordered,
-        name=f"reversed-{ordered.name}",
-        title=f"{ordered.title}, reversed",
+        forward,
+        name=f"reversed-{forward.name}",
+        title=f"{forward.title}, reversed",
         group="reversed",
-        score=lambda view: -ordered.score(view),
     )
 
 
 def _by_fusion(model: str, learned_from: str, reads: str = "signals") -> Strategy:
-    def score(view: View) -> Sequence[float]:
+    def score(view: View) -> ArrayLike:
         table = features(view.signals, view.layers, view.depth, reads, view.rng)
         return view.fusion.predict(table[view.fusion.feature_names_in_])
 
@@ -225,52 +96,52 @@ for _reads in READ_TITLES:
             register(_by_fusion("random-forest", _source, _reads))
 
 
+def _last_at_the_end(view: View, scores: ArrayLike) -> ArrayLike:
+    last = np.asarray(view.layers) == view.depth - 1
+    return np.where(last, -np.inf, scores)
+
+
 @strategy("random", "Random order", "random")
-def random(view: View) -> Sequence[float]:
+def random(view: View) -> ArrayLike:
     """Follow one order, drawn once."""
-    order = view.rng.permutation(view.depth)
-    return order[list(view.layers)]
+    return view.rng.permutation(view.depth)[list(view.layers)]
 
 
 @strategy("random-keep-last", "Random, last layer stays", "random")
-def random_keep_last(view: View) -> Sequence[float]:
+def random_keep_last(view: View) -> ArrayLike:
     """Follow one order, drawn once, at whose end the last layer is."""
-    last = view.depth - 1
-    scores = zip(view.layers, random(view), strict=True)
-    return [-math.inf if layer == last else score for layer, score in scores]
+    return _last_at_the_end(view, random(view))
 
 
 # The orders: Poor Man's BERT, Sajjad et al. 2020, arXiv:2004.03844; that the last layer
 # stays, declared here.
 @strategy("top-first", "Top layers first", "position")
-def top_first(view: View) -> Sequence[float]:
+def top_first(view: View) -> ArrayLike:
     """Go down from the output."""
     return view.layers
 
 
 @strategy("bottom-first", "Bottom layers first", "position")
-def bottom_first(view: View) -> Sequence[float]:
+def bottom_first(view: View) -> ArrayLike:
     """Go up from the embeddings."""
     return [-layer for layer in view.layers]
 
 
 @strategy("symmetric", "Middle layers first", "position")
-def symmetric(view: View) -> Sequence[float]:
+def symmetric(view: View) -> ArrayLike:
     """Go from the middle outwards; of two as far out the upper one goes first."""
     middle = (view.depth - 1) / 2
     return [-abs(layer - middle) for layer in view.layers]
 
 
 @strategy("middle-first", "Middle first, last layer stays", "position")
-def middle_first(view: View) -> Sequence[float]:
+def middle_first(view: View) -> ArrayLike:
     """Go from the middle outwards, the last layer at the end."""
-    last = view.depth - 1
-    scores = zip(view.layers, symmetric(view), strict=True)
-    return [-math.inf if layer == last else score for layer, score in scores]
+    return _last_at_the_end(view, symmetric(view))
 
 
 @strategy("alternate", "Every second layer first", "position")
-def alternate(view: View) -> Sequence[float]:
+def alternate(view: View) -> ArrayLike:
     """Take every second layer from below the last on, then every second of the rest."""
     order: list[int] = []
     left = list(range(view.depth))
@@ -284,7 +155,7 @@ def alternate(view: View) -> Sequence[float]:
 for _signal in REDUNDANCY.values():
     register(_by_signal(_signal))
 for _signal in SIGNALS.values():
-    register(_reversed(STRATEGIES[_signal.slug]))
+    register(_by_signal(_signal, turned=True))
 # No rule but a search: trains every child, see sfusion.pruning.searches.
 GREEDY = "greedy-oracle"
 register(Strategy(GREEDY, "Greedy search", "search", None))
@@ -326,35 +197,6 @@ COMPRESSION_STRATEGIES = [
 ]
 # The reasons, on validation: docs/choosing.md.
 DEFAULT_STRATEGY = "one-shot-middle-first"
-
-
-def choose(chosen: Strategy, view: View) -> int:
-    """Choose the layer that a strategy removes next.
-
-    Parameters
-    ----------
-    chosen : Strategy
-    view : View
-
-    Returns
-    -------
-    int
-        Number of the layer in the original model.
-
-    Raises
-    ------
-    SfusionError
-        When the strategy reads a signal that the architecture does not have.
-    """
-    if chosen.signal and view.signals[chosen.signal].isna().any():
-        raise SfusionError(
-            f"strategy {chosen.name!r}: this architecture has no such signal; "
-            "choose another"
-        )
-    scores = np.asarray(chosen.score(view), dtype=float)
-    scores = np.where(np.isin(view.layers, view.fixed), -np.inf, scores)
-    from_the_output = int(np.argmax(scores[::-1]))
-    return view.layers[len(scores) - 1 - from_the_output]
 
 
 def expand(names: Iterable[str], random_orders: int) -> list[str]:

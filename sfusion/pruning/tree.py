@@ -242,7 +242,7 @@ class PruningTree:
         self._counted.add(key)
         return model
 
-    def _recipe(self, path: PruningPath, condition: str | None) -> Recipe:
+    def _recipe(self, path: PruningPath, condition: str | None) -> Any:
         if condition:
             return self.recipes["distillation"]
         return self.recipes["recovery" if path else "original"]
@@ -255,7 +255,7 @@ class PruningTree:
         self,
         path: PruningPath,
         condition: str | None,
-        recipe: Recipe,
+        recipe: Any,
         on_batch: Callable[[int], object],
     ) -> PreTrainedModel:
         options = {"precision": self.base["precision"], "on_batch": on_batch}
