@@ -292,6 +292,15 @@ def test_the_limit_comes_from_the_environment(tmp_path, monkeypatch):
         RecordStore(tmp_path)
 
 
+def test_trim_leaves_what_another_process_is_writing(store):
+    store.put_weights({"number": 1}, b"weights")
+    partial = store.folder / "weights" / ".partial-of-another"
+    partial.write_bytes(b"half")
+    store.weights_gb = 0
+    store.trim()
+    assert list((store.folder / "weights").iterdir()) == [partial]
+
+
 def test_trim_bears_a_process_that_trims_beside_it(store, monkeypatch):
     files = _weights(store, [400, 300])
     stat = Path.stat

@@ -14,7 +14,7 @@ import pandas as pd
 from sfusion.experiments.store import RecordStore
 
 
-def pack(store, file):
+def pack(store: RecordStore, file: Path) -> int:
     """Write all records of a store into one Parquet file, a row each."""
     rows = [
         json.loads(path.read_bytes())
@@ -30,7 +30,7 @@ def pack(store, file):
     return len(rows)
 
 
-def unpack(store, file):
+def unpack(store: RecordStore, file: Path) -> int:
     """File the rows of :func:`pack` in a store."""
     rows = pd.read_parquet(file)
     for spec, result in rows.itertuples(index=False):
@@ -38,7 +38,7 @@ def unpack(store, file):
     return len(rows)
 
 
-def main():
+def main() -> None:
     """Pack or unpack, as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("action", choices=["pack", "unpack"])

@@ -13,13 +13,15 @@ from typing import Any
 from sfusion.disk import write_atomically
 from sfusion.errors import SfusionError
 
+Spec = dict[str, Any]  # everything that decided a result, as plain JSON values
 
-def content_key(spec):
+
+def content_key(spec: Any) -> str:
     """Hash a specification.
 
     Parameters
     ----------
-    spec : dict
+    spec
         Plain JSON values.
 
     Returns
@@ -31,7 +33,7 @@ def content_key(spec):
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _weights_gb():
+def _weights_gb() -> float:
     text = os.environ.get("SFUSION_WEIGHTS_GB", "12")
     try:
         return float(text)
@@ -58,14 +60,14 @@ class RecordStore:
         default ``SFUSION_WEIGHTS_GB``, or 12: a study of three small tasks fills 10.
     """
 
-    def __init__(self, folder, weights_gb=None):
+    def __init__(self, folder: Path, weights_gb: float | None = None) -> None:
         self.folder = Path(folder)
         self.weights_gb = _weights_gb() if weights_gb is None else weights_gb
 
     def _file(self, key):
         return self.folder / "records" / key[:2] / f"{key}.json"
 
-    def get(self, spec):
+    def get(self, spec: Spec) -> dict[str, Any] | None:
         """Look a record up.
 
         Parameters
@@ -113,7 +115,7 @@ class RecordStore:
             f"{what} {file} is damaged: set aside, computing it again", stacklevel=3
         )
 
-    def put(self, spec, result):
+    def put(self, spec: Spec, result: dict[str, Any]) -> None:
         """File a result.
 
         Parameters
@@ -156,7 +158,7 @@ class RecordStore:
             self.put(spec, record)
         return record
 
-    def get_weights(self, spec):
+    def get_weights(self, spec: Spec) -> bytes | None:
         """Look cached weights up.
 
         Parameters
@@ -185,7 +187,7 @@ class RecordStore:
             self._set_aside(file, "weights file")
         return None
 
-    def put_weights(self, spec, content):
+    def put_weights(self, spec: Spec, content: bytes) -> None:
         """Cache weights under a name that ends in their checksum.
 
         Parameters
@@ -197,7 +199,7 @@ class RecordStore:
         name = f"{content_key(spec)}-{hashlib.sha256(content).hexdigest()}.safetensors"
         write_atomically(self.folder / "weights" / name, content)
 
-    def trim(self, last=None):
+    def trim(self, last: Spec | None = None) -> None:
         """Remove the cached weights that were used longest ago until the rest fit.
 
         Parameters
@@ -207,7 +209,8 @@ class RecordStore:
         """
         spared = content_key(last)  # of none, a key that no file has
         found = []
-        for file in (self.folder / "weights").glob("*"):
+        # Not what another process is just writing, which has another name.
+        for file in (self.folder / "weights").glob("*.safetensors"):
             try:
                 stat = file.stat()
             except FileNotFoundError:

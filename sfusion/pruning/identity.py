@@ -1,20 +1,25 @@
 """What decides the results of an experiment besides recipes and paths."""
 
+from __future__ import annotations
+
 import functools
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
 
 from sfusion.training.precision import default_device, resolve_precision
 
-SCHEMA = (
-    3  # raised whenever the code comes to compute something else from the same inputs
-)
+if TYPE_CHECKING:
+    from sfusion.data.tasks import Task
+
+# Raised whenever the code comes to compute something else from the same inputs.
+SCHEMA = 3
 
 # Those whose code is in every number.
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "scipy", "scikit-learn")
 
 
 @functools.cache
-def versions():
+def versions() -> dict[str, str]:
     """Look up the installed versions of ``PACKAGES``.
 
     Returns
@@ -26,7 +31,15 @@ def versions():
     return {name: version(name).split("+")[0] for name in PACKAGES}
 
 
-def identity(task, model, seed, max_length, threads, precision="auto", **more):
+def identity(
+    task: Task,
+    model: str,
+    seed: int,
+    max_length: int,
+    threads: int,
+    precision: str = "auto",
+    **more: object,
+) -> dict[str, Any]:
     """Write down what decides the results of an experiment besides recipes and paths.
 
     Parameters
@@ -46,17 +59,15 @@ def identity(task, model, seed, max_length, threads, precision="auto", **more):
         Plain JSON values.
     """
     device = default_device()
-    decided = {
-        "precision": resolve_precision(precision, device),
-        "device": device,
-        "versions": versions(),
-    }
-    asked = {"seed": seed, "max_length": max_length, "threads": threads}
     return {
         "schema": SCHEMA,
         "task": task.fingerprint,
         "model": model,
-        **asked,
-        **decided,
+        "seed": seed,
+        "max_length": max_length,
+        "threads": threads,
+        "precision": resolve_precision(precision, device),
+        "device": device,
+        "versions": versions(),
         **more,
     }
