@@ -1,7 +1,10 @@
-"""Figures of the committed results, whole and cut down: few and many tasks, one seed and several."""
+"""Figures: of the committed results, cut down to few datasets and to several."""
 
 import functools
+import importlib
+import inspect
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -15,291 +18,227 @@ import pytest
 import tiny
 from matplotlib import pyplot, style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.collections import LineCollection
 
-from sfusion import (
-    STRATEGIES,
-    SfusionError,
-    claims,
-    costs,
-    open_results,
-    statistics,
-    tables,
-)
-from sfusion import figures as plots
-from sfusion.experiments.profiles import ROOT
-from sfusion.notebooks import SHOWN
+import sfusion.analysis
+from sfusion.analysis.appearance import COLOURS, HIGHLIGHTED, PAGE, STYLE, render
+from sfusion.analysis.drawing import interval_rows, panel_grid
+from sfusion.analysis.exhibits import Exhibit, write
+from sfusion.errors import SfusionError
+from sfusion.experiments.results import open_results
+from sfusion.notebooks import SHOWN, TWELVE
+from sfusion.pruning.strategies import STRATEGIES
 
 SHAPES = {
-    # name: tasks and seeds
+    # datasets and seeds
     "one": "task == 'agnews' and seed == 0",
-    "three": "task in ['agnews', 'arxiv', 'newsgroup'] and seed < 2",
-    "nine": "seed < 3",
-    "level": "task in ['agnews', 'newsgroup'] and seed < 2",  # every accuracy is the same
+    "four": "task in ['agnews', 'arxiv', 'imdb', 'newsgroup'] and seed < 2",
 }
 
-
-@functools.cache
-def _results(shape):
-    whole = open_results(SHOWN)
-    results = tiny.of_units(whole, SHAPES[shape])
-    if shape != "level":
-        return results
-    same = {"validation_accuracy": 0.7, "test_accuracy": 0.7}
-    level = {
-        name: getattr(results, name).assign(**same)
-        for name in ("nodes", "distillation")
-    }
-    # The bits of the texts no longer fit.
-    return replace(
-        results,
-        **{
-            name: one.drop(columns="test_correct", errors="ignore")
-            for name, one in level.items()
-        },
-    )
+STUDIES = {"results": SHOWN, "twelve": TWELVE}
 
 
-def _of_curves(table):
-    return lambda results: table(tables.curves(results))
+def exhibits_of_one_study():
+    """List the exhibits that need the shown study alone, or that of twelve layers."""
+    found = {}
+    for module in pkgutil.iter_modules(sfusion.analysis.__path__):
+        if module.name in ("forecasts", "held_out"):  # they take minutes to fit
+            continue
+        content = importlib.import_module(f"sfusion.analysis.{module.name}")
+        for name, value in vars(content).items():
+            if getattr(value, "__module__", "") != content.__name__:
+                continue
+            if not hasattr(value, "__wrapped__"):
+                continue
+            signature = inspect.signature(value)
+            parameters = list(signature.parameters)
+            if signature.return_annotation != "Exhibit" or len(parameters) != 1:
+                continue
+            if parameters[0] in STUDIES:
+                found[f"{module.name}.{name}"] = (value, STUDIES[parameters[0]])
+    return found
 
 
-def _drawn(name):
-    """Read what the shown figure was drawn from: its fusions take minutes to fit."""
-    frame = pd.read_csv(ROOT / "figures" / f"{name}.csv")
-    return lambda results: frame
-
-
-def _compression(results):
-    """Make the curve of a compression to one layer, distilled in the middle."""
-    depth = results.nodes["layers"].max()
-    rows = pd.DataFrame({"layers": [*range(depth, 0, -1), depth // 2]})
-    accuracy, last = 0.9 - 0.3 / rows["layers"] ** 2, rows.index == depth
-    rows = rows.assign(
-        distilled=last, chosen=last, parameters=1_774_464 * rows["layers"]
-    )
-    return rows.assign(
-        validation_accuracy=accuracy, low=accuracy - 0.02, high=accuracy + 0.018
-    )
-
-
-FRAMES = {
-    # figure, after what it is a variant of: the frame that it draws
-    "signal_profile": tables.standardised_signals,
-    "signal_correlation": tables.signal_correlations,
-    "accuracy_by_depth": tables.curves,
-    "accuracy_by_depth:all": tables.curves,
-    "maximum_accuracy": _of_curves(tables.protocols),
-    "removal_order": _of_curves(tables.removal_orders),
-    "fusion_importance": _drawn("fusion_importance"),
-    "distillation_by_depth": tables.distilled,
-    "distillation_gain": tables.distilled,
-    "accuracy_to_size": tables.curves,
-    "gain_by_surviving_layer": _of_curves(tables.gains_by_surviving_layer),
-    "kept_layers": lambda results: claims.gain_of_keeping(results),
-    "contrasts": statistics.contrasts,
-    "contrasts:across": lambda results: pd.concat(
-        [
-            statistics.contrasts(results, measures=["mean_accuracy"]).assign(
-                study=study
-            )
-            for study in ("six", "twelve")
-        ]
-    ),
-    "regret": lambda results: tables.regret(results, tables.curves(results)),
-    "overhead": lambda results: costs.compute_costs(results, tables.curves(results)),
-    "compression_curve": _compression,
-}
-
-CASES = [(shape, name) for shape in ("one", "three", "nine") for name in FRAMES]
+EXHIBITS = exhibits_of_one_study()
+CASES = [(shape, name) for name in EXHIBITS for shape in SHAPES]
 
 
 @functools.cache
-def _drawing(shape, name):
-    """Return a function that draws, and the frame that it draws."""
-    results, (function, _, variant) = _results(shape), name.partition(":")
-    more = {"tasks": results.tasks} if function == "accuracy_by_depth" else {}
-    more |= {"all": {"by_task": True}, "across": {"by": "study"}}.get(variant, {})
-    return functools.partial(getattr(plots, function), **more), FRAMES[name](results)
+def cut_down(study, shape):
+    return tiny.of_units(open_results(study), SHAPES[shape])
 
 
 @functools.cache
-def _figure(shape, name):
-    draw, frame = _drawing(shape, name)
-    before, settings = frame.copy(deep=True), dict(matplotlib.rcParams)
+def shown(shape, name):
+    """Make an exhibit; nothing warns, and no setting of matplotlib is left changed."""
+    make, study = EXHIBITS[name]
+    results = cut_down(study, shape)
+    settings = dict(matplotlib.rcParams)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure = draw(frame)
-    pd.testing.assert_frame_equal(frame, before)
+        made = make(results)
     assert dict(matplotlib.rcParams) == settings
     assert not pyplot.get_fignums()
-    return figure
+    return made
 
 
-def test_every_figure_is_listed():
-    own = {
-        name: value
-        for name, value in vars(plots).items()
-        if getattr(value, "__module__", "") == plots.__name__
-    }
-    drawing = {name for name, value in own.items() if hasattr(value, "__wrapped__")}
-    assert {name.partition(":")[0] for name in FRAMES} == drawing
-
-
-def _beside(axes, span):
+def beside(axes, span):
     """List the panels that share its rows, or its columns."""
-    grid = {
-        other: getattr(other.get_subplotspec(), span, None)
-        for other in axes.figure.axes
-    }
-    return [
-        other for other, place in grid.items() if place and place == grid[axes]
-    ] or [axes]
+    place = getattr(axes.get_subplotspec(), span, None)
+    if not place:
+        return [axes]
+    others = []
+    for other in axes.figure.axes:
+        if getattr(other.get_subplotspec(), span, None) == place:
+            others.append(other)
+    return others
 
 
-@pytest.mark.parametrize(("shape", "name"), CASES)
-def test_numeric_axes_are_labelled(shape, name):
-    figure = _figure(shape, name)
-    assert isinstance(figure, Figure)
-    assert figure.get_figwidth() <= plots.PAGE + 1e-6
-    for axes in [axes for axes in figure.axes if axes.axison]:
-        for axis, span in (("xaxis", "colspan"), ("yaxis", "rowspan")):
-            ticks = getattr(axes, axis).get_ticklabels()
-            if any(
-                re.fullmatch(r"[−+.\d]*\d", tick.get_text())
-                for tick in ticks
-                if tick.get_visible()
-            ):
-                assert any(
-                    getattr(one, axis).get_label_text() for one in _beside(axes, span)
-                ), (axes, axis)
-
-
-def _overlaps(texts, renderer):
-    boxes = sorted(
-        (text.get_window_extent(renderer) for text in texts),
-        key=lambda box: (box.x0, box.y0),
-    )
+def overlaps(texts, renderer):
+    boxes = [text.get_window_extent(renderer) for text in texts]
+    boxes.sort(key=lambda box: (box.x0, box.y0))
     return [(a, b) for a, b in zip(boxes, boxes[1:], strict=False) if a.overlaps(b)]
 
 
+def visible_axes(figure):
+    for axes in figure.axes:
+        if axes.axison:
+            yield axes, "xaxis", "colspan"
+            yield axes, "yaxis", "rowspan"
+
+
+@pytest.mark.study
 @pytest.mark.parametrize(("shape", "name"), CASES)
-def test_nothing_is_cut_off_or_overprinted(shape, name):
-    figure = _figure(shape, name)
+def test_a_figure_is_labelled_and_nothing_is_cut_off_or_overprinted(shape, name):
+    figure = shown(shape, name).figure
+    if figure is None:
+        return
+    assert figure.get_figwidth() <= PAGE + 1e-6
     renderer = FigureCanvasAgg(figure).get_renderer()
-    with style.context(plots.STYLE):  # in which files are drawn
-        box, (width, height) = figure.get_tightbbox(renderer), figure.get_size_inches()
+    with style.context(STYLE):  # in which files are drawn
+        box = figure.get_tightbbox(renderer)
+        width, height = figure.get_size_inches()
         assert min(box.x0, box.y0) > -0.02, box
         assert max(box.x1 - width, box.y1 - height) < 0.02, box
-        for axis in [
-            axis
-            for axes in figure.axes
-            if axes.axison
-            for axis in (axes.xaxis, axes.yaxis)
-        ]:
+        for axes, which, span in visible_axes(figure):
+            axis = getattr(axes, which)
             low, high = sorted(axis.get_view_interval())
-            ticks = [
-                tick for tick in axis.get_major_ticks() if low <= tick.get_loc() <= high
-            ]
-            labels = [label for tick in ticks for label in (tick.label1, tick.label2)]
-            shown = [
-                label for label in labels if label.get_visible() and label.get_text()
-            ]
-            assert not _overlaps(
-                [label for label in shown if not label.get_rotation()], renderer
-            )
+            labels = []
+            for tick in axis.get_major_ticks():
+                if low <= tick.get_loc() <= high:
+                    labels += [tick.label1, tick.label2]
+            seen = [text for text in labels if text.get_visible() and text.get_text()]
+            upright = [text for text in seen if not text.get_rotation()]
+            assert not overlaps(upright, renderer)
+            if any(re.fullmatch(r"[−+.\d]*\d", text.get_text()) for text in seen):
+                named = [getattr(other, which) for other in beside(axes, span)]
+                assert any(other.get_label_text() for other in named), which
         for legend in figure.legends:
-            assert not _overlaps(legend.get_texts(), renderer)
+            assert not overlaps(legend.get_texts(), renderer)
 
 
-@pytest.mark.parametrize("name", FRAMES)
-def test_the_same_frame_gives_the_same_files(name, tmp_path):
-    draw, frame = _drawing("one", name)
-    file = plots.save_figure("it", _figure("one", name), frame, tmp_path / "made")
-    assert file == tmp_path / "made" / "it.png"
-    figure = draw(frame)
-    assert file.read_bytes() == figure._repr_png_() and file.read_bytes().startswith(
-        b"\x89PNG"
-    )
-    figure.text(0.5, 0.5, "changed after it was shown")
-    assert figure._repr_png_() != file.read_bytes()
-    for form in ("png", "pdf"):
-        content = file.with_suffix(f".{form}").read_bytes().lower()
-        assert b"creationdate" not in content and b"matplotlib" not in content
-    assert sorted(file.name for file in file.parent.iterdir()) == [
-        "it.csv",
-        "it.pdf",
-        "it.png",
-    ]
-    frame = frame.drop(columns="test_correct", errors="ignore")
-    named = frame.index.name is not None or name == "signal_correlation"
-    texts = frame.select_dtypes(exclude=("number", "bool"))
-    types, none = (
-        dict.fromkeys(texts, str),
-        dict.fromkeys(texts, ""),
-    )  # paths: "" and 3 are no numbers
-    read = pd.read_csv(
-        file.with_suffix(".csv"), index_col=0 if named else None, dtype=types
-    ).fillna(none)
-    expected = frame if named else frame.reset_index(drop=True)
-    pd.testing.assert_frame_equal(
-        read, expected, check_dtype=False, rtol=1e-5, atol=1e-12
-    )
+@pytest.mark.study
+@pytest.mark.filterwarnings("ignore")  # correlations of constants
+@pytest.mark.parametrize("name", EXHIBITS)
+def test_agreement_of_all_units_is_no_error(name):
+    make, study = EXHIBITS[name]
+    results = cut_down(study, "four")
+    level = {}
+    for frame in ("nodes", "distillation"):
+        # The bits of the texts no longer fit.
+        rows = getattr(results, frame).drop(columns="test_correct")
+        level[frame] = rows.assign(validation_accuracy=0.7, test_accuracy=0.7)
+    assert isinstance(make(replace(results, **level)), Exhibit)
 
 
-def save_one(folder):
-    """Draw and save a figure, in this process or in another."""
-    draw, frame = _drawing("one", "fusion_importance")
-    plots.save_figure("figure", draw(frame), frame, folder)
-
-
-def test_files_do_not_depend_on_the_process(tmp_path):
-    # PDFs name their fonts after the glyphs they hold: a hash that must not be salted.
-    here, there = tmp_path / "here", tmp_path / "there"
-    save_one(here)
-    salted = os.environ | {
-        "PYTHONHASHSEED": "1" if os.environ.get("PYTHONHASHSEED") == "2" else "2"
-    }
-    code = f"from test_figures import save_one; save_one({str(there)!r})"
-    subprocess.run(
-        [sys.executable, "-c", code], check=True, env=salted, cwd=Path(__file__).parent
-    )
-    for file in ("figure.png", "figure.pdf", "figure.csv"):
-        assert (here / file).read_bytes() == (there / file).read_bytes()
-
-
-def test_every_group_has_its_own_colour():
-    groups = {strategy.group for strategy in STRATEGIES.values()}
-    assert groups <= set(plots.COLOURS), (
-        "give the new group a colour in sfusion.analysis.figures.COLOURS"
-    )
-    assert len(set(plots.COLOURS.values())) == len(plots.COLOURS)
-
-
+@pytest.mark.study
 def test_at_most_seven_lines_are_in_full_colour():
-    assert len(plots.HIGHLIGHTED) == 7
-    for axes in _figure("nine", "accuracy_by_depth:all").axes:
+    assert len(HIGHLIGHTED) == 7
+    for axes in shown("four", "sweeps.accuracy_by_dataset").figure.axes:
         colours = {line.get_color() for line in axes.lines if len(line.get_xdata())}
         assert len(colours - {"0.75", "black"}) <= 7
 
 
-@pytest.mark.filterwarnings(
-    "ignore"
-)  # a correlation of constants, in sfusion.analysis.claims
+def test_every_group_has_its_own_colour():
+    groups = {strategy.group for strategy in STRATEGIES.values()}
+    assert groups <= set(COLOURS), "give the new group a colour in COLOURS"
+    assert len(set(COLOURS.values())) == len(COLOURS)
+
+
 @pytest.mark.parametrize(
-    "name",
-    [
-        name
-        for name in FRAMES
-        if not name.startswith(("fusion", "signal", "compression"))
-    ],
+    "count, leftmost",
+    [(1, [0]), (2, [0]), (3, [0]), (4, [0, 2]), (5, [0, 3]), (9, [0, 3, 6])],
 )
-def test_agreement_of_all_units_is_no_error(name):
-    assert _figure("level", name).axes
+def test_panels_say_which_of_them_stand_in_the_first_column(count, leftmost):
+    titles = [f"dataset {number}" for number in range(count)]
+    figure, panels = panel_grid(titles, 1.0, 0.5)
+    assert [panel.title for panel in panels] == titles
+    assert [place for place, panel in enumerate(panels) if panel.leftmost] == leftmost
+    figure.draw_without_rendering()
+    edge = min(panel.axes.get_position().x0 for panel in panels)
+    for panel in panels:
+        at_the_edge = panel.axes.get_position().x0 == pytest.approx(edge)
+        assert panel.leftmost == at_the_edge
+
+
+def table_of_intervals():
+    rows = []
+    for place, row in enumerate("abc"):
+        for series in ("six", "twelve"):
+            rows.append({"row": row, "series": series, "value": place})
+    table = pd.DataFrame(rows)
+    return table.assign(low=table["value"] - 1, high=table["value"] + 2)
+
+
+def draw_rows():
+    look = {"label": "row", "series": "series", "xlabel": "points", "margin": 1}
+    return interval_rows(table_of_intervals(), **look)
+
+
+def test_a_row_of_intervals_has_every_series_from_the_top_down():
+    figure = draw_rows()
+    axes = figure.axes[0]
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["a", "b", "c"]
+    assert axes.yaxis_inverted()
+    ends = []
+    for lines in axes.findobj(LineCollection):
+        ends += [tuple(segment[:, 0]) for segment in lines.get_segments()]
+    assert sorted(ends) == [(-1, 2)] * 2 + [(0, 3)] * 2 + [(1, 4)] * 2
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["six", "twelve"]
 
 
 def test_an_empty_frame_is_named():
-    with pytest.raises(
-        SfusionError, match="distillation_gain: the frame is empty; run the study"
-    ):
-        plots.distillation_gain(_drawing("three", "distillation_gain")[1][:0])
+    with pytest.raises(SfusionError, match="interval_rows: the frame is empty; run"):
+        interval_rows(table_of_intervals()[:0], label="row", xlabel="points")
+
+
+def save_one(folder):
+    """Draw and save a figure, in this process or in another."""
+    write(Exhibit("rows", table_of_intervals(), figure=draw_rows()), folder)
+
+
+def test_files_depend_on_neither_time_nor_process(tmp_path):
+    # PDFs name their fonts after the glyphs they hold: a hash that must not be salted.
+    here = tmp_path / "here"
+    there = tmp_path / "there"
+    save_one(here)
+    salt = "1" if os.environ.get("PYTHONHASHSEED") == "2" else "2"
+    code = f"from test_figures import save_one; save_one({str(there)!r})"
+    environment = os.environ | {"PYTHONHASHSEED": salt}
+    command = [sys.executable, "-c", code]
+    subprocess.run(command, check=True, env=environment, cwd=Path(__file__).parent)
+    for form in ("png", "pdf", "csv"):
+        content = (here / f"rows.{form}").read_bytes()
+        assert content == (there / f"rows.{form}").read_bytes()
+        assert b"creationdate" not in content.lower()
+        assert b"matplotlib" not in content.lower()
+
+
+def test_a_figure_that_changes_is_drawn_anew():
+    figure = draw_rows()
+    before = render(figure, "png")
+    assert before.startswith(b"\x89PNG")
+    assert render(figure, "png") == before
+    figure.text(0.5, 0.5, "changed after it was shown")
+    assert render(figure, "png") != before

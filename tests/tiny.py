@@ -258,6 +258,19 @@ def make_results(
     )
 
 
+def rows_of_bits(rows):
+    """Make a frame of accuracies with bits: task, seed, strategy, and what is right."""
+    columns = ["task", "seed", "strategy", "bits"]
+    frame = pd.DataFrame(rows, columns=columns)
+    bits = frame.pop("bits").map(np.array)
+    return frame.assign(
+        name=frame["strategy"].str.replace(r"-\d+$", "", regex=True),
+        test_accuracy=bits.map(np.mean),
+        test_correct=bits.map(lambda right: np.packbits(right).tobytes()),
+        test_texts=bits.map(len),
+    )
+
+
 def records(folder):
     """Read every record of a store: its specification, and the result without its times."""
     found = {}

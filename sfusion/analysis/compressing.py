@@ -232,7 +232,7 @@ def strategies(results: Results) -> Exhibit:
         paired = strategies_ranked(results, DEFAULT_ORDER)
     except StudyLacks:
         paired = pd.DataFrame(columns=POINTS, dtype=float)
-    table = over_random.join(paired, rsuffix="_paired")
+    table = over_random.join(paired.add_suffix("_paired"))
     shown = with_interval(table, "minus random orders (pp)", POINTS)
     shown = with_interval(shown, "minus middle first (pp)", PAIRED)
     finding = ""

@@ -287,13 +287,13 @@ def regret(results: Results) -> Exhibit:
     names = in_registry_order(table["name"])
     scores = 100 * table.pivot_table("regret", UNIT, "name")[names]
     scores = scores.rename(columns=strategy_title)
-    note = "95% bootstrap interval over datasets and seeds; dots: datasets"
     figure = interval_rows(
         bootstrapped(scores),
         label="label",
         spots=task_means(scores).melt(var_name="label"),
         colours={strategy_title(name): strategy_colour(name) for name in names},
-        xlabel=f"regret to the best set (pp of test accuracy)\n{note}",
+        xlabel="regret to the best set (pp of test accuracy)\n"
+        "95% interval over datasets and seeds; dots: datasets",
         width=5.2,
     )
     by_depth = 100 * table.groupby(["name", "removed"])["regret"].mean()
@@ -316,7 +316,9 @@ def own_best_set(results: Results) -> Exhibit:
     -------
     Exhibit
     """
-    searched_sets(results)
+    sets = searched_sets(results)
+    if sets["task"].nunique() < 2:
+        raise StudyLacks("this study trained every set on one dataset alone")
     chosen = best_sets(results)
     scores = redrawn(chosen, ["chosen_on", "removed"])
     pairs = {}

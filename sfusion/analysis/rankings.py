@@ -70,7 +70,9 @@ def datasets(results: Results) -> Exhibit:
     tasks = results.tasks.drop(columns="seed")
     table = tasks.groupby("task", sort=False).first().round(3)
     short = table.assign(fingerprint=table["fingerprint"].str[:12])
-    return Exhibit("tasks", table, shown=short.rename_axis("dataset"))
+    caption = "Of the first seed; accuracies on test"
+    shown = short.rename_axis("dataset")
+    return Exhibit("tasks", table, caption=caption, shown=shown)
 
 
 def _unpruned_signals(results: Results) -> pd.DataFrame:
