@@ -22,7 +22,7 @@ from sfusion.analysis.contrasts import (
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.analysis.layer_sets import sets_left, trained_sets
 from sfusion.analysis.scoreboard import scoreboard
-from sfusion.analysis.scores import MEASURES, distilled, redrawn, task_means
+from sfusion.analysis.scores import MEASURES, distilled, half_of, redrawn, task_means
 from sfusion.analysis.statistics import (
     bootstrap,
     comparison_text,
@@ -180,8 +180,9 @@ def half_removed(twelve: Results) -> Exhibit:
     -------
     Exhibit
     """
-    half = depth_of(twelve) // 2
     curves = twelve.curves()
+    removals = sorted(set(curves["removed"]) - {0})
+    half = half_of(removals, depth_of(twelve))
     scores = 100 * redrawn(
         curves[curves["removed"].isin([0, half])], ["name", "removed"]
     )
@@ -194,8 +195,8 @@ def half_removed(twelve: Results) -> Exhibit:
     shown = pd.DataFrame({"pp": texts}, table.index.map(strategy_title))
     best, second, third = shown.index[:3]
     finding = (
-        f"With {half} of {2 * half} layers removed, {best} comes nearest to the "
-        f"original ({texts[0]} pp), before {second} ({texts[1]}) and {third} "
+        f"With {half} of {depth_of(twelve)} layers removed, {best} comes nearest to "
+        f"the original ({texts[0]} pp), before {second} ({texts[1]}) and {third} "
         f"({texts[2]}); {shown.index[-1]} ends last ({texts[-1]}). "
         f"The own forest takes place {table.index.get_loc('random-forest') + 1} of "
         f"{len(table)}."

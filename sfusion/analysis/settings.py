@@ -35,6 +35,7 @@ DOSE = ["samples", "learning_rate"]
 
 # What is asked at both rates of recovery, and who is compared with the original.
 ASKED = CONTRASTS | CONTROLS | OPPONENTS
+ASKED.pop("teacher")
 NAMES = {name for one in ASKED.values() for name in (one.first, one.second)}
 COMPARED = ["random-forest", "middle-first", "one-shot-middle-first"]
 
