@@ -8,10 +8,13 @@ forward pass, times three for training.
 usage: python benchmarks/card.py [--model minilm-l6] [--processes 1 16] [--steps 100]
 """
 
+from __future__ import annotations
+
 import argparse
-import time
+from typing import TYPE_CHECKING
 
 import torch
+from experiments import seconds
 from torch import multiprocessing
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -22,40 +25,61 @@ from sfusion.training.loop import fine_tune
 from sfusion.training.precision import default_device, resolve_precision
 from sfusion.training.recipes import Recipe
 
-TEXTS, TOKENS, CLASSES = 2000, 32, 10
+if TYPE_CHECKING:
+    from multiprocessing.queues import Queue
+    from multiprocessing.synchronize import Barrier
+
+    from transformers import PreTrainedModel
+
+TEXTS = 2000
+TOKENS = 32
+CLASSES = 10
+BATCH_SIZE = 32
 
 
-def make(name, device):
+def make(name: str, device: str) -> PreTrainedModel:
     """Make a model of a known one's shape."""
-    model = AutoModelForSequenceClassification.from_config(
-        AutoConfig.from_pretrained(locate_model(name), num_labels=CLASSES)
-    )
+    config = AutoConfig.from_pretrained(locate_model(name), num_labels=CLASSES)
+    model = AutoModelForSequenceClassification.from_config(config)
     if device == "cuda" and model._supports_sdpa:  # as in a study
         model.set_attn_implementation("sdpa")
     return model.to(device)
 
 
-def work(name, steps, start, seconds):
+def work(name: str, steps: int, start: Barrier, times: Queue) -> None:
     """Train for so many steps, after a warm-up and when all processes are ready."""
     torch.set_num_threads(1)
     device = default_device()
-    model, ones = make(name, device), torch.ones(TEXTS, TOKENS, dtype=torch.long)
+    precision = resolve_precision("auto", device)
+    model = make(name, device)
     data = Encoded(
-        torch.randint(1000, 20000, ones.shape),
-        ones,
+        torch.randint(1000, 20000, (TEXTS, TOKENS)),
+        torch.ones(TEXTS, TOKENS, dtype=torch.long),
         torch.randint(0, CLASSES, (TEXTS,)),
     )
-    precision = resolve_precision("auto", device)
     for count in (min(steps, 20), steps):
+        recipe = Recipe(samples=BATCH_SIZE * count, batch_size=BATCH_SIZE)
         start.wait()
-        begin = time.perf_counter()
-        fine_tune(
-            model, data, Recipe(samples=32 * count), seed=0, precision=precision
-        )  # waits for the card
-    seconds.put(time.perf_counter() - begin)
+        # The loss that is returned has waited for the card.
+        spent = seconds(
+            lambda recipe=recipe: fine_tune(
+                model, data, recipe, seed=0, precision=precision
+            )
+        )
+    times.put(spent)
 
 
-def main():
+def slowest(count: int, name: str, steps: int) -> float:
+    """Return the seconds of the slowest of so many processes."""
+    context = multiprocessing.get_context("spawn")
+    times = context.Queue()
+    arguments = (name, steps, context.Barrier(count), times)
+    for _ in range(count):
+        context.Process(target=work, args=arguments).start()
+    return max(times.get() for _ in range(count))
+
+
+def main() -> None:
     """Print a line per number of processes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -66,19 +90,14 @@ def main():
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 16])
     parser.add_argument("--steps", type=int, default=100)
     options = parser.parse_args()
-    each_step = 3 * 32 * size(make(options.model, "cpu"), TOKENS)["flops"]
-    context = multiprocessing.get_context("spawn")
+    forward = size(make(options.model, "cpu"), TOKENS)["flops"]
     for count in options.processes:
-        start, seconds = context.Barrier(count), context.Queue()
-        given = options.model, options.steps, start, seconds
-        workers = [context.Process(target=work, args=given) for _ in range(count)]
-        for worker in workers:
-            worker.start()
-        slowest = max(seconds.get() for _ in workers)
-        rate, each = count * options.steps / slowest, 1000 * slowest / options.steps
-        speed = rate * each_step / 1e12
+        spent = slowest(count, options.model, options.steps)
+        rate = count * options.steps / spent
+        speed = rate * 3 * BATCH_SIZE * forward / 1e12
         print(
-            f"{count} processes: {rate:.0f} steps of 32 texts per second, {each:.1f} ms each, {speed:.1f} TFLOP/s"
+            f"{count} processes: {rate:.0f} steps of {BATCH_SIZE} texts per second, "
+            f"{1000 * spent / options.steps:.1f} ms each, {speed:.1f} TFLOP/s"
         )
 
 

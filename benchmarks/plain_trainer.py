@@ -1,13 +1,17 @@
-"""The sweep as a user would write it: a path per strategy, ``transformers.Trainer``, twelve passes.
+"""The sweep as a user would write it: a path per strategy, ``Trainer``, twelve passes.
 
 The original is fine-tuned once. Then every strategy follows a pruning path of its own:
 take each signal in a pass of its own, remove a layer, fine-tune, evaluate.
 """
 
+from __future__ import annotations
+
 import tempfile
 import time
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import torch
 from plain_signals import PASSES
 from transformers import (
@@ -19,27 +23,41 @@ from transformers import (
     TrainingArguments,
 )
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from sfusion.data.encoding import Encoded
+    from sfusion.data.tasks import Task
+    from sfusion.training.recipes import Recipe
+
 HIGHEST_FIRST = {"attention-entropy"}
 
 
-def rows(data):
+def rows(data: Encoded) -> list[dict[str, Any]]:
     """List samples as the collator wants them, without their padding."""
     lengths = data.attention_mask.sum(1).tolist()
+    columns = (data.input_ids.tolist(), lengths, data.labels.tolist())
     return [
         {"input_ids": ids[:length], "attention_mask": [1] * length, "label": label}
-        for ids, length, label in zip(
-            data.input_ids.tolist(), lengths, data.labels.tolist(), strict=True
-        )
+        for ids, length, label in zip(*columns, strict=True)
     ]
 
 
-def load(directory, task):
+def load(directory: str, task: Task) -> PreTrainedModel:
+    """Load the pretrained model with a new head."""
     return AutoModelForSequenceClassification.from_pretrained(
         directory, num_labels=len(task.label_names)
     )
 
 
-def make_trainer(model, tokenizer, train, recipe, seed, **changes):
+def make_trainer(
+    model: PreTrainedModel,
+    directory: str,
+    train: list[dict[str, Any]],
+    recipe: Recipe,
+    seed: int,
+    **changes: Any,
+) -> Trainer:
     """Set a Trainer up with a recipe's values, all else as it comes."""
     options = TrainingArguments(
         output_dir=tempfile.gettempdir(),
@@ -57,7 +75,7 @@ def make_trainer(model, tokenizer, train, recipe, seed, **changes):
         dataloader_pin_memory=False,
         **changes,
     )
-    collator = DataCollatorWithPadding(tokenizer)
+    collator = DataCollatorWithPadding(AutoTokenizer.from_pretrained(directory))
     trainer = Trainer(
         model=model, args=options, train_dataset=train, data_collator=collator
     )
@@ -65,66 +83,84 @@ def make_trainer(model, tokenizer, train, recipe, seed, **changes):
     return trainer
 
 
-def remove_layer(model, position):
-    layers = model.bert.encoder.layer
-    del layers[position]
-    model.config.num_hidden_layers = len(layers)
+class PlainSweep:
+    """Follow every strategy's pruning path, one after the other.
 
-
-def sweep(directory, task, strategies, original, recovery, probe, seed=0):
-    """Follow every strategy's pruning path.
-
-    Strategies are names of signals, or ``random-...``. Returns a row per node of a
-    path: accuracies, the path, and seconds of training, evaluation and of each signal's
-    pass.
+    Attributes
+    ----------
+    nodes : list of dict
+        A row per node of a path: ``strategy``, ``removed`` and ``path``, accuracies,
+        and seconds of ``training``, ``evaluation`` and of each signal's pass.
     """
-    tokenizer = AutoTokenizer.from_pretrained(directory)
-    train, validation, test = map(rows, (task.train, task.validation, task.test))
-    nodes = []
 
-    def add_node(model, recipe, strategy, path):
-        start = time.perf_counter()
-        trainer = make_trainer(model, tokenizer, train, recipe, seed)
-        trainer.train()
-        trained = time.perf_counter()
-        scores = {}
-        for split, samples in (("validation", validation), ("test", test)):
-            found = trainer.predict(samples)
-            accuracy = (found.predictions.argmax(-1) == found.label_ids).mean()
-            scores[f"{split}_accuracy"] = float(accuracy)
-        evaluated = time.perf_counter()
-        seconds = {"training": trained - start, "evaluation": evaluated - trained}
-        nodes.append({"strategy": strategy, "path": path, **scores, "seconds": seconds})
+    def __init__(
+        self, directory: str, task: Task, recovery: Recipe, probe: Encoded, seed: int
+    ) -> None:
+        self.directory = directory
+        self.task = task
+        self.recovery = recovery
+        self.probe = probe
+        self.seed = seed
+        self.train = rows(task.train)
+        self.splits = {
+            "validation": rows(task.validation),
+            "test": rows(task.test),
+        }
+        self.nodes = []
 
-    def take_signals(model):
-        model.eval()
-        table = {}
-        for name, passes in PASSES.items():
-            start = time.perf_counter()
-            table[name] = passes(model, probe)
-            nodes[-1]["seconds"][name] = time.perf_counter() - start
-        return table
+    def run(self, original: Recipe, strategies: list[str]) -> pd.DataFrame:
+        """Fine-tune the original, then follow strategies: signals or ``random-...``."""
+        torch.manual_seed(self.seed)
+        model = load(self.directory, self.task)
+        self._add_node(model, original, "original", ())
+        weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        root = self.nodes[0] | {"training": 0.0, "evaluation": 0.0}
+        for strategy in strategies:
+            model = load(self.directory, self.task)
+            model.load_state_dict(weights)
+            self.nodes.append(root | {"strategy": strategy})
+            self._follow(model, strategy)
+        return pd.DataFrame(self.nodes).fillna(0.0)
 
-    torch.manual_seed(seed)
-    model = load(directory, task)
-    add_node(model, original, "original", ())
-    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for strategy in strategies:
-        model = load(directory, task)
-        model.load_state_dict(weights)
-        left, path = list(range(len(model.bert.encoder.layer))), ()
-        order = np.random.default_rng(seed).permutation(len(left))
-        nodes.append({**nodes[0], "strategy": strategy, "seconds": {}})
+    def _follow(self, model: PreTrainedModel, strategy: str) -> None:
+        layers = model.bert.encoder.layer
+        left = list(range(len(layers)))
+        order = np.random.default_rng(self.seed).permutation(len(left))
+        path = ()
         while len(left) > 1:
-            table = take_signals(model)
-            if strategy in table:
-                values = np.array(table[strategy])
-                position = int(
-                    (values if strategy in HIGHEST_FIRST else -values).argmax()
-                )
+            signals = self._take_signals(model)
+            if strategy in signals:
+                values = np.array(signals[strategy])
+                turned = strategy in HIGHEST_FIRST
+                position = int(values.argmax() if turned else values.argmin())
             else:
                 position = left.index(order[len(path)])
-            path += (left.pop(position),)
-            remove_layer(model, position)
-            add_node(model, recovery, strategy, path)
-    return nodes
+            path = (*path, left.pop(position))
+            del layers[position]
+            model.config.num_hidden_layers = len(layers)
+            self._add_node(model, self.recovery, strategy, path)
+
+    def _take_signals(self, model: PreTrainedModel) -> dict[str, list[float]]:
+        model.eval()
+        signals = {}
+        for name, take in PASSES.items():
+            start = time.perf_counter()
+            signals[name] = take(model, self.probe)
+            self.nodes[-1][name] = time.perf_counter() - start
+        return signals
+
+    def _add_node(
+        self, model: PreTrainedModel, recipe: Recipe, strategy: str, path: tuple
+    ) -> None:
+        start = time.perf_counter()
+        trainer = make_trainer(model, self.directory, self.train, recipe, self.seed)
+        trainer.train()
+        trained = time.perf_counter()
+        node = {"strategy": strategy, "removed": len(path), "path": path}
+        for split, samples in self.splits.items():
+            found = trainer.predict(samples)
+            is_right = found.predictions.argmax(-1) == found.label_ids
+            node[f"{split}_accuracy"] = float(is_right.mean())
+        node["training"] = trained - start
+        node["evaluation"] = time.perf_counter() - trained
+        self.nodes.append(node)
