@@ -78,29 +78,34 @@ def _section(text, title):
     return match[1] if match else ""
 
 
+def _parameters(function):
+    given = function.args
+    parameters = [*given.posonlyargs, *given.args, given.vararg]
+    parameters += [*given.kwonlyargs, given.kwarg]
+    return [one for one in parameters if one and one.arg not in ("self", "cls")]
+
+
 @pytest.mark.parametrize("function", list(_public()))
 def test_a_docstring_names_every_parameter_and_what_comes_back(function):
-    text, arguments = ast.get_docstring(function), function.args
-    named = [
-        *arguments.posonlyargs,
-        *arguments.args,
-        arguments.vararg,
-        *arguments.kwonlyargs,
-        arguments.kwarg,
-    ]
-    parameters = [a.arg for a in named if a and a.arg not in ("self", "cls")]
+    text = ast.get_docstring(function)
     listed = re.findall(
         r"^(\*{0,2}\w+(?:, \*{0,2}\w+)*)(?: : .*)?$", _section(text, "Parameters"), re.M
     )
-    assert [
-        part.lstrip("*") for group in listed for part in group.split(", ")
-    ] == parameters
+    named = {part.lstrip("*") for group in listed for part in group.split(", ")}
+    if named or ":meth:" not in text:  # else it refers to the method it overrides
+        assert named == {parameter.arg for parameter in _parameters(function)}
     for node in _own(function):
         if isinstance(node, ast.Return) and node.value is not None:
-            assert _section(text, "Returns")
-        assert not isinstance(node, (ast.Yield, ast.YieldFrom)) or _section(
-            text, "Yields"
-        )
+            assert ":meth:" in text or _section(text, "Returns")
+        if isinstance(node, ast.Yield) and node.value is not None:
+            assert _section(text, "Yields") or _section(text, "Returns")
+
+
+@pytest.mark.parametrize("function", list(_public()))
+def test_every_parameter_and_what_comes_back_has_a_type(function):
+    untyped = [one.arg for one in _parameters(function) if one.annotation is None]
+    assert untyped == []
+    assert function.returns is not None
 
 
 # --- exports
