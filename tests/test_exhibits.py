@@ -1,6 +1,7 @@
 """Exhibits: how they are shown and saved, and those of the first four notebooks."""
 
 from dataclasses import replace
+from itertools import combinations
 from types import SimpleNamespace
 
 import numpy as np
@@ -112,9 +113,7 @@ def test_correlations_are_averaged_over_units_and_read_roots_alone():
     assert found.table.loc["weight-norm", "energy"] == pytest.approx(0)
     assert found.table.loc["weight-norm", "intensity"] == pytest.approx(1)
     # Attention-Entropy grows like the others, but its highest layer goes first.
-    assert (
-        "most opposed: Attention-Entropy and Inhibition (−1.00)" in found.finding
-    )
+    assert "most opposed: Attention-Entropy and Inhibition (−1.00)" in found.finding
     assert "correlation of 0.00" in rankings.paper_and_we(UNITS).finding
 
 
@@ -267,47 +266,36 @@ def test_what_was_run_is_counted(results):
 # --- directions
 
 
-def searched():
-    """Make a study of six layers in which every set was trained; high layers matter."""
-    subsets = [()]
-    for layer in range(6):
-        subsets += [(*kept, layer) for kept in subsets]
-    rows = []
-    for gone in subsets[:-1]:
-        path = PruningPath.from_the_top(gone).name
-        accuracy = 0.9 - 0.01 * sum(gone)
-        rows.append({"path": path, "removed": len(gone), "test_accuracy": accuracy})
-    nodes = pd.DataFrame(rows).assign(task="t", seed=0)
-    nodes["validation_accuracy"] = nodes["test_accuracy"]
-    return nodes.assign(layers=6 - nodes["removed"])
+def follow(order, names):
+    """List where strategies stand that remove the layers in this order."""
+    steps = [PruningPath.of(*order[:removed]) for removed in range(1, 6)]
+    rows = [(name, len(path), path.name) for name in names for path in steps]
+    frame = pd.DataFrame(rows, columns=["strategy", "removed", "path"])
+    return frame.assign(task="t", seed=0)
 
 
 def test_a_reversed_signal_is_compared_by_the_sets_that_it_leaves():
-    low = PruningPath.of(0, 1, 2, 3, 4)
-    high = PruningPath.of(5, 4, 3, 2, 1)
-    visits = []
-    turned = []
-    for removed in range(1, 6):
-        for name in [*NAMES, "random-forest"]:
-            path = PruningPath(high.steps[:removed]).name
-            visits.append((name, removed, path))
-        for name in NAMES:
-            path = PruningPath(low.steps[:removed]).name
-            turned.append((f"reversed-{name}", removed, path))
-    columns = ["strategy", "removed", "path"]
-    base = tiny.make_results(score, tasks=("t",), seeds=(0,))
-    seconds = dict.fromkeys(["training", "evaluation", "extraction"], 0.0)
+    nodes = []
+    for removed in range(6):
+        for gone in combinations(range(6), removed):
+            accuracy = 0.9 - 0.01 * sum(gone)  # high layers matter
+            path = PruningPath.from_the_top(gone).name
+            nodes.append((path, removed, 6 - removed, accuracy, accuracy, 0, 0, 0))
+    accuracies = ["validation_accuracy", "test_accuracy"]
+    seconds = ["training", "evaluation", "extraction"]
+    columns = ["path", "removed", "layers", *accuracies, *seconds]
     study = replace(
-        base,
-        nodes=searched().assign(**seconds),
-        trajectories=pd.DataFrame(visits, columns=columns).assign(task="t", seed=0),
+        tiny.make_results(score, tasks=("t",), seeds=(0,)),
+        nodes=pd.DataFrame(nodes, columns=columns).assign(task="t", seed=0),
+        trajectories=follow([5, 4, 3, 2, 1], [*NAMES, "random-forest"]),
     )
-    paths = pd.DataFrame(turned, columns=columns).assign(task="t", seed=0)
-    found = directions.reversed_signals(study, {"paths": paths})
+    turned = [f"reversed-{name}" for name in NAMES]
+    candidates = {"paths": follow([0, 1, 2, 3, 4], turned)}
+    found = directions.reversed_signals(study, candidates)
     half = found.table[found.table["measure"] == "half_removed"]
     # Layers 3 + 4 + 5 went as declared, 0 + 1 + 2 turned round.
     assert half["difference"].tolist() == pytest.approx([0.09] * 12)
     assert "- ahead: Inhibition, Intensity" in found.finding
     assert "1 to 1 of 1" in found.finding
-    rivals = directions.forest_against_signals(study, {"paths": paths}).table
+    rivals = directions.forest_against_signals(study, candidates).table
     assert rivals["difference"].tolist() == pytest.approx([0, -0.09])

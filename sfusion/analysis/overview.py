@@ -41,13 +41,14 @@ def originals(results: Results) -> Exhibit:
             count = int((runs["test_accuracy"] > runs[column]).sum())
             beaten.append(f"{title} in {count}")
     seeds = runs["seed"].nunique()
+    repeated = "one seed" if seeds == 1 else f"{seeds} seeds each"
     finding = (
-        f"{runs['task'].nunique()} datasets, seeds for each: {seeds}; "
+        f"{runs['task'].nunique()} datasets with {repeated} were pruned: "
         f"{len(results.nodes)} models trained for {steps} steps of the strategies, "
         f"{len(results.distillation)} more in the distillation. The original beats "
         f"{' and '.join(beaten)} of {len(runs)} runs."
     )
-    shown = table.rename_axis("dataset")
+    shown = table.rename_axis("dataset").convert_dtypes()
     caption = "Texts per split and test accuracies, means over seeds"
     return Exhibit("originals", table, finding, caption=caption, shown=shown)
 
