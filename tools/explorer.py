@@ -70,7 +70,7 @@ def _task(nodes: pd.DataFrame) -> dict[str, Any]:
 
 
 def _seed(nodes: pd.DataFrame, paths: pd.Series) -> dict[str, Any]:
-    visited = set()
+    visited: set[str] = set()
     for name in paths:
         path = PruningPath.parse(name)
         visited.update(

@@ -60,7 +60,7 @@ class RecordStore:
         default ``SFUSION_WEIGHTS_GB``, or 12: a study of three small tasks fills 10.
     """
 
-    def __init__(self, folder: Path, weights_gb: float | None = None) -> None:
+    def __init__(self, folder: str | Path, weights_gb: float | None = None) -> None:
         self.folder = Path(folder)
         self.weights_gb = _weights_gb() if weights_gb is None else weights_gb
 
