@@ -1,5 +1,7 @@
 """Fusion: the table of tried removals, its scaling, and the fits."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,10 +11,12 @@ from hypothesis import strategies as st
 from joblib import parallel_config
 
 from sfusion import SIGNALS, STRATEGIES, fit_fusion, training_table
+from sfusion.data.pretrained import locate_model, weights_fingerprint
 from sfusion.pruning.fusion import (
     FUSION_MODELS,
     LABEL,
     READS,
+    SHIPPED_WEIGHTS,
     shipped_rows,
     standardise,
 )
@@ -213,6 +217,18 @@ TOO_FEW = "at least two tried removals; there are"
 def test_what_cannot_be_fitted_is_one_line(rows, model, says):
     with tiny.refused(says):
         fit_fusion(_planted(rows), model)
+
+
+def test_the_shipped_removals_know_their_models_by_name_and_by_weights(tmp_path):
+    models = set(shipped_rows()["model"])
+    assert models == set(SHIPPED_WEIGHTS)
+    assert SHIPPED_WEIGHTS["minilm-l6"] == weights_fingerprint("minilm-l6")
+    # The same weights in a folder of another name.
+    shutil.copytree(locate_model("minilm-l6"), tmp_path / "all-MiniLM-L6-v2")
+    for name in ("minilm-l6", str(tmp_path / "all-MiniLM-L6-v2")):
+        assert set(shipped_rows(without=name)["model"]) == {"mpnet-base"}
+    other = tiny.write_model(tmp_path / "other")
+    assert set(shipped_rows(without=other)["model"]) == models
 
 
 @pytest.mark.parametrize("reads", ["signals", "position", "shuffled"])

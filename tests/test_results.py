@@ -305,6 +305,11 @@ def test_a_split_of_more_samples_has_the_smaller_error(split, fails, one_seed):
     ) == fails
 
 
+def test_a_study_without_any_signals_fails_on_the_same_machine(results, new):
+    lacking = replace(new, signals=new.signals.query("task != 'u'"))
+    assert _failed(lacking, results) == [["u", "signals"]]
+
+
 @HERE_OR_ELSEWHERE
 def test_other_texts_fail(place, results, new):
     new.tasks.loc[new.tasks["task"] == "u", "fingerprint"] = "of something else"

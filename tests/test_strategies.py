@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sfusion import SIGNALS, STRATEGIES
+from sfusion.pruning import registry
 from sfusion.pruning.fusion import EVERYTHING, FUSION_MODELS, READS, standardise
 from sfusion.pruning.path import ORIGINAL, PruningPath
 from sfusion.pruning.registry import View, choose
@@ -16,9 +17,10 @@ from sfusion.pruning.searches import next_path
 from sfusion.pruning.setting import Setting
 from sfusion.pruning.strategies import (
     COMPRESSION_STRATEGIES,
+    DEFAULT_STRATEGY,
     IN_DATASET,
     OTHER_MODEL,
-    STUDIED,
+    READ_TITLES,
     TRANSFER,
     expand,
     lookup,
@@ -77,67 +79,47 @@ def test_a_step_of_several_layers_leaves_what_its_layers_leave_one_by_one():
     assert path.remaining(5) == PruningPath.of(1, 3, 0).remaining(5) == (2, 4)
 
 
-def test_the_registry_covers_what_the_paper_compares_and_the_controls():
-    fusions = ["linear-regression", "ridge-regression", "random-forest"]
-    assert list(FUSION_MODELS) == fusions
-    transferred = [f"{name}-transfer" for name in fusions]
-    reads, ends = (
-        ("all", "siblings", "position", "shuffled"),
-        ("", "-transfer", "-other-model"),
-    )
-    others = [f"{name}-other-model" for name in fusions]
-    controls = [
-        f"random-forest-{read}{end}"
-        for read in reads
-        for end in ends[: 2 if read in EVERYTHING else 3]
-    ]
-    orders = [
-        "random",
-        "random-keep-last",
-        "top-first",
-        "bottom-first",
-        "symmetric",
-        "middle-first",
-        "alternate",
-    ]
-    baselines, turned = [*orders, *REDUNDANCY], [f"reversed-{name}" for name in NAMES]
-    learned = [*fusions, *transferred, *others, *controls]
-    ranked = (
-        "top-first",
-        "middle-first",
-        "angular-distance",
-        "random-forest",
-        "random-forest-other-model",
-    )
-    once = [f"one-shot-{name}" for name in ranked]
-    assert list(STRATEGIES) == [
-        *NAMES,
-        *learned,
-        *baselines,
-        *turned,
-        "greedy-oracle",
-        *once,
-    ]
-    assert [
-        name for name, s in STRATEGIES.items() if s.once or s.group == "one-shot"
-    ] == once
-    assert all(
-        STRATEGIES[name].once and not STRATEGIES[name].teaches_fusions for name in once
-    )
-    elsewhere = {name for name in STRATEGIES if name.endswith("-other-model")}
-    assert set(STUDIED) == set(STRATEGIES) - set(turned) - set(once) - elsewhere
+def test_every_measure_and_every_fusion_is_a_strategy():
+    for name in MEASURES:
+        assert STRATEGIES[name].signal == name
+    for name in SIGNALS:
+        assert STRATEGIES[f"reversed-{name}"].signal == name
+    for model in FUSION_MODELS:
+        assert STRATEGIES[model].learned_from == IN_DATASET
+        assert STRATEGIES[f"{model}-transfer"].learned_from == TRANSFER
+        assert STRATEGIES[f"{model}-other-model"].learned_from == OTHER_MODEL
+    for reads in READ_TITLES:
+        assert STRATEGIES[f"random-forest-{reads}-transfer"].reads == reads
+
+
+def test_names_and_titles_tell_strategies_apart():
     assert all(name == strategy.name for name, strategy in STRATEGIES.items())
-    assert len({s.title for s in STRATEGIES.values()}) == len(STRATEGIES)
-    sources = {
-        name: TRANSFER if name.endswith("-transfer") else IN_DATASET
-        for name in (*learned, *once[-2:])
-    }
-    sources |= dict.fromkeys(elsewhere, OTHER_MODEL)
-    assert {
-        name: s.learned_from for name, s in STRATEGIES.items() if s.learned_from
-    } == sources
-    # A compression is offered neither controls nor searches.
-    assert COMPRESSION_STRATEGIES == [*NAMES, *fusions, *baselines, *once[:-1]]
+    assert len({strategy.title for strategy in STRATEGIES.values()}) == len(STRATEGIES)
+
+
+def test_what_teaches_fusions_looks_at_signals_or_positions_alone():
+    for strategy in STRATEGIES.values():
+        choosing_alone = strategy.score and not strategy.learned_from
+        assert not strategy.teaches_fusions or choosing_alone and not strategy.once
+
+
+def test_a_compression_is_offered_neither_controls_nor_searches():
+    offered = [STRATEGIES[name] for name in COMPRESSION_STRATEGIES]
+    assert DEFAULT_STRATEGY in COMPRESSION_STRATEGIES
+    assert {"control", "search", "reversed"}.isdisjoint(one.group for one in offered)
+
+
+def test_a_strategy_is_added_by_a_function_and_a_line(monkeypatch):
+    monkeypatch.setattr(registry, "STRATEGIES", STRATEGIES.copy())
+
+    @registry.strategy("third-first", "Third layer first", "position")
+    def third_first(view):
+        return [layer == 2 for layer in view.layers]
+
+    added = registry.STRATEGIES["third-first"]
+    assert choose(added, View(tuple(range(6)), None, None, None, 6)) == 2
+    assert added.teaches_fusions
+    assert not added.reads_signals
 
 
 @pytest.mark.parametrize("name", [*NAMES, *REDUNDANCY])
@@ -257,7 +239,9 @@ def test_a_strategy_without_signals_reads_none():
     assert all(STRATEGIES[name].reads_signals for name in ("energy", "random-forest"))
 
 
-def test_expand_draws_the_random_baseline_in_its_place_and_lookup_finds_every_label():
+def test_expand_draws_the_random_baseline_in_its_place_and_lookup_finds_every_label(
+    monkeypatch,
+):
     assert expand(["energy", "random", "top-first"], 3) == [
         "energy",
         "random-0",
@@ -271,5 +255,9 @@ def test_expand_draws_the_random_baseline_in_its_place_and_lookup_finds_every_la
         "random-keep-last-1",
     ]
     assert expand([], 5) == []
+    # The title of a signal may end in a number.
+    monkeypatch.setitem(STRATEGIES, "renyi-2", STRATEGIES["energy"])
+    assert lookup("renyi-2") is STRATEGIES["energy"]
+    monkeypatch.undo()
     for name, strategy in STRATEGIES.items():
         assert all(lookup(label) is strategy for label in expand([name], 12))

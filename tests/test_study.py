@@ -283,6 +283,10 @@ BAD = {
     "'magic'": (["energy", "magic"], {}),
     "'random-0'": (["random-0"], {}),
     "fusions learn from": (["random-forest"], {}),
+    "'random-forest-transfer' learns from other datasets": (
+        ["energy", "random-forest-transfer"],
+        {"tasks": ("agnews",)},
+    ),
     "weather": (STUDIED, {"tasks": ("weather",)}),
     "removals = [1, 4]": (STUDIED, {"distillation": {"removals": (1, 4)}}),
     "training diverged": (STUDIED, {"original": {"learning_rate": 1e30}}),

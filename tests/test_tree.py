@@ -256,6 +256,18 @@ def test_a_process_notices_another_model_other_texts_and_other_versions(
     assert open_tree(replace(unit, seed=1), store).base["versions"] == {"torch": "99.0"}
 
 
+def test_the_trees_of_a_large_study_stay_open_without_their_texts(profile, tmp_path):
+    store = RecordStore(tmp_path / "store")
+    units = [Experiment(profile, "agnews", seed) for seed in range(40)]
+    trees = [open_tree(one, store) for one in units]
+    assert [open_tree(one, store) for one in units] == trees
+    assert not any(tree.task.texts for tree in trees)
+    # The encoder is in memory once, whatever the head.
+    first, second = (tree.source().base_model for tree in trees[:2])
+    pointers = [next(model.parameters()).data_ptr() for model in (first, second)]
+    assert pointers[0] == pointers[1]
+
+
 def test_the_second_run_trains_nothing(profile, whole, trained, put):
     again = PruningStudy(profile, FEW).run(whole.folder, quiet=True)
     assert trained == put == []

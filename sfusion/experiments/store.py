@@ -64,7 +64,7 @@ class RecordStore:
         self.folder = Path(folder)
         self.weights_gb = _weights_gb() if weights_gb is None else weights_gb
 
-    def _file(self, key):
+    def _file(self, key: str) -> Path:
         return self.folder / "records" / key[:2] / f"{key}.json"
 
     def get(self, spec: Spec) -> dict[str, Any] | None:
@@ -99,7 +99,7 @@ class RecordStore:
         self._set_aside(file, "record")
         return None
 
-    def _set_aside(self, file, what):
+    def _set_aside(self, file: Path, what: str) -> None:
         aside = self.folder / "damaged" / file.name
         try:
             aside.parent.mkdir(parents=True, exist_ok=True)
@@ -129,7 +129,7 @@ class RecordStore:
 
     def recorded(
         self,
-        spec: dict[str, Any],
+        spec: Spec,
         compute: Callable[[], Any],
         clock: Callable[[], float] = time.process_time,
     ) -> dict[str, Any]:
@@ -208,18 +208,15 @@ class RecordStore:
             Specification of weights that go after all others.
         """
         spared = content_key(last)  # of none, a key that no file has
-        found = []
+        cached = []
         # Not what another process is just writing, which has another name.
         for file in (self.folder / "weights").glob("*.safetensors"):
-            try:
+            with contextlib.suppress(FileNotFoundError):  # another one trims, too
                 stat = file.stat()
-            except FileNotFoundError:
-                continue  # removed by a process beside this one
-            found.append(
-                (file.name.startswith(spared), stat.st_mtime, stat.st_size, file)
-            )
-        total = sum(size for *_, size, _ in found)
-        for *_, size, file in sorted(found):
+                goes_last = file.name.startswith(spared)
+                cached.append((goes_last, stat.st_mtime, stat.st_size, file))
+        total = sum(size for *_, size, _ in cached)
+        for *_, size, file in sorted(cached):
             if total <= self.weights_gb * 1e9:
                 return
             file.unlink(missing_ok=True)
