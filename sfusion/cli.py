@@ -165,16 +165,17 @@ def signals(
     seed: Seed = 0,
 ) -> None:
     """Print the signals of a model's layers as CSV, one row each."""
-    from sfusion.compression.compress import fit_tokens, load_source
+    from sfusion.compression.inputs import load_start
+    from sfusion.compression.tokens import fit_tokens
     from sfusion.data.encoding import encode
     from sfusion.data.files import read_rows
     from sfusion.data.splits import draw
     from sfusion.models.source import ModelSource
     from sfusion.signals.extraction import extract_signals
 
-    opened = ModelSource.open(model)
+    source = ModelSource.open(model)
     rows = read_rows(data, text_column, label_column)
-    source, _, numbers = load_source(opened, rows, _listed(labels), new_head, seed)
+    start = load_start(source, rows, _listed(labels), new_head, seed)
     drawn = draw(
         rows.frame["label"].tolist(),
         rows.frame["text"].tolist(),
@@ -183,10 +184,11 @@ def signals(
     )
     probe = rows.frame.iloc[sorted(drawn)]
     texts = probe["text"].tolist()
-    tokenizer = opened.tokenizer
-    length = fit_tokens(tokenizer, source.config, texts, max_length)
-    encoded = encode(texts, probe["label"].map(numbers).tolist(), tokenizer, length)
-    print(extract_signals(source, encoded).to_csv(float_format="%.6g"), end="")
+    tokenizer = source.tokenizer
+    length = fit_tokens(tokenizer, start.model.config, texts, max_length)
+    numbers = probe["label"].map(start.numbers).tolist()
+    encoded = encode(texts, numbers, tokenizer, length.tokens)
+    print(extract_signals(start.model, encoded).to_csv(float_format="%.6g"), end="")
 
 
 @app.command(

@@ -1,12 +1,14 @@
 """Fixtures shared by the tests: a tiny random BERT and a probe set with padding."""
 
+from dataclasses import replace
+
 import pytest
 import tiny
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from sfusion import cli
-from sfusion.compression import compress
+from sfusion.compression import budgets
 from sfusion.data.encoding import Encoded
 
 
@@ -60,10 +62,15 @@ def _short_compressions():
     """Let compressions train a twentieth of what a user's do."""
     with pytest.MonkeyPatch.context() as patch:
         short = {
-            stage: (kind, passes / 20, least // 20, most // 20)
-            for stage, (kind, passes, least, most) in compress.BUDGETS.items()
+            stage: replace(
+                budget,
+                passes=budget.passes / 20,
+                least=budget.least // 20,
+                most=budget.most // 20,
+            )
+            for stage, budget in budgets.BUDGETS.items()
         }
-        patch.setattr(compress, "BUDGETS", short)
+        patch.setattr(budgets, "BUDGETS", short)
         yield
 
 

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 import sfusion as sf
 from sfusion import SfusionError
-from sfusion.compression import report
+from sfusion.compression.tokens import ready_tokenizer
 from sfusion.data.tokenizers import load_tokenizer
 from sfusion.models.architectures import (
     ARCHITECTURES,
@@ -223,7 +223,7 @@ def test_a_decoder_that_would_read_padding_is_one_line(tmp_path):
     tokenizer = load_tokenizer(tiny.write_model(tmp_path))
     tokenizer.pad_token = "[SEP]"
     with pytest.raises(SfusionError, match="pads with token 3, the model expects 0"):
-        report.ready_tokenizer(tokenizer, _classifier("llama").config)
+        ready_tokenizer(tokenizer, _classifier("llama").config)
 
 
 def test_an_unknown_architecture_says_where_to_add_it():

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 
 import sfusion as sf
-from sfusion.compression.report import accuracy_interval
+from sfusion.compression.accuracy import accuracy_interval
 from sfusion.experiments.profiles import ROOT
 from sfusion.notebooks import NOTEBOOKS, SHOWN
 from sfusion.pruning.path import PruningPath
@@ -166,7 +166,7 @@ def test_the_explorer_shows_the_numbers_of_the_records(
         node = nodes.loc[row.get_attribute("data-strategy")]
         wilson = accuracy_interval(round(node["test_accuracy"] * tests), tests)
         accuracy, low, high = (
-            f"{100 * wilson[key]:.1f}" for key in ("accuracy", "low", "high")
+            f"{100 * share:.1f}" for share in (wilson.accuracy, wilson.low, wilson.high)
         )
         cells = [cell.text for cell in row.find_elements("tag name", "td")]
         assert cells[2] == f"{accuracy} [{low}, {high}]"

@@ -20,7 +20,11 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import sfusion as sf
 from sfusion import SfusionError, cli
-from sfusion.compression import compress, report
+from sfusion.compression import budgets, output
+from sfusion.compression.accuracy import Change, accuracy_interval, paired_change
+from sfusion.compression.card import licence
+from sfusion.compression.latency import latency
+from sfusion.compression.report import verdict
 from sfusion.data import tasks
 from sfusion.data.tokenizers import load_tokenizer
 from sfusion.experiments.profiles import ROOT
@@ -208,7 +212,7 @@ def _chosen(curve):
 )
 def test_the_verdict_says_plainly_whether_accuracy_held(result, change, held, settled):
     change = dict(zip(("accuracy", "low", "high"), change, strict=True))
-    said = report.verdict(
+    said = verdict(
         {**result.report, "target": {"keep": 2, "max_drop": None}, "change": change}
     )
     assert ("NOT within 1 pp" in said) != held and "within 1 pp of" in said
@@ -308,7 +312,7 @@ def test_the_original_is_trained_once_however_little_room_there_is(given, tmp_pa
         "threads": 1,
     }
     stages, options = (
-        compress.recipes(60, 16),
+        budgets.recipes(60, 16),
         {"base": base, "probe": range(60), "on_work": work.append},
     )
     tree = PruningTree(lambda: source, task, RecordStore(tmp_path), stages, **options)
@@ -387,7 +391,8 @@ def test_latencies_are_compared_in_pairs(make_probe):
         "before": lambda *_, **__: time.sleep(0.004),
         "after": lambda *_, **__: time.sleep(0.002),
     }
-    times, ratios = report.latency(runs, make_probe(n=4))
+    found = latency(runs, make_probe(n=4))
+    times, ratios = found.milliseconds, found.ratios
     assert set(ratios) == {"after"}
     for batch in ("batch_1", "batch_32"):
         assert times["after"][batch]["low"] >= 2
@@ -395,23 +400,14 @@ def test_latencies_are_compared_in_pairs(make_probe):
 
 
 def test_intervals_agree_with_the_textbook():
-    found = report.accuracy_interval(81, 263)  # Newcombe 1998, table I: method 3
-    assert (round(found["low"], 4), round(found["high"], 4)) == (0.2553, 0.3662)
+    found = accuracy_interval(81, 263)  # Newcombe 1998, table I: method 3
+    assert (round(found.low, 4), round(found.high, 4)) == (0.2553, 0.3662)
     right = np.arange(1000) % 10 != 0
-    assert report.paired_change(right, right) == {
-        "accuracy": 0.0,
-        "low": 0.0,
-        "high": 0.0,
-    }
+    assert paired_change(right, right) == Change(0.0, 0.0, 0.0)
     worse = right & (np.arange(1000) % 7 != 1)
-    change = report.paired_change(right, worse)
-    assert (
-        change["low"]
-        < change["accuracy"]
-        == worse.mean() - right.mean()
-        < change["high"]
-        < 0
-    )
+    change = paired_change(right, worse)
+    assert change.accuracy == worse.mean() - right.mean()
+    assert change.low < change.accuracy < change.high < 0
 
 
 @pytest.mark.parametrize(
@@ -425,7 +421,7 @@ def test_intervals_agree_with_the_textbook():
 )
 def test_a_card_that_cannot_be_read_names_no_licence(metadata, found, tmp_path):
     (tmp_path / "README.md").write_text(f"---\n{metadata}\n---\n")
-    assert report.licence(tmp_path) == found
+    assert licence(tmp_path) == found
 
 
 # --- the command, and bad input
@@ -529,8 +525,8 @@ def test_a_place_that_is_taken_or_closed_is_one_line(fails, tmp_path):
 # -------------------------------------------------------------------
 
 
-def _short_compress(budgets, *arguments):
-    compress.BUDGETS = budgets
+def _short_compress(short, *arguments):
+    budgets.BUDGETS = short
     _compress(*arguments, keep=2)
 
 
@@ -538,11 +534,11 @@ def test_killed_at_any_moment_the_same_command_goes_on(given, result, tmp_path):
     out, work = tmp_path / "out", tmp_path / ".out.sfusion"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        [compress.__name__]
+        ["sfusion.compression.compress"]
     )  # what is slow to import, once for both
     for records in (1, 3):
         process = context.Process(
-            target=_short_compress, args=(compress.BUDGETS, given, out)
+            target=_short_compress, args=(budgets.BUDGETS, given, out)
         )
         process.start()
         while (
@@ -564,7 +560,7 @@ def test_killed_at_any_moment_the_same_command_goes_on(given, result, tmp_path):
 def test_stopped_while_writing_it_goes_on_and_two_at_once_at_one_place_do_not_meet(
     given, tmp_path, monkeypatch
 ):
-    out, latency, stops = tmp_path / "out", report.latency, [KeyboardInterrupt]
+    out, stops = tmp_path / "out", [KeyboardInterrupt]
 
     def meanwhile(*arguments):
         with tiny.refused(match="out is being made by another process"):
@@ -573,7 +569,7 @@ def test_stopped_while_writing_it_goes_on_and_two_at_once_at_one_place_do_not_me
             raise stops.pop()
         return latency(*arguments)
 
-    monkeypatch.setattr(report, "latency", meanwhile)
+    monkeypatch.setattr(output, "latency", meanwhile)
     with pytest.raises(KeyboardInterrupt):
         _compress(given, out, keep=3)
     assert not out.exists()

@@ -10,8 +10,10 @@ import torch
 
 import sfusion as sf
 from sfusion import SfusionError
-from sfusion.compression import report
-from sfusion.compression.report import ONNX, export, load_plain
+from sfusion.compression import export, request
+from sfusion.compression.card import ONNX_NAMES
+from sfusion.compression.output import load_plain
+from sfusion.compression.quantisation import quantise
 from sfusion.models.layers import remove_layers
 from sfusion.models.source import load_model
 from sfusion.training.evaluation import predict_logits
@@ -31,10 +33,8 @@ def written(tmp_path_factory, make_probe):
     remove_layers(base, [1]).save_pretrained(folder / "model")
     model = load_plain(folder / "model")
     task = SimpleNamespace(test=data, validation=data)
-    found = {
-        name: (entry, run)
-        for name, entry, run in export(folder, model, task, True, 1.0)
-    }
+    plain = export.export(folder / "model.onnx", model, data)
+    found = {"onnx": plain, "onnx_int8": quantise(plain.run, model, task, 1.0)}
     return folder, model, data, found
 
 
@@ -54,7 +54,7 @@ def test_the_export_gives_pytorchs_logits_for_any_shape(written):
         torch.testing.assert_close(
             torch.from_numpy(logits), expected, atol=1e-5, rtol=0
         )
-    entry = found["onnx"][0]
+    entry = found["onnx"].entry
     assert entry["largest_difference"] < 1e-5
     assert entry["same_labels"] == entry["samples"] == 70
     assert entry["correct"] == int(
@@ -64,7 +64,8 @@ def test_the_export_gives_pytorchs_logits_for_any_shape(written):
 
 def test_what_is_said_of_the_files_is_so_and_they_name_no_path_of_the_machine(written):
     folder, _, data, found = written
-    for entry, run in found.values():
+    for file in found.values():
+        entry, run = file.entry, file.run
         content = (folder / entry["file"]).read_bytes()
         assert entry["bytes"] == len(content)
         assert b"site-packages" not in content and b".py" not in content
@@ -73,14 +74,14 @@ def test_what_is_said_of_the_files_is_so_and_they_name_no_path_of_the_machine(wr
     eight = onnx.load(folder / "model.int8.onnx")
     kinds = {tensor.data_type for tensor in eight.graph.initializer}
     assert kinds & {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
-    assert found["onnx_int8"][0]["bytes"] < found["onnx"][0]["bytes"]
+    assert found["onnx_int8"].entry["bytes"] < found["onnx"].entry["bytes"]
 
 
 def test_an_export_that_differs_is_refused(written, tmp_path, monkeypatch):
     _, model, data, _ = written
-    monkeypatch.setattr(report, "TOLERANCE", -1.0)
+    monkeypatch.setattr(export, "TOLERANCE", -1.0)
     with pytest.raises(SfusionError, match="differs from PyTorch"):
-        export(tmp_path, model, SimpleNamespace(test=data, validation=data), False)
+        export.export(tmp_path / "model.onnx", model, data)
 
 
 @pytest.mark.parametrize(("limit", "there"), [(1.0, True), (-1.0, False)])
@@ -88,21 +89,19 @@ def test_eight_bits_are_written_only_where_validation_accuracy_holds(
     limit, there, written, tmp_path
 ):
     _, model, data, _ = written
-    found = export(
-        tmp_path, model, SimpleNamespace(test=data, validation=data), True, limit
-    )
-    (name, entry, run) = found[-1]
-    assert name == "onnx_int8" and (tmp_path / "model.int8.onnx").exists() == there == (
-        run is not None
-    )
-    assert there or "of the validation texts right in float32" in entry["left_out"]
+    plain = export.export(tmp_path / "model.onnx", model, data)
+    task = SimpleNamespace(test=data, validation=data)
+    eight = quantise(plain.run, model, task, limit)
+    assert (tmp_path / "model.int8.onnx").exists() == there == (eight.run is not None)
+    if not there:
+        assert "of the validation texts right in float32" in eight.entry["left_out"]
 
 
 @pytest.mark.parametrize("loss", [1.0, -1.0])
 def test_a_compression_writes_and_reports_the_files_that_hold(
     loss, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(report, "WITHIN", loss)
+    monkeypatch.setattr(request, "WITHIN", loss)
     texts, labels = tiny.sentences(120, 3, seed=4)
     frame = pd.DataFrame({"text": texts, "label": labels})
     options = {
@@ -120,7 +119,7 @@ def test_a_compression_writes_and_reports_the_files_that_hold(
         **options,
     )
     card = (tmp_path / "out" / "README.md").read_text()
-    for name in ONNX[: 2 if loss > 0 else 1]:
+    for name in ONNX_NAMES[: 2 if loss > 0 else 1]:
         entry = found.report[name]
         assert entry["bytes"] == (tmp_path / "out" / entry["file"]).stat().st_size
         assert entry["samples"] == found.report["data"]["test"]
@@ -133,6 +132,6 @@ def test_a_compression_writes_and_reports_the_files_that_hold(
 
 
 def test_without_the_extra_it_is_one_line(monkeypatch):
-    monkeypatch.setattr(report.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
     with tiny.refused(match=r"pip install 'sfusion\[onnx\]'"):
-        report.check_onnx()
+        export.check_onnx()

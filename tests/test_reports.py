@@ -7,7 +7,7 @@ import pytest
 import tiny
 
 from sfusion.analysis.compressing import compression_table
-from sfusion.compression.compress import BUDGETS
+from sfusion.compression.budgets import BUDGETS
 from sfusion.experiments.profiles import ROOT, load_profile
 from sfusion.experiments.results import COMMITTED, load_report
 
@@ -34,6 +34,6 @@ def test_an_unknown_report_is_one_line():
 
 def test_the_budgets_in_the_document_are_those_of_the_code():
     text = (ROOT / "docs" / "choosing.md").read_text(encoding="utf-8")
-    for *_, least, most in BUDGETS.values():
-        assert f"{least:,} to {most:,}" in text
+    for budget in BUDGETS.values():
+        assert f"{budget.least:,} to {budget.most:,}" in text
     assert f"a recovery is {load_profile('nine').recovery.samples} samples" in text

@@ -1,1 +1,1 @@
-"""Compression of a user's own classifier: one tree, one strategy, a depth, an export."""
+"""Compressing the user's own classifier: inputs, depth, export, times, report."""

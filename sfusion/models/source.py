@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from transformers import (
@@ -36,6 +37,14 @@ _BUILT = {
 }
 
 
+class _Loaded(NamedTuple):
+    """A model, the weights that its files lack, and those that it has no place for."""
+
+    model: PreTrainedModel
+    missing: list[str]
+    unused: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class SavedClassifier:
     """A classifier as its files hold it.
@@ -47,10 +56,13 @@ class SavedClassifier:
     has_head : bool
         Whether the files hold a head. Without one the model's is drawn, as is a pooler
         that they lack, the same every time.
+    unused : tuple of str
+        Weights in the files that the model has no place for.
     """
 
     model: PreTrainedModel
     has_head: bool
+    unused: tuple[str, ...] = ()
 
     def with_new_head(
         self,
@@ -184,7 +196,7 @@ class ModelSource:
             config.update(numbered(label_names))
         elif num_labels is not None:
             config.num_labels = num_labels
-        return self._load(config, seed)[0]
+        return self._load(config, seed).model
 
     def as_saved(self) -> SavedClassifier:
         """Load the classifier that the files hold.
@@ -201,24 +213,23 @@ class ModelSource:
             classifier.
         """
         architecture = architecture_of(self.config)
-        model, missing = self._load(self.config)
+        loaded = self._load(self.config)
         parts = (architecture.layers, *architecture.embeddings)
         body = tuple(f"{part}." for part in parts)
-        lost = [name for name in missing if name.startswith(body)]
+        lost = [name for name in loaded.missing if name.startswith(body)]
         if lost:
             raise SfusionError(f"model {self.name!r} lacks weights, {lost[0]} for one")
+        has_head = not loaded.missing
         kind = self.config.problem_type
-        if not missing and kind in ("regression", "multi_label_classification"):
+        if has_head and kind in ("regression", "multi_label_classification"):
             raise SfusionError(
                 f"model {self.name!r} is made for {kind}: "
                 "give a classifier with one label per text"
             )
-        return SavedClassifier(model, has_head=not missing)
+        return SavedClassifier(loaded.model, has_head, loaded.unused)
 
-    def _load(
-        self, config: PreTrainedConfig, seed: int = 0
-    ) -> tuple[PreTrainedModel, list[str]]:
-        """Load a classifier, what its files lack drawn by the seed; and name that."""
+    def _load(self, config: PreTrainedConfig, seed: int = 0) -> _Loaded:
+        """Load a classifier, what its files lack drawn by the seed."""
         with one_line(self._unreadable), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model, info = AutoModelForSequenceClassification.from_pretrained(
@@ -228,7 +239,8 @@ class ModelSource:
                 output_loading_info=True,
                 **_BUILT,
             )
-        return model.eval(), sorted(info["missing_keys"])
+        missing = sorted(info["missing_keys"])
+        return _Loaded(model.eval(), missing, tuple(sorted(info["unexpected_keys"])))
 
 
 def load_model(

@@ -1,0 +1,74 @@
+"""The model card of a compressed model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData, metadata_load
+
+from sfusion.analysis.compressing import compression_table
+
+TEMPLATE = Path(__file__).with_name("card.md.jinja")
+ONNX_NAMES = ("onnx", "onnx_int8")  # of the files, in a report
+
+
+def licence(directory: Path) -> str | None:
+    """Read the licence of a model from its card.
+
+    Parameters
+    ----------
+    directory : Path
+
+    Returns
+    -------
+    str or None
+        None where there is none, or none that can be read.
+    """
+    try:
+        named = metadata_load(directory / "README.md")["license"]
+    except Exception:
+        return None
+    return named if isinstance(named, str) else None
+
+
+def card(report: dict[str, Any]) -> ModelCard:
+    """Fill the template of the model card.
+
+    Parameters
+    ----------
+    report : dict
+        See :attr:`sfusion.compression.compress.CompressionResult.report`.
+
+    Returns
+    -------
+    huggingface_hub.ModelCard
+    """
+    base = report["model"]["name"]
+    name = f"{base}, {report['after']['layers']} layers"
+    result = EvalResult(
+        task_type="text-classification",
+        task_name="Text classification",
+        dataset_type="own",
+        dataset_name="the user's test texts",
+        metric_type="accuracy",
+        metric_value=round(report["after"]["accuracy"], 4),
+    )
+    metadata = ModelCardData(
+        base_model=base if "/" in base else None,  # a name on the Hub
+        license=report["model"]["licence"],
+        library_name="transformers",
+        pipeline_tag="text-classification",
+        tags=["layer-pruning", "sfusion"],
+        model_name=name,
+        eval_results=[result],
+    )
+    return ModelCard.from_template(
+        metadata,
+        template_path=str(TEMPLATE),
+        base=base,
+        table=compression_table(report).to_markdown(floatfmt=".4g"),
+        taught=[row["chosen"] for row in report["curve"] if row["distilled"]],
+        exported=[report[name] for name in ONNX_NAMES if name in report],
+        **report,
+    )

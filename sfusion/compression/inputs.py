@@ -1,0 +1,263 @@
+"""What a compression starts from: the texts, split, and the model with its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from transformers import PreTrainedModel
+
+from sfusion.compression.budgets import most_samples
+from sfusion.compression.tokens import TextLength
+from sfusion.data.encoding import Encoded, encode
+from sfusion.data.files import Rows, read_rows
+from sfusion.data.labels import order_labels, resolve_labels
+from sfusion.data.splits import draw, split_rows
+from sfusion.data.tasks import Task, tokenise
+from sfusion.errors import SfusionError
+from sfusion.models.source import ModelSource, numbered
+from sfusion.training.distillation import NO_LABEL
+from sfusion.training.evaluation import predict_logits
+from sfusion.training.seeds import derive_seed
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from transformers import PreTrainedTokenizerBase
+
+    from sfusion.data.files import Source
+
+ORDER_CHECKED = 200  # validation texts, by which another order of the labels shows
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """The user's texts.
+
+    Attributes
+    ----------
+    rows : Rows
+        Of the training file.
+    split : dict of str to DataFrame
+        See :func:`sfusion.data.splits.split_rows`.
+    unlabelled : Rows or None
+        More, whose labels are not read.
+    most : int
+        Texts that a stage sees at most.
+    held_out : bool
+        Whether the test texts were held out of the training file.
+    """
+
+    rows: Rows
+    split: Mapping[str, pd.DataFrame]
+    unlabelled: Rows | None
+    most: int
+    held_out: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """The classifier that a compression starts from.
+
+    Attributes
+    ----------
+    model : transformers.PreTrainedModel
+    is_tuned : bool
+        Whether it was fine-tuned on these labels, and is taken as it is.
+    numbers : dict of str to int
+        Class number of each label of the texts.
+    unused : tuple of str
+        Weights in the model's files that it does not use.
+    """
+
+    model: PreTrainedModel
+    is_tuned: bool
+    numbers: dict[str, int]
+    unused: tuple[str, ...] = ()
+
+
+def read_texts(
+    train: Source,
+    test: Source | None,
+    unlabelled: Source | None,
+    columns: tuple[str, str],
+    seed: int,
+) -> Texts:
+    """Read and split the texts.
+
+    Parameters
+    ----------
+    train, test, unlabelled
+        See :func:`sfusion.compress`.
+    columns : tuple of str
+        Of the text and of the label.
+    seed : int
+        Varies the splits.
+
+    Returns
+    -------
+    Texts
+
+    Raises
+    ------
+    SfusionError
+        For whatever is wrong with a file.
+    """
+    rows = read_rows(train, *columns)
+    tests = None if test is None else read_rows(test, *columns)
+    more = None if unlabelled is None else read_rows(unlabelled, columns[0], None)
+    most = most_samples(len(rows.frame))
+    split = split_rows(rows, tests, seed=seed, limit=most)
+    return Texts(rows, split, more, most, held_out=test is None)
+
+
+def load_start(
+    source: ModelSource,
+    rows: Rows,
+    labels: Sequence[str] | None = None,
+    new_head: bool = False,
+    seed: int = 0,
+) -> Start:
+    """Load a model for labelled texts, and map the labels to its classes.
+
+    Parameters
+    ----------
+    source : ModelSource
+    rows : Rows
+        The texts.
+    labels, new_head, seed
+        See :func:`sfusion.compress`.
+
+    Returns
+    -------
+    Start
+
+    Raises
+    ------
+    SfusionError
+        When the model cannot be loaded, or its labels are not those of the texts.
+    """
+    if labels is not None and len(set(labels)) < len(labels):
+        raise SfusionError(f"labels {', '.join(labels)}: name each once")
+    saved = source.as_saved()
+    used = sorted(set(rows.frame["label"]))
+    if saved.has_head and not new_head:
+        numbers = resolve_labels(used, source.labels, rows.where, labels)
+        saved.model.config.update(numbered(labels or source.labels))
+        return Start(saved.model, True, numbers)
+    names = tuple(labels or order_labels(rows.names, [rows.frame], rows.where))
+    for label in used:
+        if label not in names:
+            raise SfusionError(
+                f"{rows.where} has the label {label!r}, which labels do not name"
+            )
+    model = saved.with_new_head(names, derive_seed("head", seed))
+    numbers = {label: names.index(label) for label in used}
+    return Start(model, False, numbers, saved.unused)
+
+
+def tokenise_splits(
+    texts: Texts, start: Start, tokenizer: PreTrainedTokenizerBase, length: TextLength
+) -> Task:
+    """Tokenise the splits.
+
+    Parameters
+    ----------
+    texts : Texts
+    start : Start
+    tokenizer : transformers.PreTrainedTokenizerBase
+        From :func:`sfusion.compression.tokens.fit_tokens`.
+    length : TextLength
+
+    Returns
+    -------
+    Task
+    """
+    config = start.model.config
+    return tokenise(
+        "own",
+        texts.split,
+        start.numbers,
+        [config.id2label[number] for number in range(config.num_labels)],
+        tokenizer,
+        length.tokens,
+        whole=[texts.split["train"], texts.split["validation"]],
+        source="files",
+    )
+
+
+def encode_unlabelled(
+    texts: Texts, task: Task, tokenizer: PreTrainedTokenizerBase, seed: int
+) -> Encoded:
+    """Draw texts that are in no split, and tokenise them.
+
+    Parameters
+    ----------
+    texts : Texts
+    task : Task
+    tokenizer : transformers.PreTrainedTokenizerBase
+    seed : int
+
+    Returns
+    -------
+    Encoded
+
+    Raises
+    ------
+    SfusionError
+        When all of them are in a split.
+    """
+    known = {text for split in task.texts.values() for text in split}
+    rows = texts.unlabelled
+    unseen = [text for text in dict.fromkeys(rows.frame["text"]) if text not in known]
+    if not unseen:
+        raise SfusionError(
+            f"{rows.where}: every text is among the labelled ones: give others"
+        )
+    drawn = draw([""] * len(unseen), unseen, texts.most, f"unlabelled {seed}")
+    return encode(
+        [unseen[position] for position in drawn],
+        [NO_LABEL] * len(drawn),
+        tokenizer,
+        task.train.input_ids.shape[1],
+    )
+
+
+def check_label_order(start: Start, task: Task, where: str) -> None:
+    """Refuse labels that a fine-tuned model seems to know in another order.
+
+    Parameters
+    ----------
+    start : Start
+    task : Task
+    where : str
+        The texts, for the message.
+
+    Raises
+    ------
+    SfusionError
+        When the model answers half of the validation texts rightly, and twice as many
+        as now, if its classes stand in another order.
+    """
+    if not start.is_tuned:
+        return
+    count = min(ORDER_CHECKED, len(task.validation))
+    step = len(task.validation) // count
+    data = task.validation.take(range(0, count * step, step))
+    predicted = predict_logits(start.model, data).argmax(1).numpy()
+    answers = np.zeros((len(task.label_names),) * 2, dtype=int)
+    np.add.at(answers, (data.labels.numpy(), predicted), 1)
+    own, turned = linear_sum_assignment(answers, maximize=True)
+    right = answers.trace() / count
+    best = answers[own, turned].sum() / count
+    if best < 0.5 or best < 2 * right:
+        return
+    label_of = {number: label for label, number in start.numbers.items()}
+    order = [label_of.get(number, "?") for number in own[turned.argsort()]]
+    raise SfusionError(
+        f"{where}: the model answers {right:.0%} of the validation texts rightly, and "
+        f"{best:.0%} if its classes stand in another order: try --labels "
+        f"{','.join(order)}"
+    )

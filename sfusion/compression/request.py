@@ -1,0 +1,128 @@
+"""What a compression is asked for, refused before anything is read if it cannot be."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from sfusion.errors import SfusionError
+from sfusion.pruning.strategies import COMPRESSION_STRATEGIES
+
+# One percentage point of accuracy, where the user names no other limit.
+WITHIN = 0.01
+
+
+@dataclass(frozen=True)
+class Target:
+    """How small the model is to become.
+
+    Attributes
+    ----------
+    keep : int, optional
+        Layers to keep.
+    max_drop : float, optional
+        Share of validation accuracy that may be lost.
+    """
+
+    keep: int | None = None
+    max_drop: float | None = None
+
+    @property
+    def limit(self) -> float:
+        """Share of accuracy that may be lost."""
+        return WITHIN if self.max_drop is None else self.max_drop
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the whole curve is wanted, to choose from."""
+        return self.keep is None and self.max_drop is None
+
+    def check_depth(self, lowest: int, depth: int) -> None:
+        """Refuse to keep layers that a model has not, or too few.
+
+        Parameters
+        ----------
+        lowest : int
+            Fewest layers that can be left.
+        depth : int
+            Layers of the model.
+
+        Raises
+        ------
+        SfusionError
+        """
+        if self.keep is not None and not lowest <= self.keep < depth:
+            raise SfusionError(
+                f"cannot keep {self.keep} layers: give {lowest} to {depth - 1}"
+            )
+
+
+def check_target(target: Target) -> None:
+    """Refuse a target that no model can meet.
+
+    Parameters
+    ----------
+    target : Target
+
+    Raises
+    ------
+    SfusionError
+    """
+    keep, max_drop = target.keep, target.max_drop
+    if keep is not None and max_drop is not None:
+        raise SfusionError("give keep or max_drop, not both")
+    if max_drop is not None and not 0 <= max_drop < 1:
+        raise SfusionError(
+            f"max_drop {max_drop}: give a share such as 0.01, one percentage point"
+        )
+    if keep is not None and keep < 1:
+        raise SfusionError(f"cannot keep {keep} layers: keep at least one")
+
+
+def check_options(
+    strategy: str, seed: int, learning_rate: float | None, threads: int | None
+) -> None:
+    """Refuse options that make no sense; see :func:`sfusion.compress`.
+
+    Parameters
+    ----------
+    strategy, seed, learning_rate, threads
+
+    Raises
+    ------
+    SfusionError
+    """
+    if strategy not in COMPRESSION_STRATEGIES:
+        known = ", ".join(COMPRESSION_STRATEGIES)
+        raise SfusionError(f"strategy {strategy!r} is not known: use one of {known}")
+    if seed < 0:
+        raise SfusionError(f"seed {seed}: give 0 or more")
+    for name, number in (("learning_rate", learning_rate), ("threads", threads)):
+        if number is not None and not 0 < number < math.inf:
+            raise SfusionError(f"{name} {number}: give a positive number")
+
+
+def check_place(out: Path) -> None:
+    """Refuse a place where no directory can be made.
+
+    Parameters
+    ----------
+    out : Path
+        Absolute.
+
+    Raises
+    ------
+    SfusionError
+    """
+    if out.is_symlink():
+        raise SfusionError(f"{out} is a link: give the directory itself")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise SfusionError(
+            f"{out} exists already and is not empty: give a new directory"
+        )
+    if not out.parent.is_dir():
+        raise SfusionError(f"{out.parent} is not a directory; create it first")
+    if not os.access(out.parent, os.W_OK):
+        raise SfusionError(f"{out.parent} cannot be written: choose another directory")
