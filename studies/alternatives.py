@@ -29,7 +29,7 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, PositiveInt
 
-from sfusion.compression.compress import recipes
+from sfusion.compression.budgets import recipes
 from sfusion.data.encoding import Encoded
 from sfusion.data.pretrained import fingerprint
 from sfusion.data.tasks import load_task

@@ -23,8 +23,9 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from transformers import AutoModel
 
-from sfusion.compression.compress import choose_depth
-from sfusion.compression.report import export
+from sfusion.compression.depth import choose_depth
+from sfusion.compression.quantisation import write_onnx
+from sfusion.compression.request import Target
 from sfusion.data.pretrained import locate_model
 from sfusion.data.tokenizers import load_tokenizer
 from sfusion.experiments.baselines import pooled
@@ -100,8 +101,8 @@ def compressed(
     dict
     """
     paths = follow(tree, strategy, layers, fusion, every=False)
-    (path, condition), _ = choose_depth(tree, paths, layers, None, True)
-    return _node_made(tree, path, condition)
+    chosen = choose_depth(tree, paths, Target(keep=layers), distill=True).chosen
+    return _node_made(tree, chosen.path, chosen.condition)
 
 
 def with_more_samples(recipe: Recipe, samples: int) -> Recipe:
@@ -214,10 +215,12 @@ def exported(tree: PruningTree, made: Made) -> dict[str, Made]:
     model = copy_model(tree.model(path, condition), torch.float32).cpu()
     files = {}
     with tempfile.TemporaryDirectory() as folder:
-        for form, entry, run in export(Path(folder), model, tree.task, True, math.inf):
-            file: Made = {**made, "megabytes": entry["bytes"] / 1e6}
+        exported = write_onnx(Path(folder), model, tree.task, limit=math.inf)
+        for form, written in exported.items():
+            file: Made = {**made, "megabytes": written.entry["bytes"] / 1e6}
             for split in SPLITS:
-                file[split] = pack(_right_in(run, getattr(tree.task, split)))
+                right = _right_in(written.run, getattr(tree.task, split))
+                file[split] = pack(right)
             files[form] = file
     return files
 

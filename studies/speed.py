@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from joblib import cpu_count
 
-from sfusion.compression.report import export
+from sfusion.compression.quantisation import write_onnx
 from sfusion.data.tasks import Task, load_task
 from sfusion.data.tokenizers import load_tokenizer
 from sfusion.experiments.machine import machine
@@ -74,8 +74,9 @@ def classifiers(name: str, task: Task, depths: Iterable[int]) -> dict[tuple, Tim
         made["transformer", layers, "torch"] = partial(classify, model)
         if layers in (depth, depth // 2):
             with tempfile.TemporaryDirectory() as folder:
-                for form, _, run in export(Path(folder), model, task, True, math.inf):
-                    made["transformer", layers, form] = partial(classify, run)
+                files = write_onnx(Path(folder), model, task, limit=math.inf)
+                for form, file in files.items():
+                    made["transformer", layers, form] = partial(classify, file.run)
     for kind, make in text_pipelines(name).items():
         pipeline = make().fit(task.texts["train"], task.train.labels.numpy())
         made[kind, 0, "sklearn"] = pipeline.predict

@@ -352,7 +352,7 @@ def test_unlabelled_texts_teach_and_their_labels_are_not_read(
         {"words": [*tiny.sentences(60, 3, 5)[0], *seen[:20]], "kind": [np.nan] * 80}
     )
     taught = mock.Mock(side_effect=distill)
-    monkeypatch.setattr(sf.training, "distill", taught)
+    monkeypatch.setattr("sfusion.pruning.tree.distill", taught)
     found = _compress(given, tmp_path / "out", keep=2, unlabelled=more)
     count, labels = found.report["data"]["unlabelled"], taught.call_args.args[2].labels
     assert 0 < count <= 60 + 20 and result.report["data"]["unlabelled"] == 0
@@ -388,14 +388,14 @@ def test_a_signal_that_is_not_there_is_one_line(given, tmp_path, monkeypatch):
 
 def test_latencies_are_compared_in_pairs(make_probe):
     runs = {
-        "before": lambda *_, **__: time.sleep(0.004),
-        "after": lambda *_, **__: time.sleep(0.002),
+        "before": lambda *_, **__: time.sleep(0.02),
+        "after": lambda *_, **__: time.sleep(0.01),
     }
     found = latency(runs, make_probe(n=4))
     times, ratios = found.milliseconds, found.ratios
     assert set(ratios) == {"after"}
     for batch in ("batch_1", "batch_32"):
-        assert times["after"][batch]["low"] >= 2
+        assert times["after"][batch]["low"] >= 10
         assert 1.2 < ratios["after"][batch] < 2.5
 
 

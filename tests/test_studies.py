@@ -11,7 +11,8 @@ import tiny
 import torch
 
 from sfusion import STRATEGIES, load_results, load_task, open_results
-from sfusion.compression import compress
+from sfusion.compression import budgets
+from sfusion.compression.budgets import Budget
 from sfusion.experiments.profiles import Profile, load_profile
 from sfusion.experiments.results import COMMITTED, RowResults
 from sfusion.experiments.store import RecordStore
@@ -306,10 +307,11 @@ def profile(tiny_data, tmp_path, monkeypatch):
     for module in (distillation, alternatives, recipes):
         monkeypatch.setattr(module, "load_profile", lambda name: profile)
     monkeypatch.setattr(makers, "BUILD", tmp_path)
-    budgets = {}
-    for stage, (kind, *_) in compress.BUDGETS.items():
-        budgets[stage] = (kind, 1, 10, 40)
-    monkeypatch.setattr(compress, "BUDGETS", budgets)
+    short = {
+        stage: Budget(budget.kind, passes=1, least=10, most=40)
+        for stage, budget in budgets.BUDGETS.items()
+    }
+    monkeypatch.setattr(budgets, "BUDGETS", short)
     return profile
 
 

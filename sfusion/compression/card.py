@@ -8,9 +8,9 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData, metadata_load
 
 from sfusion.analysis.compressing import compression_table
+from sfusion.compression.export import ONNX_NAMES
 
 TEMPLATE = Path(__file__).with_name("card.md.jinja")
-ONNX_NAMES = ("onnx", "onnx_int8")  # of the files, in a report
 
 
 def licence(directory: Path) -> str | None:

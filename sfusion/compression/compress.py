@@ -23,7 +23,7 @@ from sfusion.compression.inputs import (
     tokenise_splits,
 )
 from sfusion.compression.output import workplace, write_output
-from sfusion.compression.report import Setting, Stopwatch, summary
+from sfusion.compression.report import Job, Stopwatch, summary
 from sfusion.compression.request import (
     Target,
     check_options,
@@ -197,8 +197,9 @@ def compress(
     decided: dict[str, Any] = {"labels": list(task.label_names), "new_head": new_head}
     more = None
     if texts.unlabelled is not None:
-        more = encode_unlabelled(texts, task, tokenizer, seed)
-        decided["unlabelled"] = corpora.fingerprint(texts.unlabelled.frame)
+        rows = texts.unlabelled
+        more = encode_unlabelled(rows, task, tokenizer, texts.most, seed)
+        decided["unlabelled"] = corpora.fingerprint(rows.frame)
     threads = threads or cpu_count()
     base = identity(task, source.fingerprint, seed, length.tokens, threads, **decided)
     stages = recipes(
@@ -208,7 +209,7 @@ def compress(
         unlabelled=0 if more is None else len(more),
     )
     start.model.to(base["device"])
-    setting = Setting(source, start, texts, length, strategy, target)
+    job = Job(source, start, texts, length, strategy, target)
     with (
         workplace(out) as work,
         fixed_threads(threads),
@@ -239,7 +240,7 @@ def compress(
         report = write_output(
             out,
             work,
-            setting,
+            job,
             tree,
             choice,
             curve,

@@ -169,7 +169,9 @@ def tabulate(tree: PruningTree, choice: Choice) -> pd.DataFrame:
     """
     rows = []
     samples = len(tree.task.validation)
-    for candidate, accuracy in choice.accuracies.items():
+    by_depth = sorted(choice.accuracies, key=lambda one: len(one.path.removed))
+    for candidate in by_depth:
+        accuracy = choice.accuracies[candidate]
         model = remove_layers(tree.source(), candidate.path.removed)
         cost = size(model, tree.base["max_length"])
         interval = accuracy_interval(round(accuracy * samples), samples)
@@ -186,5 +188,4 @@ def tabulate(tree: PruningTree, choice: Choice) -> pd.DataFrame:
                 "flops": cost["flops"],
             }
         )
-    rows.sort(key=lambda row: -row["layers"])
     return pd.DataFrame(rows)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from sfusion.data.encoding import Encoded
 
+ONNX_NAMES = ("onnx", "onnx_int8")  # of the files, in a report
 OPSET = 18
 BATCH = 64  # texts
 # Of a logit, or of the largest where that is above 1: two runtimes' rounding.

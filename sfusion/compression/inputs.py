@@ -189,15 +189,21 @@ def tokenise_splits(
 
 
 def encode_unlabelled(
-    texts: Texts, task: Task, tokenizer: PreTrainedTokenizerBase, seed: int
+    rows: Rows,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    most: int,
+    seed: int,
 ) -> Encoded:
     """Draw texts that are in no split, and tokenise them.
 
     Parameters
     ----------
-    texts : Texts
+    rows : Rows
     task : Task
     tokenizer : transformers.PreTrainedTokenizerBase
+    most : int
+        Texts to draw at most.
     seed : int
 
     Returns
@@ -210,13 +216,12 @@ def encode_unlabelled(
         When all of them are in a split.
     """
     known = {text for split in task.texts.values() for text in split}
-    rows = texts.unlabelled
     unseen = [text for text in dict.fromkeys(rows.frame["text"]) if text not in known]
     if not unseen:
         raise SfusionError(
             f"{rows.where}: every text is among the labelled ones: give others"
         )
-    drawn = draw([""] * len(unseen), unseen, texts.most, f"unlabelled {seed}")
+    drawn = draw([""] * len(unseen), unseen, most, f"unlabelled {seed}")
     return encode(
         [unseen[position] for position in drawn],
         [NO_LABEL] * len(drawn),

@@ -19,18 +19,18 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from sfusion.analysis.compressing import compression_curve
 from sfusion.analysis.exhibits import Exhibit, write
 from sfusion.compression.accuracy import measure
-from sfusion.compression.card import ONNX_NAMES, card
+from sfusion.compression.card import card
 from sfusion.compression.depth import Candidate, Choice
-from sfusion.compression.export import OnnxFile, export
 from sfusion.compression.latency import latency
-from sfusion.compression.quantisation import quantise
-from sfusion.compression.report import Setting, Stopwatch, assemble
+from sfusion.compression.quantisation import write_onnx
+from sfusion.compression.report import Job, Stopwatch, assemble
 from sfusion.compression.tokens import ready_tokenizer
 from sfusion.errors import SfusionError, one_line
 from sfusion.models.layers import copy_model
 from sfusion.pruning.path import ORIGINAL
 
 if TYPE_CHECKING:
+    from sfusion.compression.export import OnnxFile
     from sfusion.pruning.tree import PruningTree
 
 
@@ -70,7 +70,7 @@ def workplace(out: Path) -> Iterator[Path]:
 def write_output(
     out: Path,
     work: Path,
-    setting: Setting,
+    job: Job,
     tree: PruningTree,
     choice: Choice,
     curve: pd.DataFrame,
@@ -89,7 +89,7 @@ def write_output(
         Is there whole or not at all.
     work : Path
         A folder on the same disk.
-    setting : Setting
+    job : Job
     tree : PruningTree
     choice : Choice
     curve : DataFrame
@@ -109,21 +109,22 @@ def write_output(
     folder.mkdir()
     with tempfile.TemporaryDirectory(dir=work) as original:
         models = {
-            "before": write_model(Path(original), setting, tree, Candidate(ORIGINAL)),
-            "after": write_model(folder, setting, tree, choice.chosen),
+            "before": write_model(Path(original), job, tree, Candidate(ORIGINAL)),
+            "after": write_model(folder, job, tree, choice.chosen),
         }
-    length = setting.length.tokens
+    length = job.length.tokens
     test = tree.task.test
     measured = {name: measure(model, test, length) for name, model in models.items()}
-    onnx_files = {}
+    onnx_files: dict[str, OnnxFile] = {}
     if onnx or int8:
-        onnx_files = _write_onnx(folder, models["after"], setting, tree, int8)
+        limit = job.target.limit if int8 else None
+        onnx_files = write_onnx(folder, models["after"], tree.task, limit)
     runs: dict[str, Callable] = dict(models)
-    for name, file in onnx_files.items():
-        if file.run is not None:
-            runs[name] = file.run
+    for name, exported in onnx_files.items():
+        if exported.run is not None:
+            runs[name] = exported.run
     latencies = latency(runs, test)
-    report = assemble(setting, tree, choice, curve, measured, onnx_files, latencies)
+    report = assemble(job, tree, choice, curve, measured, onnx_files, latencies)
     write(Exhibit("curve", curve, figure=compression_curve(curve)), folder)
     report["seconds"] = stopwatch.read()
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -136,14 +137,14 @@ def write_output(
 
 
 def write_model(
-    folder: Path, setting: Setting, tree: PruningTree, candidate: Candidate
+    folder: Path, job: Job, tree: PruningTree, candidate: Candidate
 ) -> PreTrainedModel:
     """Write a model and its tokenizer, in the type that the user's was stored in.
 
     Parameters
     ----------
     folder : Path
-    setting : Setting
+    job : Job
     tree : PruningTree
     candidate : Candidate
 
@@ -152,9 +153,9 @@ def write_model(
     transformers.PreTrainedModel
         As any user of transformers loads it.
     """
-    stored = setting.source.config.dtype or torch.float32
+    stored = job.source.config.dtype or torch.float32
     model = copy_model(tree.model(candidate.path, candidate.condition), stored).cpu()
-    tokenizer = setting.source.tokenizer
+    tokenizer = job.source.tokenizer
     ready_tokenizer(tokenizer, model.config)
     with one_line("cannot write the model"):
         model.save_pretrained(folder)
@@ -177,18 +178,3 @@ def load_plain(directory: Path) -> PreTrainedModel:
         directory, use_safetensors=True, trust_remote_code=False
     )
     return model.eval()
-
-
-def _write_onnx(
-    folder: Path,
-    model: PreTrainedModel,
-    setting: Setting,
-    tree: PruningTree,
-    int8: bool,
-) -> dict[str, OnnxFile]:
-    plain = export(folder / "model.onnx", model, tree.task.test)
-    files = {ONNX_NAMES[0]: plain}
-    if int8:
-        limit = setting.target.limit
-        files[ONNX_NAMES[1]] = quantise(plain.run, model, tree.task, limit)
-    return files

@@ -16,13 +16,13 @@ import torch
 from sfusion.analysis.compressing import compression_table
 from sfusion.analysis.statistics import interval_text
 from sfusion.compression.accuracy import Measured, paired_change
-from sfusion.compression.card import ONNX_NAMES, licence
+from sfusion.compression.card import licence
+from sfusion.compression.export import ONNX_NAMES, OnnxFile
 from sfusion.compression.request import Target
 from sfusion.data.splits import SPLITS
 
 if TYPE_CHECKING:
     from sfusion.compression.depth import Choice
-    from sfusion.compression.export import OnnxFile
     from sfusion.compression.inputs import Start, Texts
     from sfusion.compression.latency import Latencies
     from sfusion.compression.tokens import TextLength
@@ -53,7 +53,7 @@ class Stopwatch:
 
 
 @dataclass(frozen=True, eq=False)
-class Setting:
+class Job:
     """What a compression works on.
 
     Attributes
@@ -75,7 +75,7 @@ class Setting:
 
 
 def assemble(
-    setting: Setting,
+    job: Job,
     tree: PruningTree,
     choice: Choice,
     curve: pd.DataFrame,
@@ -87,7 +87,7 @@ def assemble(
 
     Parameters
     ----------
-    setting : Setting
+    job : Job
     tree : PruningTree
     choice : Choice
     curve : DataFrame
@@ -103,7 +103,8 @@ def assemble(
     -------
     dict
     """
-    entries = {name: one.entry for name, one in {**measured, **onnx_files}.items()}
+    entries = {name: side.entry for name, side in measured.items()}
+    entries.update({name: file.entry for name, file in onnx_files.items()})
     for name, times in latencies.milliseconds.items():
         entries[name]["latency_ms"] = times
     seed = tree.base["seed"]
@@ -114,28 +115,28 @@ def assemble(
     }
     report = {
         **entries,
-        "model": _describe_model(setting),
-        "strategy": setting.strategy,
-        "target": asdict(setting.target),
+        "model": _describe_model(job),
+        "strategy": job.strategy,
+        "target": asdict(job.target),
         "layers": {
             "original": tree.depth,
             "removed": list(choice.chosen.path.removed),
         },
         "recipes": recipes,
-        "data": _describe_data(setting, tree),
+        "data": _describe_data(job, tree),
         "machine": _describe_machine(tree),
         "seed": seed,
         "change": asdict(change),
         "latency_ratio": latencies.ratios,
         "curve": curve.to_dict("records"),
-        "notes": _notes(setting),
+        "notes": _notes(job),
     }
     report["verdict"] = verdict(report)
     return report
 
 
-def _describe_model(setting: Setting) -> dict[str, Any]:
-    source = setting.source
+def _describe_model(job: Job) -> dict[str, Any]:
+    source = job.source
     place = Path(source.name)
     # Not its place on this machine.
     name = place.resolve().name if place.is_dir() else source.name
@@ -143,18 +144,18 @@ def _describe_model(setting: Setting) -> dict[str, Any]:
         "name": name,
         "type": source.config.model_type,
         "licence": licence(source.directory),
-        "was_fine_tuned": setting.start.is_tuned,
+        "was_fine_tuned": job.start.is_tuned,
     }
 
 
-def _describe_data(setting: Setting, tree: PruningTree) -> dict[str, Any]:
+def _describe_data(job: Job, tree: PruningTree) -> dict[str, Any]:
     task = tree.task
     return {
         "classes": list(task.label_names),
         "fingerprint": task.fingerprint,
-        "held_out_test": setting.texts.held_out,
-        "max_length": setting.length.tokens,
-        "cut": setting.length.cut,
+        "held_out_test": job.texts.held_out,
+        "max_length": job.length.tokens,
+        "cut": job.length.cut,
         **{split: len(getattr(task, split)) for split in SPLITS},
         "unlabelled": len(tree.taught) - len(task.train),
     }
@@ -174,17 +175,17 @@ def _describe_machine(tree: PruningTree) -> dict[str, Any]:
     }
 
 
-def _notes(setting: Setting) -> list[str]:
+def _notes(job: Job) -> list[str]:
     """Say what the user may not have meant."""
     notes = []
-    length = setting.length
+    length = job.length
     if length.cut > MANY_CUT:
         notes.append(
             f"{length.cut:.0%} of the training texts are longer than {length.tokens} "
             "tokens and were cut there: a larger max_length reads more of them"
         )
-    if not setting.start.is_tuned:
-        unused = ", ".join(setting.start.unused)
+    if not job.start.is_tuned:
+        unused = ", ".join(job.start.unused)
         also = f" (not used: {unused})" if unused else ""
         notes.append(
             f"the model was fine-tuned first, with a new head in place of its own{also}"

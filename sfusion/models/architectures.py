@@ -1,8 +1,15 @@
 """Architectures: where each keeps its layers, embeddings and head."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 from sfusion.errors import SfusionError
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True)
@@ -29,7 +36,7 @@ class Architecture:
 
     layers: str
     embeddings: tuple[str, ...]
-    reads: str = "first"
+    reads: Literal["first", "last"] = "first"
     spare_positions: int = 0
     fixed: tuple[int, ...] = ()
     shared: bool = False
@@ -78,7 +85,7 @@ ARCHITECTURES = {
 }
 
 
-def architecture_of(config):
+def architecture_of(config: PreTrainedConfig) -> Architecture:
     """Look an architecture up.
 
     Parameters
@@ -95,14 +102,15 @@ def architecture_of(config):
         When ``ARCHITECTURES`` does not name it.
     """
     if config.model_type not in ARCHITECTURES:
+        known = ", ".join(ARCHITECTURES)
         raise SfusionError(
-            f"architecture {config.model_type!r} is not known ({', '.join(ARCHITECTURES)}): add "
-            "the path of its layer list to ARCHITECTURES in sfusion/models/layers.py"
+            f"architecture {config.model_type!r} is not known ({known}): add the path "
+            "of its layer list to ARCHITECTURES in sfusion/models/architectures.py"
         )
     return ARCHITECTURES[config.model_type]
 
 
-def layer_stack(model):
+def layer_stack(model: PreTrainedModel) -> nn.ModuleList:
     """Return the list of transformer layers of a classifier.
 
     Parameters
@@ -122,8 +130,8 @@ def layer_stack(model):
     return model.get_submodule(architecture_of(model.config).layers)
 
 
-def embedding_parameters(model):
-    """Return the parameters below the layer stack: token, position and segment embeddings.
+def embedding_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
+    """Return the parameters below the layers: token, position and segment embeddings.
 
     Parameters
     ----------
@@ -135,11 +143,15 @@ def embedding_parameters(model):
     """
     modules = dict(model.named_modules())
     paths = architecture_of(model.config).embeddings
-    return [p for path in paths if path in modules for p in modules[path].parameters()]
+    parameters: list[nn.Parameter] = []
+    for path in paths:
+        if path in modules:
+            parameters += modules[path].parameters()
+    return parameters
 
 
-def head_parameters(model):
-    """Return the parameters above the layer stack: pooler, classifier, a decoder's last norm.
+def head_parameters(model: PreTrainedModel) -> list[nn.Parameter]:
+    """Return the parameters above the layers: pooler, head, a decoder's last norm.
 
     Parameters
     ----------
@@ -149,13 +161,12 @@ def head_parameters(model):
     -------
     list of torch.nn.Parameter
     """
-    below = {
-        id(p) for p in (*embedding_parameters(model), *layer_stack(model).parameters())
-    }
-    return [p for p in model.parameters() if id(p) not in below]
+    below = [*embedding_parameters(model), *layer_stack(model).parameters()]
+    known = set(map(id, below))
+    return [p for p in model.parameters() if id(p) not in known]
 
 
-def token_limit(config):
+def token_limit(config: PreTrainedConfig) -> int | None:
     """Give the longest sequence that a model takes.
 
     Parameters
@@ -168,4 +179,6 @@ def token_limit(config):
         Tokens; None where positions have no table and the configuration names no limit.
     """
     positions = getattr(config, "max_position_embeddings", None)
-    return positions and positions - architecture_of(config).spare_positions
+    if not positions:
+        return None
+    return positions - architecture_of(config).spare_positions

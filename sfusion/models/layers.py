@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -42,7 +43,7 @@ def copy_model(
     return copy.deepcopy(model, copies)
 
 
-def remove_layers(model, layers):
+def remove_layers(model: PreTrainedModel, layers: Iterable[int]) -> PreTrainedModel:
     """Copy a model without some of its layers.
 
     The configuration's layer count follows: a model saved with the old count would
@@ -50,14 +51,14 @@ def remove_layers(model, layers):
 
     Parameters
     ----------
-    model : transformers.PreTrainedModel
+    model : PreTrainedModel
         Left as it is.
     layers : iterable of int
         Positions in the present stack, counted from 0 at the embeddings.
 
     Returns
     -------
-    transformers.PreTrainedModel
+    PreTrainedModel
         A new model in evaluation mode.
 
     Raises
@@ -65,32 +66,38 @@ def remove_layers(model, layers):
     SfusionError
         When a position does not exist or must stay, or no layer would be left.
     """
-    depth, architecture = len(layer_stack(model)), architecture_of(model.config)
-    gone = sorted(set(layers))
-    if any(not 0 <= layer < depth for layer in gone):
-        raise SfusionError(
-            f"cannot remove layers {gone}: the model has layers 0 to {depth - 1}"
-        )
-    if len(gone) == depth:
-        raise SfusionError(f"cannot remove all {depth} layers: keep at least one")
-    if fixed := sorted(set(gone) & set(architecture.fixed)):
-        raise SfusionError(
-            f"cannot remove layer {fixed[0]} of a {model.config.model_type}: it is built otherwise"
-        )
-    # Placeholders in the copy's memory keep the layers that go from being copied at
-    # all.
-    model = copy.deepcopy(
-        model, {id(layer_stack(model)[i]): nn.Identity() for i in gone}
-    )
-    kept = nn.ModuleList(m for i, m in enumerate(layer_stack(model)) if i not in gone)
-    for position, layer in enumerate(kept):
+    removed = sorted(set(layers))
+    _check_removal(model, removed)
+    architecture = architecture_of(model.config)
+    # Placeholders in the copy's memory keep the layers that go from being copied.
+    stack = layer_stack(model)
+    placeholders = {id(stack[layer]): nn.Identity() for layer in removed}
+    model = copy.deepcopy(model, placeholders)
+    kept = [layer for layer in range(len(stack)) if layer not in removed]
+    left = nn.ModuleList(layer_stack(model)[layer] for layer in kept)
+    for position, layer in enumerate(left):
         for module in layer.modules():
             if hasattr(module, "layer_idx"):
                 module.layer_idx = position
-    model.set_submodule(architecture.layers, kept)
-    if kinds := getattr(model.config, "layer_types", None):
-        model.config.layer_types = [
-            kind for i, kind in enumerate(kinds) if i not in gone
-        ]
-    model.config.num_hidden_layers = len(kept)
+    model.set_submodule(architecture.layers, left)
+    kinds = getattr(model.config, "layer_types", None)
+    if kinds:
+        model.config.layer_types = [kinds[layer] for layer in kept]
+    model.config.num_hidden_layers = len(left)
     return model.eval()
+
+
+def _check_removal(model: PreTrainedModel, removed: list[int]) -> None:
+    depth = len(layer_stack(model))
+    if any(not 0 <= layer < depth for layer in removed):
+        raise SfusionError(
+            f"cannot remove layers {removed}: the model has layers 0 to {depth - 1}"
+        )
+    if len(removed) == depth:
+        raise SfusionError(f"cannot remove all {depth} layers: keep at least one")
+    for layer in architecture_of(model.config).fixed:
+        if layer in removed:
+            raise SfusionError(
+                f"cannot remove layer {layer} of a {model.config.model_type}: it is "
+                "built otherwise"
+            )

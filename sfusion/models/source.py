@@ -130,8 +130,8 @@ class ModelSource:
         directory = locate_model(name_or_dir)
         if (directory / "adapter_config.json").is_file():
             raise SfusionError(
-                f"model {str(name_or_dir)!r} holds an adapter (adapter_config.json): "
-                "merge it into its model and give that"
+                f"model {str(name_or_dir)!r}: Adapters are not read "
+                "(adapter_config.json); merge it into its model and give that"
             )
         return cls(str(name_or_dir), directory)
 
@@ -151,7 +151,8 @@ class ModelSource:
         quantisation = getattr(config, "quantization_config", None)
         if quantisation is not None:
             raise SfusionError(
-                f"model {self.name!r} is quantised: give its weights in floating point"
+                f"model {self.name!r} has quantization_config: give its weights in "
+                "floating point"
             )
         return config
 
