@@ -257,7 +257,7 @@ def compress(
 def _fit_shipped(strategy: str) -> RegressorMixin | None:
     """Fit a fusion on the rows of the package's study; None for other strategies."""
     chosen = lookup(strategy)
-    if chosen.learned_from is None:
+    if chosen.model is None:
         return None
     return fit_fusion(shipped_rows(chosen.reads), chosen.model, chosen.reads)
 
