@@ -284,7 +284,8 @@ def depth_axis(
         Whether the panel shows ``ylabel``.
     """
     axes.set_xticks(sorted(set(removed)))
-    axes.set_xlabel("layers removed")
+    if axes.get_subplotspec().is_last_row():
+        axes.set_xlabel("layers removed")
     axes.set_ylabel(ylabel if leftmost else "")
 
 
@@ -300,21 +301,17 @@ def draw_curves(axes: Axes, frame: pd.DataFrame, x: str = "removed") -> None:
     x : str
         Column of the horizontal axis.
     """
-    named = frame["name"].isin(HIGHLIGHTED)
-    others = frame[~named].groupby(["name", x], as_index=False)["accuracy"].mean()
-    data = {"x": x, "y": "accuracy", "ax": axes, "legend": False}
-    sns.lineplot(others, units="name", estimator=None, zorder=1, **data, **OTHER)
-    for name in in_registry_order(frame.loc[named, "name"]):
-        has_band = name == "random" and x == "removed"
-        sns.lineplot(
-            frame[frame["name"] == name],
-            errorbar=("pi", 80) if has_band else None,
-            err_kws=BAND,
-            markersize=4,
-            markeredgewidth=0,
-            **data,
-            **HIGHLIGHTED[name],
-        )
+    means = frame.groupby(["name", x])["accuracy"].mean()
+    for name, curve in means.groupby(level="name"):
+        if name not in HIGHLIGHTED:
+            axes.plot(curve.droplevel("name"), zorder=1, **OTHER)
+    for name in in_registry_order(HIGHLIGHTED.keys() & means.index.unique("name")):
+        look = {"markersize": 4, "markeredgewidth": 0, **HIGHLIGHTED[name]}
+        axes.plot(means[name], **look)
+        if name == "random" and x == "removed":
+            draws = frame[frame["name"] == name].groupby(x)["accuracy"]
+            ends = draws.quantile([0.1, 0.9]).unstack()
+            axes.fill_between(ends.index, *ends.T.to_numpy(), fc=look["color"], **BAND)
 
 
 def curve_legend(
