@@ -1,4 +1,4 @@
-"""The twelve signals as a user would write them: one pass over the probe set each, in float32.
+"""The twelve signals as a user would write them: a pass over the probe set each.
 
 The formulas are those of ``sfusion.signals``; how they are computed is not. Every
 function takes a BERT classifier and a probe set and returns one number per layer.
@@ -18,7 +18,7 @@ def batches(data, size=BATCH):
 
 
 def hidden_states(model, data):
-    """Yield each batch's outputs of all layers, (layers, B, T, H), and the mask of real tokens."""
+    """Yield each batch's outputs of all layers, (layers, B, T, H), and its mask."""
     with torch.no_grad():
         for batch in batches(data):
             output = model(
@@ -144,7 +144,7 @@ def weight_entropy(model, data):
 
 
 def attentions(model, data):
-    """Yield each batch's attention of all layers, (layers, B, heads, T, T), and the mask."""
+    """Yield each batch's attention, (layers, B, heads, T, T), and its mask."""
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")  # the default kernels return no weights
     with torch.no_grad():
@@ -159,7 +159,7 @@ def attentions(model, data):
 
 
 def mean_over_queries(pairs):
-    """Average (layers, B, heads, T) over real queries, from pairs of a batch's values and mask."""
+    """Average (layers, B, heads, T) over real queries, from batches and masks."""
     sums = [
         ((values * mask[:, None]).sum((1, 2, 3)), int(mask.sum()) * values.shape[2])
         for values, mask in pairs

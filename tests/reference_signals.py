@@ -56,7 +56,7 @@ def ross_mi(x, y, k=3):
 
 
 def mean_component_mi(pooled, target):
-    """Mean over the first min(8, n - 1, H) principal components of the information with `target`, in nats."""
+    """Average over principal components the information with `target`, in nats."""
     n, hidden = pooled.shape
     centred = pooled - pooled.mean(axis=0)
     directions = np.linalg.svd(centred, full_matrices=False)[2][: min(8, n - 1, hidden)]
@@ -94,7 +94,7 @@ def _one_pass(model, layers, data, row):
 
 
 def reference_signals(model, data):
-    """Compute the table of all measures of a BERT classifier, one sample at a time in float64.
+    """Compute all measures of a BERT classifier, one sample at a time in float64.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def reference_signals(model, data):
 
 
 def _loss_without(model, index, data):
-    """Rebuild the model without a layer, and read the labels' probabilities off sample by sample."""
+    """Rebuild the model without a layer; read the labels' probabilities one by one."""
     model = copy.deepcopy(model)
     del model.bert.encoder.layer[index]
     model.config.num_hidden_layers -= 1

@@ -1,4 +1,4 @@
-"""Every architecture of the table: layers go, signals come, and plain transformers reloads it."""
+"""Every architecture: layers go, signals come, plain transformers reloads it."""
 
 import functools
 
@@ -33,15 +33,25 @@ SMALL = {
     "electra": {"embedding_size": 8},
     "mpnet": {"max_position_embeddings": 34},
     "deberta-v2": {
-        "relative_attention": True, "position_buckets": 8, "share_att_key": True,
-        "pos_att_type": ["p2c", "c2p"], "norm_rel_ebd": "layer_norm", "conv_kernel_size": 3,
-        "position_biased_input": False, "pooler_hidden_size": 16,
+        "relative_attention": True,
+        "position_buckets": 8,
+        "share_att_key": True,
+        "pos_att_type": ["p2c", "c2p"],
+        "norm_rel_ebd": "layer_norm",
+        "conv_kernel_size": 3,
+        "position_biased_input": False,
+        "pooler_hidden_size": 16,
     },
     "modernbert": {"global_attn_every_n_layers": 3, "local_attention": 8},
     "gpt2": {"n_inner": 24},
     "llama": {"num_key_value_heads": 1},
-    "qwen2": {"num_key_value_heads": 1, "use_sliding_window": True, "sliding_window": 8, "max_window_layers": 2},
-}  # fmt: skip
+    "qwen2": {
+        "num_key_value_heads": 1,
+        "use_sliding_window": True,
+        "sliding_window": 8,
+        "max_window_layers": 2,
+    },
+}
 
 
 @functools.cache

@@ -24,7 +24,7 @@ def corpus(request):
 
 @pytest.fixture
 def frame(corpus):
-    """Return the frame of the corpus, from the user's cache where it is already there."""
+    """Return the frame of a corpus, from the user's cache where it is there."""
     return corpora.build(corpus.name)
 
 
@@ -62,14 +62,23 @@ def test_texts_are_prose_of_stated_length_and_none_starts_like_another(frame):
 
 # Written out here on purpose: what a reader would call giving the label away.
 TELLTALES = {
-    "input-or-output": "input inputs output outputs return returns returned parameter argument",
-    "scipy-subpackage": "scipy cluster clusters clustering fft rfft integrate integration integral interpolate "
-    "interpolation interpolator io linalg ndimage image optimize optimizer optimal signal signals spatial "
-    "special stats statistic statistics statistical",
-    "subject": "beam beams category categories categorical control date dates datetime equation equations ode "
-    "geometry geometric graph graphs digraph group groups logic logical mechanics plot plots plotting polynomial "
-    "polynomials print prints printer printing quantum physics score scores scoring scorer statistics stats "
-    "string strings str table tables generate generation sympy networkx matplotlib pandas numpy sklearn transformers",
+    "input-or-output": (
+        "input inputs output outputs return returns returned parameter argument"
+    ),
+    "scipy-subpackage": (
+        "scipy cluster clusters clustering fft rfft integrate integration "
+        "integral interpolate interpolation interpolator io linalg ndimage image "
+        "optimize optimizer optimal signal signals spatial special stats "
+        "statistic statistics statistical"
+    ),
+    "subject": (
+        "beam beams category categories categorical control date dates datetime "
+        "equation equations ode geometry geometric graph graphs digraph group "
+        "groups logic logical mechanics plot plots plotting polynomial "
+        "polynomials print prints printer printing quantum physics score scores "
+        "scoring scorer statistics stats string strings str table tables generate "
+        "generation sympy networkx matplotlib pandas numpy sklearn transformers"
+    ),
 }
 
 
@@ -177,7 +186,8 @@ TOY = {
     "__init__.py": "raise ImportError('never imported')",
     "apples/__init__.py": f'''"{BOILER}"
 def peel(fruit): "Take the skin off one apple with the short knife from the drawer."
-def same_start(fruit): "Take the skin off one apple with the short knife from the cupboard shelf."
+def same_start(fruit):
+    "Take the skin off one apple with the short knife from the cupboard shelf."
 class Tree:
     """Grow in the garden for many years and carry fruit in autumn.
 
@@ -192,14 +202,18 @@ class Tree:
 ''',
     "apples/_more.py": """
 add_newdoc("core", "Cut the middle out and throw it on the heap behind the house.")
-def same_middle(fruit): "Now take the skin off one apple with the short knife from the drawer."
+def same_middle(fruit):
+    "Now take the skin off one apple with the short knife from the drawer."
 """,
     "pears/base.py": f'''
 def settings(): "{BOILER}"
-async def wait(): "Never read because only plain functions and classes count here today."
+async def wait():
+    "Never read because only plain functions and classes count here today."
 def ripen(): "Keep them in a bowl on the table until they are soft enough."
 ''',
-    "pears/tests/test_base.py": '"Never read because the tests of a library are passed over."',
+    "pears/tests/test_base.py": (
+        '"Never read because the tests of a library are passed over."'
+    ),
     "plums.py": '"Belong to no label and are therefore left out of the corpus."',
 }
 

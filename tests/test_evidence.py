@@ -1,4 +1,4 @@
-"""The committed records: every cell of every profile's grid is there, and nothing besides."""
+"""The committed records: every cell of every profile, and nothing besides."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""ONNX files: the same logits as PyTorch, for any batch and length, and nothing of the machine."""
+"""ONNX files: PyTorch's logits for any batch and length, nothing of the machine."""
 
 from dataclasses import replace
 from types import SimpleNamespace

@@ -27,7 +27,7 @@ NAMES = list(SIGNALS)
 
 
 def _signals(path, values):
-    """Give every signal the same values, by layer, times its position in the list of signals."""
+    """Give every signal the same values, by layer, times its place in the list."""
     return [
         {"task": "t", "seed": 0, "path": path, "layer": layer}
         | {name: (1 + i) * value for i, name in enumerate(NAMES)}
@@ -36,7 +36,7 @@ def _signals(path, values):
 
 
 def _planted(rows=240, noise=0.5, seed=0):
-    """Make a table whose label is one signal, and another half as much; ten say nothing."""
+    """Make a table whose label is one signal and half another; ten say nothing."""
     rng = np.random.default_rng(seed)
     table = pd.DataFrame(rng.normal(size=(rows, 12)), columns=NAMES)
     label = table["weight-norm"] - 0.5 * table["energy"] + noise * rng.normal(size=rows)
@@ -45,7 +45,7 @@ def _planted(rows=240, noise=0.5, seed=0):
 
 @pytest.fixture
 def tree():
-    """Root with three layers; layers 0 and 11 were tried, and then layer 2 after layer 11."""
+    """A root of three layers; 0 and 11 were tried, and then 2 after 11."""
     nodes = pd.DataFrame(
         [
             ("t", 0, "", 0.8),

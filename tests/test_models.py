@@ -1,4 +1,4 @@
-"""Models: found, loaded, pruned, counted, and saved so that plain transformers reads them."""
+"""Models: found, loaded, pruned, counted, and saved for plain transformers."""
 
 import json
 import os
@@ -226,7 +226,7 @@ def test_the_hub_is_asked_for_a_model_once_a_process(directory, monkeypatch):
 
 @pytest.fixture
 def registry(directory, monkeypatch, tmp_path):
-    """Offer a tiny model as mpnet-base; return the parts fetched, and those and the Hub's model that cannot be had."""
+    """Offer a tiny model as mpnet-base; return what is fetched and what cannot be."""
     name, fetched, missing = MPNET_SOURCE, [], {"hub"}
     with zipfile.ZipFile(tmp_path / "whole.zip", "w") as whole:
         for file in MPNET_FILES:

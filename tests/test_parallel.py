@@ -1,4 +1,4 @@
-"""Where the work runs: variables, order of results, threads of a run, and the backends."""
+"""Where the work runs: variables, order of results, threads, backends."""
 
 import os
 import subprocess
@@ -180,7 +180,7 @@ PARENT = """
 
 
 def _running():
-    """List the processes, but for the dead that a container without an init process leaves unburied."""
+    """List the processes, without the dead that nobody waits for."""
     return {
         one.pid
         for one in psutil.process_iter(["status"])

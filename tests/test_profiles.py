@@ -1,4 +1,4 @@
-"""Profiles: those that ship load, and every mistake in a file is one line that names it."""
+"""Profiles: those that ship load, and a mistake in a file is one line."""
 
 import pytest
 import tiny

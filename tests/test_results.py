@@ -1,4 +1,4 @@
-"""Results: kept, read back whole, and compared: equal where promised, the spread over seeds elsewhere."""
+"""Results: kept, read back whole, compared: equal, or within the spread over seeds."""
 
 import runpy
 from copy import deepcopy

@@ -1,4 +1,4 @@
-"""The record store: whole or not at all, checked on reading, safe under several processes."""
+"""The record store: whole or not at all, checked on reading, safe in parallel."""
 
 import errno
 import json
@@ -329,7 +329,8 @@ def test_nothing_is_pickled():
 
 
 def test_the_search_for_pickle_finds_it():
-    code = "from joblib import load\nimport pickle\ntorch.load(x)\nframe.to_pickle(allow_pickle=1)"
+    code = "from joblib import load\nimport pickle\ntorch.load(x)\n"
+    code += "frame.to_pickle(allow_pickle=1)"
     assert re.findall(PICKLE, code) == [
         "joblib import load",
         "pickle",

@@ -1,4 +1,4 @@
-"""Strategies: which layer goes next, what ties do, and that random orders hold along a path."""
+"""Strategies: which layer goes next, what ties do, random orders along a path."""
 
 from unittest.mock import Mock
 

@@ -1,4 +1,4 @@
-"""The study: all stages of the paper through one code, for six layers and for twelve."""
+"""The study: all stages of the paper, for six layers and for twelve."""
 
 import functools
 import itertools
@@ -303,7 +303,7 @@ def test_what_cannot_be_run_is_one_line_and_leaves_nothing(words, profile, tmp_p
 
 @pytest.mark.slow
 def test_the_papers_profile_runs_through_the_same_code(tmp_path, monkeypatch):
-    """Twelve layers, nine tasks, dropout, embeddings that learn: smaller, nothing replaced."""
+    """Twelve layers, nine tasks, dropout, embeddings that learn: only smaller."""
     # A process keeps one pretrained model, 90 MB; here all nine are small.
     monkeypatch.setattr(
         searches, "_pretrained", functools.cache(searches._pretrained.__wrapped__)

@@ -1,4 +1,4 @@
-"""Tasks and a user's own files: sources, splits without leaks, labels that are never guessed, and refusals."""
+"""Tasks and a user's own files: sources, splits, labels never guessed, refusals."""
 
 import functools
 import json
@@ -74,7 +74,7 @@ def _write(folder, split, columns, metadata=DECLARED):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A data folder with one task of 3 classes: 60 training, 12 validation, 24 test texts."""
+    """A data folder with a task of 3 classes: 60, 12 and 24 texts."""
     (tmp_path / "boats").mkdir()
     for split, count in COUNTS.items():
         _write(tmp_path, split, _texts(split, count))
@@ -146,7 +146,8 @@ def test_seed_changes_train_and_validation_but_not_test():
 
 def test_another_process_builds_and_draws_the_same(monkeypatch, tmp_path):
     call = "load_task('input-or-output', seed=3, sizes=(50, 20, 30))"
-    code = f"from sfusion import load_task; task = {call}; print(ascii([task.fingerprint, task.texts]))"
+    code = f"from sfusion import load_task; task = {call}; "
+    code += "print(ascii([task.fingerprint, task.texts]))"
     with (
         monkeypatch.context() as patch
     ):  # without the cache, and with other hashes than this process
@@ -364,7 +365,7 @@ def test_folder_task_pools_train_and_validation_and_splits_them_again(folder):
     assert torch.bincount(task.validation.labels).tolist() == [4, 4, 4]
 
 
-def test_sizes_are_respected_as_far_as_there_are_texts_and_the_validation_file_may_be_missing(
+def test_sizes_hold_as_far_as_there_are_texts_and_a_validation_file_may_be_missing(
     folder,
 ):
     assert _sizes(_load(folder, sizes=(30, 9, 6))) == [30, 9, 6]
@@ -486,7 +487,7 @@ SHA = "0123456789abcdef0123456789abcdef01234567"
 
 
 def _hub_split(name, split):
-    """Columns of a Hub set, under the names that its card gives, with invented texts."""
+    """Columns of a Hub set, named as its card says, with invented texts."""
     names = [f"{name} class {number:02d}" for number in range(CLASSES[name])]
     labels = list(range(len(names))) * 4
     lines = [f"{split} line {i} on {names[label]}" for i, label in enumerate(labels)]
@@ -510,7 +511,7 @@ def _hub_split(name, split):
 
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """A Hub that holds the nine, as Parquet files in the layout that each of them has there."""
+    """A Hub that holds the nine, as Parquet files in the layout that each has."""
     load, info = datasets.load_dataset, mock.Mock(return_value=mock.Mock(sha=SHA))
 
     def load_local(repo, data_files=None, revision=None):
@@ -577,7 +578,8 @@ def test_offline_fails_at_once_and_names_the_folder_form(monkeypatch, offline):
     # Nothing listens on the discard port.
     monkeypatch.setattr(huggingface_hub.hf_api.api, "endpoint", "http://127.0.0.1:9")
     start = time.monotonic()
-    form = r"set SFUSION_DATA to a folder that holds imdb/\{train,validation,test\}.parquet"
+    form = r"set SFUSION_DATA to a folder that holds "
+    form += r"imdb/\{train,validation,test\}.parquet"
     _fails(f"task 'imdb': stanfordnlp/imdb cannot .* {form}", "imdb")
     assert time.monotonic() - start < 10
 

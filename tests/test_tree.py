@@ -1,4 +1,4 @@
-"""The pruning tree and its searches: the same bits however the work is shared or interrupted."""
+"""The pruning tree and its searches: the same bits, shared or interrupted."""
 
 import multiprocessing
 import os
@@ -102,7 +102,7 @@ def trained():
 
 @pytest.fixture
 def put():
-    """List the calls that write a record: of the store, the specification and the result."""
+    """List the calls that write a record: store, specification and result."""
     with patch.object(
         RecordStore, "put", autospec=True, side_effect=RecordStore.put
     ) as watched:
@@ -358,7 +358,7 @@ def test_weights_that_lack_a_parameter_are_trained_again(tree, trained):
 
 @pytest.mark.parametrize("architecture", ["gpt2", "modernbert"])
 def test_a_study_of_another_architecture(architecture, tmp_path, trained):
-    """Frozen embeddings of any name are left out of the cache, and layers that must stay do."""
+    """Frozen embeddings are left out of the cache; layers that must stay do."""
     profile = tiny.make_profile(
         tiny.write_other_model(tmp_path / "model", architecture), tasks=("agnews",)
     )
@@ -442,7 +442,7 @@ DECIDING |= {
 
 
 def _spec(unit, layers, changes=None, **details):
-    """Specify a node of an experiment after changes to it or its profile; a dict changes a part."""
+    """Specify a node after changes to its experiment or its profile."""
     changes = dict(changes or {})
     own = {name: changes.pop(name) for name in ("task", "seed") if name in changes}
     parts = {

@@ -31,14 +31,23 @@ THEMES = (
 FILLER = "the a of and in on with for near under over some many this that".split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 COMMON = {
-    "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2, "intermediate_size": 24,
-    "max_position_embeddings": 32, "initializer_range": 0.2,  # 0.02 leaves so small a model without any say
-    "pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3,
-}  # fmt: skip
+    "hidden_size": 16,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "intermediate_size": 24,
+    "max_position_embeddings": 32,
+    # 0.02 leaves so small a model without any say.
+    "initializer_range": 0.2,
+    "pad_token_id": 0,
+    "cls_token_id": 2,
+    "sep_token_id": 3,
+    "bos_token_id": 2,
+    "eos_token_id": 3,
+}
 
 
 def write_model(folder, layers=4, seed=0):
-    """Save a random BERT (hidden 16, 2 heads) with a WordPiece tokenizer; return the folder."""
+    """Save a random BERT (hidden 16, 2 heads) with a tokenizer; return the folder."""
     words = [*SPECIAL, *FILLER, *(word for theme in THEMES for word in theme.split())]
     tokenizer = BertTokenizer(vocab={word: number for number, word in enumerate(words)})
     tokenizer.save_pretrained(folder)
@@ -52,7 +61,7 @@ def write_model(folder, layers=4, seed=0):
 
 
 def write_other_model(folder, kind):
-    """Save a random model of another architecture, 4 layers, with the tokenizer of the first."""
+    """Save a random model of another architecture, 4 layers, same tokenizer."""
     write_model(folder)
     config = AutoConfig.for_model(
         kind, **COMMON, vocab_size=len(BertTokenizer.from_pretrained(folder))
@@ -75,7 +84,7 @@ def sentences(count, classes, seed):
 
 
 def write_task(folder, name, classes=3, sizes=(48, 24, 24), seed=0):
-    """Write one task's three splits as Parquet; return the data folder for SFUSION_DATA."""
+    """Write a task's three splits as Parquet; return the folder for SFUSION_DATA."""
     names = [f"{name} {number}" for number in range(classes)]
     features = Features({"text": Value("string"), "label": ClassLabel(names=names)})
     (folder / name).mkdir(parents=True)
@@ -105,7 +114,7 @@ NINE = (
 
 @functools.cache
 def data_folder():
-    """Write the nine tasks once a process: its workers keep the SFUSION_DATA they began with."""
+    """Write the nine tasks once a process: workers keep the SFUSION_DATA they had."""
     folder = Path(tempfile.mkdtemp(prefix="sfusion-tests-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for position, name in enumerate(NINE):
@@ -157,13 +166,13 @@ WIDE = 60  # so many layers that every strategy can have a path of its own
 
 
 def path_of(label, removed):
-    """Return a path of its own for every strategy: layer k, then layer k + 30 (k is its place in the list)."""
+    """Return a path of its own for every strategy: layer k, then k + 30."""
     number = LABELS.index(label) + 1
     return "-".join(map(str, (number, number + 30)[:removed]))
 
 
 def sizes_of(layers):
-    """Count as a model would: 100 numbers below the layers, 10 in each, 1000 FLOPs a layer."""
+    """Count as a model would: 100 numbers below the layers, 10 in each."""
     parameters = 100 + 10 * layers
     return {
         "layers": layers,
@@ -272,7 +281,7 @@ def rows_of_bits(rows):
 
 
 def records(folder):
-    """Read every record of a store: its specification, and the result without its times."""
+    """Read every record of a store: specification, and result without times."""
     found = {}
     for file in (Path(folder) / "store" / "records").rglob("*.json"):
         record = json.loads(file.read_text())

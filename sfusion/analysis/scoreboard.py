@@ -169,8 +169,8 @@ def optimism(results: Results) -> Exhibit:
     )
     finding = (
         f"Choosing the depth on test adds {interval_text(*gap, digits=2)} percentage "
-        "points on average. The rank correlation of the strategies under the two protocols "
-        f"is {same_order:.2f}."
+        "points on average. The rank correlation of the strategies under the two "
+        f"protocols is {same_order:.2f}."
     )
     return Exhibit(
         "protocols",

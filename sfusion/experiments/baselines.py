@@ -76,7 +76,7 @@ def _describe(tree: PruningTree, experiment: Experiment) -> dict[str, Any]:
 
 
 def _regress(first: Any, inputs: Sequence[Any], train: Encoded, test: Encoded) -> float:
-    """Fit logistic regression on what a first step makes of the inputs; its accuracy."""
+    """Fit logistic regression on what a first step makes of inputs; its accuracy."""
     regression = make_pipeline(first, LogisticRegression(max_iter=1000))
     regression.fit(inputs[0], train.labels.numpy())
     return float(regression.score(inputs[1], test.labels.numpy()))

@@ -22,7 +22,8 @@ SPREADS = (
     3.0  # tolerance, in standard errors of the difference between two means over seeds
 )
 
-STRAYS = 0.05  # share of a task's cells that may lie outside it: 3 errors alone would allow .003
+# Share of a task's cells that may lie outside it: 3 errors alone would allow .003.
+STRAYS = 0.05
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def _count_column(
 
 
 def _cells(results):
-    """Tabulate the scores of the original, every strategy's models and every condition."""
+    """Tabulate the scores of the original, of strategies and of conditions."""
     nodes = results.nodes[[*UNIT, "path", *SCORES]]
     paths = results.trajectories.merge(
         nodes, on=[*UNIT, "path"], validate="many_to_one"
@@ -210,7 +211,7 @@ def compare(new: Results, old: Results) -> pd.DataFrame:
 
 
 def _texts(new, old):
-    """Compare the fingerprints of the texts: other texts make every other number meaningless."""
+    """Compare the texts' fingerprints: with other texts no number means a thing."""
     keys = [*UNIT, "fingerprint"]
     both = old.tasks[keys].merge(
         new.tasks[keys], on=UNIT, how="outer", suffixes=("_old", "_new")

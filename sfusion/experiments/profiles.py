@@ -67,7 +67,7 @@ Seeds = Annotated[
 
 
 class Sizes(StrictModel):
-    """Samples per split; None takes all. ``probe`` of the training samples give the signals."""
+    """Samples per split, None takes all; ``probe`` of them give the signals."""
 
     train: PositiveInt | None
     validation: PositiveInt | None

@@ -216,7 +216,7 @@ def _fit_fusions(
 
 
 def _distil(forest: Forest) -> pd.DataFrame:
-    """Train and evaluate every condition at the asked depths of the distilled strategy."""
+    """Train and evaluate every condition at the depths that are asked for."""
     removals = forest.profile.distillation.removals
     asked = []
     for experiment in forest.experiments:

@@ -1,4 +1,4 @@
-"""Studies: units are measured into rows, with records, manifest, progress and comparison."""
+"""Studies: units measured into rows, with records, manifest and comparison."""
 
 from __future__ import annotations
 
@@ -135,7 +135,8 @@ class RowStudy(Study):
 
     A subclass names its ``kind``, its ``profile_type`` and its ``frames``, and says
     which units there are and what measuring one means. What it files, it files in the
-    store that it is given: by :meth:`PruningTree.record` or :meth:`RecordStore.recorded`.
+    store that it is given, by :meth:`PruningTree.record` or
+    :meth:`RecordStore.recorded`.
     """
 
     frames: ClassVar[dict[str, Compared]]

@@ -119,7 +119,7 @@ def _tree(
 
 
 def open_tree(experiment: Experiment, store: RecordStore) -> PruningTree:
-    """Open the tree of an experiment; its samples and the model are kept for the process.
+    """Open the tree of an experiment; samples and model are kept for the process.
 
     Parameters
     ----------

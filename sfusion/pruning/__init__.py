@@ -1,1 +1,1 @@
-"""Pruning: fusion and strategies choose a layer, the tree trains and evaluates without it."""
+"""Pruning: strategies and fusions choose layers, the tree trains without them."""

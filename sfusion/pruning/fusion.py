@@ -161,7 +161,7 @@ def _read(
 
 
 def _places(layers: Sequence[int], depth: int) -> np.ndarray:
-    """Say where layers are: among those left, in the original, and how many are left."""
+    """Say where layers are, among those left and at first, and how many are left."""
     count = len(layers)
     left = np.arange(count) / max(1, count - 1)
     original = np.asarray(layers) / max(1, depth - 1)
@@ -171,7 +171,7 @@ def _places(layers: Sequence[int], depth: int) -> np.ndarray:
 def training_table(
     nodes: pd.DataFrame, signals: pd.DataFrame, reads: str = "signals"
 ) -> pd.DataFrame:
-    """Make one row per tried removal: the features of the layer and what its removal cost.
+    """Make a row per tried removal: the layer's features and what removing it cost.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def training_table(
 
 
 def _tried_removals(nodes: pd.DataFrame) -> pd.DataFrame:
-    """List removals of single layers: what a step of several costs is no one layer's."""
+    """List removals of single layers: the cost of several is no one layer's."""
     paths = nodes["path"].map(PruningPath.parse)
     single = paths.map(lambda path: len(path) > 0 and path.one_by_one)
     scores = nodes[[*NODE, "validation_accuracy"]]
@@ -215,7 +215,7 @@ def _tried_removals(nodes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _features_of_nodes(signals: pd.DataFrame, reads: str) -> pd.DataFrame:
-    """Compute the features of all layers of all nodes; a frame per node would be slow."""
+    """Compute the features of all nodes' layers at once: a frame each is slow."""
     keys = [*NODE, "layer"]
     depth = int(signals["layer"].max()) + 1
     ordered = signals.sort_values(keys, ignore_index=True)

@@ -54,7 +54,7 @@ class PruningPath:
 
     @classmethod
     def from_the_top(cls, layers: Iterable[int]) -> PruningPath:
-        """Make the path along which an exhaustive search trains a set: highest layer first.
+        """Make the path by which an exhaustive search trains a set: highest first.
 
         Parameters
         ----------
@@ -119,7 +119,7 @@ class PruningPath:
 
     @property
     def seed_parts(self) -> tuple[int | Step, ...]:
-        """What random numbers are derived from: a step of one layer is its bare number."""
+        """What random numbers derive from: a step of one layer is its bare number."""
         return tuple(step[0] if len(step) == 1 else step for step in self.steps)
 
     def remaining(self, depth: int) -> tuple[int, ...]:

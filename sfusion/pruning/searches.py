@@ -247,7 +247,7 @@ def _possible(labels: Sequence[str], signals: pd.DataFrame | None) -> list[str]:
 
 
 def greedy(setting: Setting) -> Search:
-    """Train every child of a node, and go on with the one of highest validation accuracy.
+    """Train every child of a node; go on with that of highest validation accuracy.
 
     No signal can choose a next layer better than this; and it costs as many trainings
     as there are layers left, at every step. Ties are broken towards the output

@@ -291,7 +291,7 @@ class PruningTree:
         _return_memory(0)
 
     def trim(self) -> None:
-        """Cut the cache of weights to its limit; the original, which teaches, goes last."""
+        """Cut the cache of weights to its limit; the original goes last."""
         self.store.trim(last=self.spec("weights", ORIGINAL))
 
     def evaluate(
@@ -372,7 +372,7 @@ class PruningTree:
     def visit(
         self, path: PruningPath, signals: bool = True, condition: str | None = None
     ) -> NodeResult:
-        """Train, evaluate and, where something reads them, extract the signals of a node.
+        """Train and evaluate a node, and extract its signals where they are read.
 
         Parameters
         ----------
@@ -402,7 +402,7 @@ class PruningTree:
 
 
 def probe_samples(task: Task, count: int, seed: int) -> list[int]:
-    """Draw the training samples that the signals are extracted from, classes in proportion.
+    """Draw the training samples that give the signals, classes in proportion.
 
     Parameters
     ----------
