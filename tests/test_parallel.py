@@ -23,7 +23,7 @@ from sfusion.training.precision import fixed_threads, resolve_precision
 
 @pytest.fixture(autouse=True)
 def environment(tiny_data, monkeypatch):
-    for name in ("DASK_SCHEDULER_ADDRESS", "RAY_ADDRESS", "CI"):
+    for name in ("DASK_SCHEDULER_ADDRESS", "CI"):
         monkeypatch.delenv(name, raising=False)
 
 
