@@ -284,7 +284,8 @@ def depth_axis(
         Whether the panel shows ``ylabel``.
     """
     axes.set_xticks(sorted(set(removed)))
-    if axes.get_subplotspec().is_last_row():
+    place = axes.get_subplotspec()
+    if place is not None and place.is_last_row():
         axes.set_xlabel("layers removed")
     axes.set_ylabel(ylabel if leftmost else "")
 

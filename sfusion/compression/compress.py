@@ -14,7 +14,6 @@ from joblib import cpu_count
 
 from sfusion.compression.budgets import recipes
 from sfusion.compression.depth import choose_depth, count_work, tabulate
-from sfusion.compression.export import check_onnx
 from sfusion.compression.inputs import (
     check_label_order,
     encode_unlabelled,
@@ -32,7 +31,7 @@ from sfusion.compression.request import (
 )
 from sfusion.compression.tokens import fit_tokens
 from sfusion.data import corpora
-from sfusion.errors import SfusionError
+from sfusion.errors import SfusionError, need_extra
 from sfusion.experiments.parallel import progress
 from sfusion.experiments.profiles import PROBE
 from sfusion.experiments.store import RecordStore
@@ -180,7 +179,7 @@ def compress(
             "out one of the two"
         )
     if onnx or int8:
-        check_onnx()
+        need_extra("onnx")
 
     texts = read_texts(train, test, unlabelled, (text_column, label_column), seed)
     source = ModelSource.open(model)

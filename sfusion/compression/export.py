@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator
@@ -96,18 +95,6 @@ class _Logits(torch.nn.Module):
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> torch.Tensor:
         return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-
-
-def check_onnx() -> None:
-    """Make sure that the libraries of the extra are installed.
-
-    Raises
-    ------
-    SfusionError
-    """
-    for name in ("onnx", "onnxscript", "onnxruntime"):
-        if importlib.util.find_spec(name) is None:
-            raise SfusionError(f"ONNX needs {name!r}: pip install 'sfusion[onnx]'")
 
 
 @contextlib.contextmanager
