@@ -1,4 +1,4 @@
-"""The notebooks: their habits, and that every committed study replays through each of them."""
+"""The notebooks: their habits, and every committed study replayed through each."""
 
 import ast
 import io
@@ -9,9 +9,12 @@ import tokenize
 import pytest
 
 import sfusion as sf
+from sfusion.analysis import scores
+from sfusion.analysis.statistics import bootstrap
 from sfusion.experiments.profiles import ROOT
 from sfusion.experiments.results import COMMITTED, FRAMES
 from sfusion.notebooks import NOTEBOOKS, SHOWN
+from sfusion.pruning.fusion import FUSION_MODELS
 
 BOOKS = {
     name: json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text("utf-8"))
@@ -108,7 +111,7 @@ def test_stored_outputs_are_present_in_order_and_clean(name):
     assert BOOKS[name]["metadata"]["kernelspec"]["name"] == "python3"
 
 
-# --- every study through every notebook ------------------------------------------------
+# --- every study through every notebook -----------------------------------------------
 
 
 def replay(name, profile, monkeypatch):
@@ -124,24 +127,35 @@ def replay(name, profile, monkeypatch):
     return shown
 
 
+@pytest.fixture
+def few_draws(monkeypatch):
+    """Let intervals be of few draws: what is shown is looked at, not its numbers."""
+    monkeypatch.setitem(bootstrap.__kwdefaults__, "resamples", 20)
+    monkeypatch.setattr(scores, "POOL", 4)
+    monkeypatch.setattr(FUSION_MODELS["random-forest"], "n_estimators", 5)
+    scores._draws.cache_clear()
+    yield
+    scores._draws.cache_clear()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_draws")
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_study_replays_through_every_notebook(study, monkeypatch):
-    for name in NOTEBOOKS:
-        for exhibit in replay(name, study, monkeypatch):
-            assert exhibit.finding or not exhibit.table.empty
-            assert "nan" not in exhibit.finding.lower().split(), exhibit.name
-            if exhibit.figure is not None:
-                assert not exhibit.table.empty
-    if study == SHOWN:
-        assert_committed(monkeypatch)
-
-
-def assert_committed(monkeypatch):
-    """Check that files are those of the exhibits, no more, no fewer, and up to date."""
     exhibits = []
     for name in NOTEBOOKS:
-        exhibits += replay(name, SHOWN, monkeypatch)
+        exhibits += replay(name, study, monkeypatch)
+    for exhibit in exhibits:
+        assert exhibit.finding or not exhibit.table.empty
+        assert "nan" not in exhibit.finding.lower().split(), exhibit.name
+        if exhibit.figure is not None:
+            assert not exhibit.table.empty
+    if study == SHOWN:
+        assert_committed(exhibits)
+
+
+def assert_committed(exhibits):
+    """Check that the committed files are those of the exhibits, no more, no fewer."""
     names = [exhibit.name for exhibit in exhibits if not exhibit.table.empty]
     assert len(set(names)) == len(names), "two exhibits write the same file"
     figures, tables = set(), set()
