@@ -29,10 +29,18 @@ OTHER_MODEL = "leave-one-model-out"
 # Which removals a fusion learned from, and what its name ends in.
 LEARNED_FROM = {IN_DATASET: "", TRANSFER: "transfer", OTHER_MODEL: "other-model"}
 
+# How the title of a fusion says what it learned from.
+SOURCE_TITLES = {
+    IN_DATASET: "Own {}",
+    TRANSFER: "Transferred {}",
+    OTHER_MODEL: "Another model's {}",
+}
+MODEL_TITLES = {"random-forest": "forest"}
+
 # What a fusion reads in place of the twelve signals, and how its title says so.
 READ_TITLES = {
     "all": "all features",
-    "siblings": "siblings",
+    "siblings": "ordering siblings",
     "position": "position alone",
     "shuffled": "permuted signals",
 }
@@ -63,17 +71,17 @@ def _by_fusion(model: str, learned_from: str, reads: str = "signals") -> Strateg
         table = features(view.signals, view.layers, view.depth, reads, view.rng)
         return view.fusion.predict(table[view.fusion.feature_names_in_])
 
+    kind = MODEL_TITLES.get(model, model.replace("-", " "))
+    title = SOURCE_TITLES[learned_from].format(kind)
     name = [model]
-    title = [model.capitalize()]
     if reads in READ_TITLES:
         name.append(reads)
-        title.append(READ_TITLES[reads])
+        title += f", {READ_TITLES[reads]}"
     if LEARNED_FROM[learned_from]:
         name.append(LEARNED_FROM[learned_from])
-        title.append(LEARNED_FROM[learned_from])
     return Strategy(
         "-".join(name),
-        ", ".join(title).replace("-", " "),
+        title,
         "control" if reads in ("position", "shuffled") else "fusion",
         score,
         learned_from,
@@ -107,7 +115,7 @@ def random(view: View) -> ArrayLike:
     return view.rng.permutation(view.depth)[list(view.layers)]
 
 
-@strategy("random-keep-last", "Random, last layer stays", "random")
+@strategy("random-keep-last", "Random order, last layer stays", "random")
 def random_keep_last(view: View) -> ArrayLike:
     """Follow one order, drawn once, at whose end the last layer is."""
     return _last_at_the_end(view, random(view))
@@ -127,14 +135,14 @@ def bottom_first(view: View) -> ArrayLike:
     return [-layer for layer in view.layers]
 
 
-@strategy("symmetric", "Middle layers first", "position")
+@strategy("symmetric", "Middle first, last layer may go", "position")
 def symmetric(view: View) -> ArrayLike:
     """Go from the middle outwards; of two as far out the upper one goes first."""
     middle = (view.depth - 1) / 2
     return [-abs(layer - middle) for layer in view.layers]
 
 
-@strategy("middle-first", "Middle first, last layer stays", "position")
+@strategy("middle-first", "Middle first", "position")
 def middle_first(view: View) -> ArrayLike:
     """Go from the middle outwards, the last layer at the end."""
     return _last_at_the_end(view, symmetric(view))
@@ -173,7 +181,7 @@ for _name in RANKED_ONCE:
         replace(
             _stepwise,
             name=f"one-shot-{_name}",
-            title=f"{_stepwise.title}, one-shot",
+            title=f"{_stepwise.title}, at once",
             once=True,
         )
     )
