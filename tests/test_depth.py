@@ -59,7 +59,7 @@ def test_the_rate_moves_what_it_moves(forest_leads):
     shown = settings.rate_contrasts(slow, fast)
     assert set(shown.table["study"]) == {"recovery at 3e-05", "recovery at 0.0001"}
     assert "- Own forest against random order: −20.0 [−20.0, −20.0] pp" in shown.finding
-    assert "3e-05, minus the original: Random forest −20.0;" in shown.finding
+    assert "3e-05, minus the original: Own forest −20.0;" in shown.finding
     other = at_rate(forest_leads, "other", 1e-4, model="another")
     assert settings.rate_contrasts(slow, other).table.empty
 

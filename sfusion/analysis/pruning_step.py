@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,8 +61,11 @@ class Step:
     right: pd.DataFrame
 
 
+@cache
 def take_step(model: str = "minilm-l6", task: str = "scipy-subpackage") -> Step:
     """Fine-tune a model, take its signals, and remove each layer that one names.
+
+    Once a process: a step takes some seconds.
 
     Parameters
     ----------
