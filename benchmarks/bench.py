@@ -77,11 +77,12 @@ class Budget:
         """Compare what was measured with the budget."""
         value = found[self.section][self.key]
         side = "least" if self.is_least else "most"
+        is_met = value >= self.bound if self.is_least else value <= self.bound
         return {
             "what": self.what,
             "measured": value,
             "budget": f"at {side} {self.bound:g}",
-            "met": value >= self.bound if self.is_least else value <= self.bound,
+            "met": bool(is_met),
         }
 
 

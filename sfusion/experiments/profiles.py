@@ -75,9 +75,8 @@ class Sizes(StrictModel):
     probe: PositiveInt = 128
 
 
-PROBE = Sizes.model_fields[
-    "probe"
-].default  # texts: mutual information compares all pairs of them
+# Texts: a pass over more would cost as much as a training.
+PROBE = Sizes.model_fields["probe"].default
 
 
 class StudyProfile(StrictModel):
@@ -92,7 +91,8 @@ class StudyProfile(StrictModel):
     threads : int
         Threads per run: results are bitwise stable only while this is fixed.
     precision : {"auto", "fp32", "bf16"}
-        ``auto`` takes bfloat16 where the processor multiplies matrices in it.
+        ``auto`` takes bfloat16 where it is measured to be faster, see
+        :func:`sfusion.training.precision.choose_precision`.
     """
 
     name: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
@@ -177,7 +177,7 @@ class _Probing:
         return total / len(self.data)
 
 
-def _bridge(_, inputs, output):
+def _bridge(_: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> Any:
     """Let a layer return its input: a forward hook."""
     if isinstance(output, tuple):
         return (inputs[0], *output[1:])
@@ -189,7 +189,7 @@ def _watch_layer(
 ) -> None:
     """Let a layer's forward pass add what it returns to what is collected."""
 
-    def forward_hook(_, inputs, output):
+    def forward_hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
         hidden = output[0] if isinstance(output, tuple) else output
         hidden = hidden.detach().to(layer.dtype)
         if compares_inputs:

@@ -44,10 +44,12 @@ def watch_gradients(module: nn.Module, layer: LayerPass) -> None:
 
     # The hook takes the module as it is called: holding it would tie a knot that keeps
     # the whole copy in memory until the garbage collector comes.
-    def forward_hook(module, inputs, output):
+    def forward_hook(
+        module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
+    ) -> None:
         received = inputs[0].detach()
 
-        def backward_hook(gradient):
+        def backward_hook(gradient: Tensor) -> None:
             squares = _squared_gradients(module, received, gradient, layer.dtype)
             layer.squared_gradient += float(squares.double().sum())
 

@@ -11,12 +11,13 @@ from torch.nn import functional
 from sfusion.errors import SfusionError
 from sfusion.models.layers import remove_layers
 from sfusion.training.evaluation import predict_logits
-from sfusion.training.loop import fine_tune
+from sfusion.training.loop import Objective, fine_tune
 from sfusion.training.precision import cast
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
+    from transformers.modeling_outputs import ModelOutput
 
     from sfusion.data.encoding import Encoded
     from sfusion.training.recipes import Distillation
@@ -118,10 +119,8 @@ def distill(
     return taught
 
 
-def _teaching(
-    teacher_logits: Tensor, recipe: Distillation
-) -> Callable[..., torch.Tensor]:
-    def objective(output, labels, indices):
+def _teaching(teacher_logits: Tensor, recipe: Distillation) -> Objective:
+    def objective(output: ModelOutput, labels: Tensor, indices: Tensor) -> Tensor:
         return distillation_loss(
             output.logits.float(),
             teacher_logits[indices],
