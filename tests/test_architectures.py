@@ -236,8 +236,18 @@ def test_a_decoder_that_would_read_padding_is_one_line(tmp_path):
         ready_tokenizer(tokenizer, _classifier("llama").config)
 
 
+def test_a_tokenizer_pads_at_the_end_and_masks(tmp_path):
+    tokenizer = load_tokenizer(tiny.write_model(tmp_path))
+    tokenizer.padding_side = "left"
+    tokenizer.model_input_names = ["input_ids"]
+    whole = tokenizer(["the river"])["input_ids"][0]
+    ready_tokenizer(tokenizer, _classifier("bert").config)
+    padded = tokenizer(["the river"], padding="max_length", max_length=8)
+    assert padded["input_ids"][0] == whole + [0] * (8 - len(whole))
+    assert sum(padded["attention_mask"][0]) == len(whole)
+
+
 def test_an_unknown_architecture_says_where_to_add_it():
-    with tiny.refused(
-        match="'albert' is not known .*: add .* in sfusion/models/layers.py"
-    ):
+    file = "sfusion/models/architectures.py"
+    with tiny.refused(match=f"'albert' is not known .*: add .* in {file}"):
         architecture_of(AutoConfig.for_model("albert"))

@@ -25,8 +25,10 @@ from sfusion.compression.accuracy import Change, accuracy_interval, paired_chang
 from sfusion.compression.card import licence
 from sfusion.compression.latency import latency
 from sfusion.compression.report import verdict
+from sfusion.compression.tokens import fit_tokens
 from sfusion.data import tasks
 from sfusion.data.tokenizers import load_tokenizer
+from sfusion.experiments.parallel import progress
 from sfusion.experiments.profiles import ROOT
 from sfusion.experiments.store import RecordStore
 from sfusion.pruning.path import ORIGINAL
@@ -270,6 +272,31 @@ def test_a_new_head_takes_other_labels(given, tmp_path):
     assert not told["model"]["was_fine_tuned"]
 
 
+def test_labels_in_another_order_are_no_starting_point(given, tmp_path):
+    frame = pd.read_csv(given / "train.csv")
+    turned = {"songs": 1, "boats": 2, "works": 0}
+    frame["kind"] = frame["kind"].map(turned)
+    with tiny.refused(match="if its classes stand in another order: .* 1,2,0"):
+        _compress(given, tmp_path / "out", train=frame, test=None, keep=3)
+
+
+def test_what_the_user_may_not_have_meant_is_noted(given, tmp_path):
+    options = {"keep": 3, "max_length": 4, "distill": False}
+    found = _compress(given, tmp_path / "out", "base", **options)
+    card = (tmp_path / "out" / "README.md").read_text()
+    for words in ("100% of the training texts are longer than 4 tokens", "new head"):
+        assert words in str(found) and words in card
+
+
+def test_a_text_of_which_the_tokenizer_makes_no_token_is_one_line(given):
+    with tiny.refused(match="makes no token of the text"):
+        fit_tokens(
+            load_tokenizer(given / "base"),
+            sf.load_model(given / "base").config,
+            ["a text", "\x01"],
+        )
+
+
 @pytest.mark.parametrize("drop", [0.0, 0.3, 0.99])
 def test_max_drop_writes_the_smallest_model_within_it(given, tmp_path, drop):
     found = _compress(given, tmp_path / "out", max_drop=drop, strategy="weight-norm")
@@ -294,9 +321,12 @@ def test_without_a_target_there_is_a_curve_and_the_choice_is_quick(
     # The work is still there: nothing is trained again, and then it goes.
     (tmp_path / "out").rename(tmp_path / "curve")
     monkeypatch.delattr(torch.Tensor, "backward")
+    bar = progress(1, "compress", quiet=False)
+    monkeypatch.setattr("sfusion.compression.compress.progress", lambda *_: bar)
     again = _compress(
         given, tmp_path / "out", strategy="weight-norm", distill=False, keep=3
     )
+    assert bar.n == bar.total > 1
     assert again.report["after"]["layers"] == 3
     assert sorted(file.name for file in tmp_path.iterdir()) == ["curve", "out"]
 

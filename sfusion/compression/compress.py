@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -225,7 +226,7 @@ def compress(
             unlabelled=more,
             tuned=start.is_tuned,
             keep_distilled=True,
-            on_work=bar.update,
+            on_work=partial(_advance, bar),
         )
         last = lowest if keep is None else keep
         planned = count_work(tree, strategy, last, target, distill)
@@ -259,6 +260,11 @@ def _fit_shipped(strategy: str) -> RegressorMixin | None:
     if chosen.model is None:
         return None
     return fit_fusion(shipped_rows(chosen.reads), chosen.model, chosen.reads)
+
+
+def _advance(bar: tqdm, work: int) -> None:
+    """Move the bar, and never beyond its end: models are loaded again at the end."""
+    bar.update(min(work, bar.total - bar.n))
 
 
 def _reach(bar: tqdm, done: int, following: str) -> None:

@@ -157,7 +157,7 @@ def write_model(
     model = copy_model(tree.model(candidate.path, candidate.condition), stored).cpu()
     tokenizer = job.source.tokenizer
     ready_tokenizer(tokenizer, model.config)
-    with one_line("cannot write the model"):
+    with one_line("the model cannot be written, give a place with space"):
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         return load_plain(folder)
