@@ -1,24 +1,23 @@
 """The study: all stages of the paper, for six layers and for twelve."""
 
-import functools
 import itertools
 
 import numpy as np
 import pytest
 import tiny
-from sfusion.analysis.claims import scoreboard
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sfusion import load_model, load_profile, remove_layers, study
+from sfusion import load_model, load_profile, remove_layers
+from sfusion.analysis.scoreboard import scoreboard
+from sfusion.experiments import pruning_study as study
 from sfusion.experiments.machine import machine
 from sfusion.experiments.profiles import Profile
 from sfusion.experiments.pruning_study import PruningStudy
-from sfusion.experiments.store import RecordStore
+from sfusion.experiments.trees import Experiment, load_samples
 from sfusion.models.size import size
-from sfusion.pruning import searches
 from sfusion.pruning.fusion import shipped_rows
 from sfusion.pruning.node import unpack
 from sfusion.pruning.path import PruningPath
@@ -48,9 +47,7 @@ def results(profile, folder):
 
 
 def _task(profile, name):
-    return searches.open_tree(
-        searches.Experiment(profile, name, 0), RecordStore("unused")
-    ).task
+    return load_samples(Experiment(profile, name, 0))
 
 
 def _with(profile, **changes):
@@ -224,11 +221,11 @@ def test_fusions_of_the_own_tree_and_of_the_others_differ(
     asked = {}
     fit = study.fit_fusion
 
-    def watched(table, model):
+    def watched(table, model, reads):
         asked.setdefault(model, []).append(
             sorted(set(table.groupby(["task", "seed"]).groups))
         )
-        return fit(table, model)
+        return fit(table, model, reads)
 
     monkeypatch.setattr(study, "fit_fusion", watched)
     PruningStudy(profile).run(folder, quiet=True)
@@ -247,12 +244,14 @@ def test_fusions_of_the_own_tree_and_of_the_others_differ(
 def test_a_forest_of_another_model_learns_from_its_removals_on_other_tasks(
     monkeypatch, profile, folder
 ):
-    seen, fit = [], study.fit_fusion
-    monkeypatch.setattr(
-        study,
-        "fit_fusion",
-        lambda table, model: seen.append(table) or fit(table, model),
-    )
+    seen = []
+    fit = study.fit_fusion
+
+    def watched(table, model, reads):
+        seen.append(table)
+        return fit(table, model, reads)
+
+    monkeypatch.setattr(study, "fit_fusion", watched)
     strategies = ["weight-norm", "random-forest-other-model"]
     found = PruningStudy(profile, strategies).run(folder, quiet=True)
     assert set(found.trajectories["strategy"]) == set(strategies)
@@ -302,12 +301,8 @@ def test_what_cannot_be_run_is_one_line_and_leaves_nothing(words, profile, tmp_p
 
 
 @pytest.mark.slow
-def test_the_papers_profile_runs_through_the_same_code(tmp_path, monkeypatch):
+def test_the_papers_profile_runs_through_the_same_code(tmp_path):
     """Twelve layers, nine tasks, dropout, embeddings that learn: only smaller."""
-    # A process keeps one pretrained model, 90 MB; here all nine are small.
-    monkeypatch.setattr(
-        searches, "_pretrained", functools.cache(searches._pretrained.__wrapped__)
-    )
     short, depths, strategies = (
         {"samples": 8, "batch_size": 8},
         (1, 11),
