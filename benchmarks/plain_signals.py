@@ -4,10 +4,19 @@ The formulas are those of ``sfusion.signals``; how they are computed is not. Eve
 function takes a BERT classifier and a probe set and returns one number per layer.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from sklearn.decomposition import PCA
 from sklearn.feature_selection import mutual_info_classif
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from sfusion.data.encoding import Encoded
 
 BATCH = 32
 
@@ -36,15 +45,15 @@ def real_tokens(model, data):
     )
 
 
-def inhibition(model, data):
+def inhibition(model: PreTrainedModel, data: Encoded) -> list[float]:
     return real_tokens(model, data).mean((1, 2)).tolist()
 
 
-def intensity(model, data):
+def intensity(model: PreTrainedModel, data: Encoded) -> list[float]:
     return real_tokens(model, data).norm(dim=-1).mean(1).tolist()
 
 
-def energy(model, data):
+def energy(model: PreTrainedModel, data: Encoded) -> list[float]:
     return (real_tokens(model, data).square().sum((1, 2)) / len(data)).tolist()
 
 
@@ -65,11 +74,11 @@ def information(model, data, target):
     return values
 
 
-def task_relevance_mi(model, data):
+def task_relevance_mi(model: PreTrainedModel, data: Encoded) -> list[float]:
     return information(model, data, data.labels.numpy())
 
 
-def information_flow_mi(model, data):
+def information_flow_mi(model: PreTrainedModel, data: Encoded) -> list[float]:
     with torch.no_grad():
         logits = [
             model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits
@@ -99,12 +108,12 @@ def squared_gradients(model):
     )
 
 
-def gradient_norm(model, data):
+def gradient_norm(model: PreTrainedModel, data: Encoded) -> list[float]:
     mean_gradients(model, data)
     return (squared_gradients(model) ** 0.5).tolist()
 
 
-def gradient_fisher(model, data):
+def gradient_fisher(model: PreTrainedModel, data: Encoded) -> list[float]:
     """One sample at a time: autograd keeps no gradients of single samples."""
     total = 0.0
     for batch in batches(data, 1):
@@ -113,7 +122,7 @@ def gradient_fisher(model, data):
     return (total / len(data)).tolist()
 
 
-def gradient_taylor(model, data):
+def gradient_taylor(model: PreTrainedModel, data: Encoded) -> list[float]:
     mean_gradients(model, data)
     return [
         abs(float(sum((p.grad * p.detach()).sum() for p in layer.parameters())))
@@ -125,7 +134,7 @@ def matrices(layer):
     return [p.detach() for p in layer.parameters() if p.dim() == 2]
 
 
-def weight_norm(model, data):
+def weight_norm(model: PreTrainedModel, data: Encoded) -> list[float]:
     flat = [
         torch.cat([w.flatten() for w in matrices(layer)])
         for layer in model.bert.encoder.layer
@@ -133,7 +142,7 @@ def weight_norm(model, data):
     return [float(weights.norm() / len(weights) ** 0.5) for weights in flat]
 
 
-def weight_entropy(model, data):
+def weight_entropy(model: PreTrainedModel, data: Encoded) -> list[float]:
     values = []
     for layer in model.bert.encoder.layer:
         weights = torch.cat([w.flatten() for w in matrices(layer)]).clamp(-1, 1).numpy()
@@ -167,13 +176,13 @@ def mean_over_queries(pairs):
     return (sum(total for total, _ in sums) / sum(count for _, count in sums)).tolist()
 
 
-def attention_weight(model, data):
+def attention_weight(model: PreTrainedModel, data: Encoded) -> list[float]:
     return mean_over_queries(
         (attention.amax(-1), mask) for attention, mask in attentions(model, data)
     )
 
 
-def attention_entropy(model, data):
+def attention_entropy(model: PreTrainedModel, data: Encoded) -> list[float]:
     return mean_over_queries(
         (
             torch.special.entr(attention).sum(-1)
