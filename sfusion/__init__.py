@@ -10,6 +10,7 @@ _EXPORTS = {
     "analysis": (
         "alternatives",
         "candidates",
+        "between_models",
         "compressing",
         "contrasts",
         "controls",

@@ -12,20 +12,16 @@ from sfusion.analysis.appearance import strategy_title
 from sfusion.analysis.contrasts import (
     CONTRASTS,
     CONTROLS,
-    MODELS,
     OPPONENTS,
-    contrasts,
     contrasts_of_two,
-    draw_contrasts,
-    in_words,
 )
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
-from sfusion.analysis.layer_sets import sets_left, trained_sets
+from sfusion.analysis.layer_sets import trained_sets
 from sfusion.analysis.scoreboard import scoreboard
-from sfusion.analysis.scores import MEASURES, distilled, half_of, redrawn, task_means
+from sfusion.analysis.scores import distilled, half_of, redrawn
 from sfusion.analysis.statistics import (
     bootstrap,
-    comparison_text,
+    difference_text,
     interval_text,
     signed_text,
 )
@@ -36,15 +32,6 @@ if TYPE_CHECKING:
 
 # Notebooks 02 to 05 ask these on their own.
 ASKED_ELSEWHERE = ("teacher", "one-shot", "siblings")
-
-# Rankings of the six-layer model's layers that need none of its removals.
-RANKINGS = {
-    "one-shot-random-forest-other-model": "forest of twelve layers",
-    "one-shot-random-forest-position-other-model": "its position alone",
-    "one-shot-angular-distance": "angular distance",
-    "one-shot-middle-first": "middle first",
-}
-FOREST = RANKINGS["one-shot-random-forest-other-model"]
 
 
 def depth_of(results: Results) -> int:
@@ -272,84 +259,6 @@ def side_by_side(results: Results, twelve: Results) -> Exhibit:
 
 
 @exhibit
-def other_model(twelve: Results) -> Exhibit:
-    """Draw what forests are worth that learned from the six-layer model's removals.
-
-    Parameters
-    ----------
-    twelve : Results
-
-    Returns
-    -------
-    Exhibit
-    """
-    table = contrasts(twelve, MODELS, list(MEASURES))
-    if table.empty:
-        raise StudyLacks("this study has no forest of another model")
-    figure = draw_contrasts(table)
-    return Exhibit("other_model", table, figure=figure, shown=in_words(table))
-
-
-def _rankings_followed(results: Results, candidates: RowResults) -> pd.DataFrame:
-    """Look up the accuracies of the sets that rankings leave, and of all sets.
-
-    Index (task, seed, draw), a column per ranking and number of removed layers.
-    """
-    paths = candidates["paths"]
-    paths = paths[paths["study"] == results.manifest["profile"]["name"]]
-    ranked = paths.assign(name=paths["strategy"].map(RANKINGS)).dropna(subset="name")
-    every = trained_sets(results).assign(name="all sets")
-    if ranked.empty or every.empty:
-        raise StudyLacks("no forest of twelve layers ranked the layers of this study")
-    followed = pd.concat([sets_left(results, ranked), every])
-    return redrawn(followed, ["name", "removed"]).dropna()
-
-
-def _compared(first: pd.Series, second: pd.Series) -> str:
-    return comparison_text(*bootstrap((first - second).dropna()))
-
-
-@exhibit
-def from_twelve_to_six(
-    results: Results, twelve: Results, candidates: RowResults
-) -> Exhibit:
-    """Show what a forest of the twelve-layer model's removals is worth on six layers.
-
-    Parameters
-    ----------
-    results : Results
-        Of six layers, with every set of layers trained.
-    twelve : Results
-    candidates : RowResults
-        The study of that name: the rankings that forests of twelve layers give.
-
-    Returns
-    -------
-    Exhibit
-    """
-    followed = _rankings_followed(results, candidates)
-    means = 100 * task_means(followed).mean().unstack("removed")
-    scores = {
-        "half of the layers removed": followed.xs(
-            depth_of(results) // 2, axis=1, level="removed"
-        ),
-        "mean over depths": followed.T.groupby(level="name").mean().T,
-    }
-    lines = [f"The {FOREST}:", ""]
-    for when, score in scores.items():
-        for other in means.index.drop(FOREST):
-            words = _compared(score[FOREST], score[other])
-            lines.append(f"- Against {other}, {when}: {words}")
-    return Exhibit(
-        "twelve_to_six",
-        means.round(2),
-        "\n".join(lines),
-        caption="Test accuracy (%) of the sets that rankings leave, by layers removed.",
-        shown=means.round(1),
-    )
-
-
-@exhibit
 def distillation(twelve: Results) -> Exhibit:
     """Show what the teacher adds at half of the layers and below.
 
@@ -375,7 +284,8 @@ def distillation(twelve: Results) -> Exhibit:
     scores = redrawn(taught[taught["removed"] > 0], ["condition", "layers"])
     lines = ["Distilled, against the same steps without a teacher:", ""]
     for layers in sorted(scores["distilled"], reverse=True):
-        words = _compared(scores["distilled", layers], scores["same-steps", layers])
+        pair = scores["distilled", layers], scores["same-steps", layers]
+        words = difference_text(*pair)
         lines.append(f"- {layers} layers: {words}")
     return Exhibit(
         "twelve_distillation",

@@ -241,6 +241,22 @@ def number_text(number: float, digits: int = 1) -> str:
     return f"{number:+z.{digits}f}".replace("-", "−")
 
 
+def difference_text(first: pd.Series, second: pd.Series) -> str:
+    """Compare two scores in words.
+
+    Parameters
+    ----------
+    first, second : Series
+        Index (task, seed) or (task, seed, draw), shares.
+
+    Returns
+    -------
+    str
+        See :func:`comparison_text`.
+    """
+    return comparison_text(*bootstrap((first - second).dropna()))
+
+
 def interval_text(
     mean: float, low: float, high: float, *, digits: int = 1, signed: bool = False
 ) -> str:
