@@ -9,8 +9,8 @@ _EXPORTS = {
     # use: a replay of the records needs neither torch nor transformers.
     "analysis": (
         "alternatives",
-        "candidates",
         "between_models",
+        "candidates",
         "compressing",
         "contrasts",
         "controls",
@@ -20,9 +20,9 @@ _EXPORTS = {
         "directions",
         "forecasts",
         "layer_sets",
-        "published",
         "overview",
         "pruning_step",
+        "published",
         "rankings",
         "scoreboard",
         "scores",
