@@ -190,7 +190,8 @@ def test_the_angle_is_taken_where_the_head_reads(model, make_probe):
 @pytest.mark.parametrize("gone", [(), (1,), (1, 2, 3)])
 @pytest.mark.parametrize("tokens", [1, 12, 32])
 def test_sizes_are_counted(model, gone, tokens):
-    pruned, ids = sf.remove_layers(model, gone), torch.ones(1, tokens, dtype=torch.long)
+    pruned = sf.remove_layers(model, gone)
+    ids = torch.ones(1, tokens, dtype=torch.long)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         pruned(ids, attention_mask=torch.ones_like(ids))
     layers = [
@@ -212,10 +213,12 @@ def test_the_longest_text_goes_through(model):
 
 def test_compressed_from_end_to_end(model, tmp_path):
     texts, labels = tiny.sentences(120, 3, seed=4)
-    kind, model = model.config.model_type, sf.remove_layers(model, ())
+    kind = model.config.model_type
+    model = sf.remove_layers(model, ())
     tokenizer = load_tokenizer(tiny.write_model(tmp_path / "words"))
     if kind == "gpt2":  # as many decoders', it has nothing to pad with
-        tokenizer.pad_token, tokenizer.eos_token = None, "[SEP]"
+        tokenizer.pad_token = None
+        tokenizer.eos_token = "[SEP]"
         model.config.pad_token_id = None
     for part in (model, tokenizer):
         part.save_pretrained(tmp_path / "model")

