@@ -192,7 +192,8 @@ def compress(
     train_texts = texts.split["train"]["text"].tolist()
     length = fit_tokens(tokenizer, start.model.config, train_texts, max_length)
     task = tokenise_splits(texts, start, tokenizer, length)
-    check_label_order(start, task, texts.rows.where)
+    if labels is None:  # else the user has said which is which
+        check_label_order(start, task, texts.rows.where)
 
     decided: dict[str, Any] = {"labels": list(task.label_names), "new_head": new_head}
     more = None

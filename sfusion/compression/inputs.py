@@ -263,6 +263,6 @@ def check_label_order(start: Start, task: Task, where: str) -> None:
     order = [label_of.get(number, "?") for number in own[turned.argsort()]]
     raise SfusionError(
         f"{where}: the model answers {right:.0%} of the validation texts rightly, and "
-        f"{best:.0%} if its classes stand in another order: try --labels "
-        f"{','.join(order)}"
+        f"{best:.0%} if its classes stand in another order: name them in the model's "
+        f"order (--labels), maybe {','.join(order)}"
     )
