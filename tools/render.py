@@ -118,9 +118,13 @@ def choosing(results: Results) -> dict[str, pd.DataFrame]:
         depth[share] = depth[share].map("{:.0%}".format)
     depth = depth.rename(columns={"flops": "FLOPs", "pp": "minus the original (pp)"})
     ranked = sf.compressing.strategies(results)
+    options = {name: name for name in COMPRESSION_STRATEGIES}
+    # A compression's fusion has not seen the dataset: its row is the transferred one.
+    for name in COMPRESSION_STRATEGIES:
+        if f"{name}-transfer" in ranked.table.index:
+            options[f"{name}-transfer"] = options.pop(name)
     offered = [
-        f"`{name}`" if name in COMPRESSION_STRATEGIES else "–"
-        for name in ranked.table.index
+        f"`{options[name]}`" if name in options else "–" for name in ranked.table.index
     ]
     strategies = ranked.shown.reset_index()
     strategies.insert(1, "`--strategy`", offered)

@@ -127,14 +127,15 @@ def surviving_layer(results: Results) -> Exhibit:
     Exhibit
     """
     gains = gains_by_surviving_layer(results)
-    by_layer = 100 * gains.groupby("layer")["gain"].mean()
     paths = gains["layer"].value_counts()
-    titles = {}
-    for layer in by_layer.index:
-        titles[layer] = f"ends on layer {layer} ({paths[layer]} paths)"
-    units = gains.pivot_table("gain", UNIT, "layer").rename(columns=titles)
+    units = gains.pivot_table("gain", UNIT, "layer")
+    drawn = bootstrapped(100 * units)
+    by_layer = drawn.set_index("label")["value"]
+    drawn["label"] = [
+        f"ends on layer {layer} ({paths[layer]} paths)" for layer in drawn["label"]
+    ]
     figure = interval_rows(
-        bootstrapped(100 * units),
+        drawn,
         label="label",
         xlabel="lead over random orders, mean over depths\n"
         "(pp, 95% interval over datasets and seeds)",
@@ -142,9 +143,9 @@ def surviving_layer(results: Results) -> Exhibit:
     leads = "; ".join(f"layer {layer}, {lead:+.1f}" for layer, lead in by_layer.items())
     finding = (
         f"Lead over orders by the layer that they keep, pp: {leads}. With each of "
-        f"these layers weighted alike {by_layer.mean():+.1f}, as drawn "
-        f"{100 * gains['gain'].mean():+.1f}; {gains['strategy'].nunique()} orders per "
-        "dataset and seed."
+        f"these layers weighted alike it is {by_layer.mean():+.1f}, over the orders as "
+        f"chance drew them {100 * gains['gain'].mean():+.1f}; there are "
+        f"{gains['strategy'].nunique()} orders per dataset and seed."
     ).replace("-", "−")
     return Exhibit("gain_by_surviving_layer", gains, finding, figure)
 

@@ -201,7 +201,7 @@ def overhead(results: Results) -> Exhibit:
         if name in table.index:
             said.append(f"{title} costs {table.loc[name, 'times']:.1f}")
     finding = f"In times the fine-tuning of one pruning path: {'; '.join(said)}."
-    caption = "A point: a strategy, with the 95% bootstrap interval of its gain"
+    caption = "Each point is a strategy, with the 95% bootstrap interval of its gain"
     return Exhibit("overhead", table.round(2), finding, _draw(table), caption)
 
 

@@ -120,7 +120,11 @@ def forest_against_signals(searched: Results, candidates: RowResults) -> Exhibit
         found = compare_pair(pair["random-forest"], pair["single"])
         rows.append({"signals": title, **found})
     table = pd.DataFrame(rows)
-    lines = ["Own forest against the signal that validation prefers on a dataset:", ""]
+    lines = [
+        "Own forest against the signal that validation prefers on a dataset, with half "
+        "of the layers removed:",
+        "",
+    ]
     for row in table.itertuples():
         words = comparison_text(row.difference, row.low, row.high)
         lines.append(f"- signals {row.signals}: {words}.")

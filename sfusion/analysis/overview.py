@@ -11,6 +11,8 @@ from sfusion.experiments.results import UNIT
 if TYPE_CHECKING:
     from sfusion.experiments.results import Results
 
+DEPTHS = {6: "six", 12: "twelve"}  # layers of the originals, in words
+
 # Columns of Results.tasks, and what they are called in print.
 BASELINES = {"tfidf_accuracy": "TF-IDF", "frozen_accuracy": "the frozen encoder"}
 
@@ -67,8 +69,11 @@ def verdicts(results: Results, twelve: Results) -> Exhibit:
     Exhibit
     """
     board = scoreboard(results)[["paper", "standing", "count", "verdict"]]
-    board["on twelve layers"] = scoreboard(twelve)["verdict"]
+    depth = int(results.nodes["layers"].max())
+    here = f"on {DEPTHS.get(depth, depth)} layers"
     counts = board["verdict"].value_counts()
+    board = board.rename(columns={"verdict": here})
+    board["on twelve layers"] = scoreboard(twelve)["verdict"]
     listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    finding = f"Of {len(board)} claims: {listed}."
+    finding = f"Of {len(board)} claims, {here}: {listed}."
     return Exhibit("verdicts", board, finding, shown=board)

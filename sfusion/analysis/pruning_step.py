@@ -215,8 +215,8 @@ def paper_and_we(step: Step) -> Exhibit:
         "- The paper says, by a summary of it: good strategies keep the first and the "
         "last layer and prune the middle first.\n"
         f"- We get: {ends} of the twelve signals would remove the first or the last "
-        f"layer of this model. Before any recovery, the accuracy falls by {listed} "
-        "percentage points."
+        "layer of this model. Before any recovery, the accuracy falls, in percentage "
+        f"points, by {listed}."
     )
     return Exhibit("step_compared", pd.DataFrame(), finding)
 

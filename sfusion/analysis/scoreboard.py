@@ -114,9 +114,12 @@ def _sentences(claim: str, row: pd.Series) -> str:
     number = interval_text(row["ours"], row["low"], row["high"], digits=2)
     sign = CLAIMS.loc[claim, "sign"]
     note = row["note"][0].upper() + row["note"][1:]
+    needed = f"needed {sign} {row['needed']:.2f}"
+    if not sign:
+        needed = f"the paper gives {row['needed']:.2f} without a unit"
     return (
-        f"{says} We get **{row['verdict']}**: {number}, needed {sign} "
-        f"{row['needed']:.2f} ({row['measure']}). {note}."
+        f"{says} We get **{row['verdict']}**: {number}, {needed} "
+        f"({row['measure']}). {note}."
     )
 
 

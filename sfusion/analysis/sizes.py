@@ -136,8 +136,10 @@ def ratio_readings(results: Results) -> Exhibit:
         index="denominator", columns="removed", values="distilled_percent"
     )
     highest = table["over_pruned_percent"].max()
+    largest = table.loc[table["distilled"].idxmax()]
     finding = (
-        f"The largest fold change is {table['distilled'].max():.2f}. Distillation adds "
+        f"The largest fold change is {largest['distilled']:.2f}, with size counted in "
+        f"{largest['denominator']} and {largest['removed']} removed. Distillation adds "
         f"at most {highest:.1f}% to the pruned model's own ratio; the rest of the fold "
         "change comes from the removals by arithmetic alone."
     )

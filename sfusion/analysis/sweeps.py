@@ -207,10 +207,11 @@ def removal_order(results: Results) -> Exhibit:
     sentences = []
     for side, ranked in (("below", lead["high"] < 0), ("above", lead["low"] > 0)):
         names = lead.index[ranked].intersection(kept_longest.index)
-        layers = ", ".join(map(str, sorted(set(kept_longest[names]))))
+        kept = sorted(set(kept_longest[names]))
+        layers = ", ".join(map(str, kept)) or "none"
         sentences.append(
-            f"Strategies {side} random orders keep longest, on average, layers "
-            f"{layers or 'none'}."
+            f"Strategies {side} random orders keep longest, on average, "
+            f"{'layer' if len(kept) == 1 else 'layers'} {layers}."
         )
     finding = " ".join(sentences)
     caption = "Means over datasets and seeds; random orders are averaged"
