@@ -24,7 +24,7 @@ READS = {
     "position": POSITION,
     "shuffled": list(SIGNALS),
     # What else a fusion could read, and other targets than the change:
-    # benchmarks/fusions.py.
+    # studies/candidates.py.
     **dict.fromkeys(EVERYTHING, [*MEASURES, *POSITION]),
 }
 # Tried removals that come with the package, so that a fusion needs no study of the
