@@ -7,6 +7,8 @@ import re
 import tokenize
 
 import pytest
+from sklearn.base import clone
+from sklearn.ensemble import RandomForestRegressor
 
 import sfusion as sf
 from sfusion.analysis import scores
@@ -132,7 +134,8 @@ def few_draws(monkeypatch):
     """Let intervals be of few draws: what is shown is looked at, not its numbers."""
     monkeypatch.setitem(bootstrap.__kwdefaults__, "resamples", 20)
     monkeypatch.setattr(scores, "POOL", 4)
-    monkeypatch.setattr(FUSION_MODELS["random-forest"], "n_estimators", 5)
+    few_trees = RandomForestRegressor(n_estimators=5, random_state=0)
+    monkeypatch.setitem(FUSION_MODELS, "random-forest", lambda: clone(few_trees))
     scores._draws.cache_clear()
     yield
     scores._draws.cache_clear()

@@ -4,7 +4,6 @@ import copy
 import gc
 import math
 import tracemalloc
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ from transformers.models.bert import modeling_bert
 
 from sfusion import SfusionError
 from sfusion.data.encoding import Encoded
+from sfusion.data.tasks import Task
 from sfusion.models.layers import remove_layers
 from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS
 from sfusion.signals.extraction import extract_signals
@@ -421,10 +421,10 @@ def test_failure_leaves_the_model_as_it_was(tiny_bert, probe):
 def test_a_task_means_its_train_split_also_where_gradients_are_off(
     tiny_bert, probe, table32
 ):
+    names = ("a", "b", "c")
+    task = Task("probe", names, probe, probe, probe, {}, fingerprint="", source="")
     with torch.no_grad():
-        table = extract_signals(
-            tiny_bert, SimpleNamespace(train=probe), measures=JUDGED
-        )
+        table = extract_signals(tiny_bert, task, measures=JUDGED)
     pd.testing.assert_frame_equal(table, table32, check_exact=True)
 
 
