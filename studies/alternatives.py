@@ -33,7 +33,7 @@ from sfusion.compression.budgets import recipes
 from sfusion.data.encoding import Encoded
 from sfusion.data.pretrained import fingerprint
 from sfusion.data.tasks import load_task
-from sfusion.experiments.comparison import Compared
+from sfusion.experiments.comparison import SINGLE_ACCURACY, Compared
 from sfusion.experiments.profiles import (
     PROBE,
     Names,
@@ -68,9 +68,6 @@ RANKINGS = (
     "one-shot-angular-distance",
 )
 FORMER = f"compress, {RANKINGS[0]}"
-
-# Three standard errors of the difference of two accuracies on a thousand texts.
-TOLERANCE = 0.067
 
 
 class ComparedModel(StrictModel):
@@ -412,17 +409,17 @@ class AlternativesStudy(RowStudy):
         "accuracy": Compared(
             keys=("model", "task", "seed", "alternative", "layers", "format"),
             values=("validation_accuracy", "test_accuracy"),
-            tolerance=TOLERANCE,
+            tolerance=SINGLE_ACCURACY,
         ),
         "defaults": Compared(
             keys=("model", "task", "seed", "alternative", "layers", "format"),
             values=("validation_accuracy", "test_accuracy"),
-            tolerance=TOLERANCE,
+            tolerance=SINGLE_ACCURACY,
         ),
         "unlabelled": Compared(
             keys=("model", "task", "seed", "texts", "samples"),
             values=("test_accuracy",),
-            tolerance=TOLERANCE,
+            tolerance=SINGLE_ACCURACY,
         ),
         # Times are of one machine: only that each thing was timed is compared.
         "speed": Compared(keys=("model", "alternative", "layers", "format", "batch")),

@@ -16,20 +16,19 @@ import itertools
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
 from torch.nn import functional
 
 from sfusion.data.encoding import Encoded
 from sfusion.data.tokenizers import load_tokenizer
-from sfusion.experiments.comparison import Compared
+from sfusion.experiments.comparison import SINGLE_ACCURACY, Compared
 from sfusion.experiments.profiles import Names, Seeds, StudyProfile, load_profile
 from sfusion.experiments.store import RecordStore
 from sfusion.experiments.study import Row, RowStudy
 from sfusion.experiments.trees import Experiment, load_samples, open_tree
 from sfusion.models.layers import remove_layers
-from sfusion.pruning.node import pack
+from sfusion.pruning.node import pack, unpack
 from sfusion.pruning.path import ORIGINAL, PruningPath
 from sfusion.training.distillation import NO_LABEL, distillation_loss
 from sfusion.training.evaluation import classified, predict_logits
@@ -61,9 +60,6 @@ EVERY_SECOND = PruningPath.of(1, 3, 5)
 FIRST_HALF = PruningPath.of(3, 4, 5)
 
 STARTS = {"original": ORIGINAL, "pruned": HALF, "deep": DEEP}
-
-# Three standard errors of the difference of two accuracies on a thousand texts.
-TOLERANCE = 0.067
 
 
 class DistillationProfile(StudyProfile):
@@ -380,7 +376,7 @@ class DistillationStudy(RowStudy):
         "rows": Compared(
             keys=("task", "seed", "condition"),
             values=("validation_accuracy", "test_accuracy"),
-            tolerance=TOLERANCE,
+            tolerance=SINGLE_ACCURACY,
         )
     }
 
@@ -487,8 +483,7 @@ class DistillationStudy(RowStudy):
             "texts": texts,
         }
         for split, bits in correct.items():
-            count = len(getattr(tree.task, split))
-            right = np.unpackbits(np.frombuffer(bits, np.uint8), count=count)
+            right = unpack(bits.hex(), len(getattr(tree.task, split)))
             row[f"{split}_accuracy"] = float(right.mean())
         return {**row, "test_correct": correct["test"], "seconds": seconds}
 

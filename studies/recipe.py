@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from sfusion.experiments.comparison import Compared
+from sfusion.experiments.comparison import SINGLE_ACCURACY, Compared
 from sfusion.experiments.profiles import Names, Seeds, StudyProfile, load_profile
 from sfusion.experiments.store import RecordStore
 from sfusion.experiments.study import Row, RowStudy
@@ -25,9 +25,6 @@ from sfusion.pruning.path import ORIGINAL, PruningPath
 from sfusion.training.recipes import Recipe, StrictModel
 
 RECOVERIES = 5
-
-# Three standard errors of the difference of two accuracies on a thousand texts.
-TOLERANCE = 0.067
 
 Stage = Literal["original", "recovery", "distillation"]
 
@@ -122,7 +119,7 @@ class RecipeStudy(RowStudy):
                 "path",
             ),
             values=("validation_accuracy",),
-            tolerance=TOLERANCE,
+            tolerance=SINGLE_ACCURACY,
         )
     }
 

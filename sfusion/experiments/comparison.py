@@ -25,6 +25,10 @@ SPREADS = (
 # Share of a task's cells that may lie outside it: 3 errors alone would allow .003.
 STRAYS = 0.05
 
+# Tolerance of a single accuracy, which no seeds are averaged in: three standard errors
+# of the difference of two, on a thousand texts. Declared here.
+SINGLE_ACCURACY = 0.067
+
 
 @dataclass(frozen=True)
 class Compared:
