@@ -153,7 +153,7 @@ def signals(
         str,
         typer.Option(
             metavar="FILE",
-            help=f"CSV, JSONL or Parquet. Of more than {PROBE} texts so many are "
+            help=f"CSV, JSON or Parquet. Of more than {PROBE} texts so many are "
             "drawn, classes in proportion.",
         ),
     ],
@@ -201,7 +201,7 @@ def signals(
 def compress(
     model: Model,
     train: Annotated[
-        str, typer.Option(metavar="FILE", help="CSV, JSONL or Parquet, with labels.")
+        str, typer.Option(metavar="FILE", help="CSV, JSON or Parquet, with labels.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Directory to create.")],
     test: Annotated[

@@ -1,7 +1,6 @@
-"""Tasks and a user's own files: sources, splits, labels never guessed, refusals."""
+"""Tasks: sources, splits, refusals."""
 
 import functools
-import json
 import subprocess
 import sys
 import time
@@ -11,7 +10,6 @@ from unittest import mock
 
 import datasets
 import huggingface_hub
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,9 +23,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sfusion.data import corpora, pools, tasks
 from sfusion.data.encoding import READ_AHEAD, encode
-from sfusion.data.files import Rows, read_rows
 from sfusion.data.hub import resolve_revision
-from sfusion.data.labels import resolve_labels
 from sfusion.data.pools import TEXT_LIMIT, TaskSpec
 from sfusion.data.sources import read_pool
 from sfusion.data.splits import (
@@ -36,7 +32,6 @@ from sfusion.data.splits import (
     count_classes,
     draw,
     hold_out,
-    split_rows,
 )
 from sfusion.data.tokenizers import load_tokenizer
 
@@ -95,6 +90,11 @@ def _labels(task, split):
 
 def _pooled(task):
     return set(task.texts["train"] + task.texts["validation"])
+
+
+def _refuses(message, function, *arguments, **keywords):
+    with tiny.refused(match=message):
+        function(*arguments, **keywords)
 
 
 def _fails(message, name, **arguments):
@@ -660,233 +660,4 @@ def test_bad_files(folder):
         "boats",
         source="folder",
         folder=folder,
-    )
-
-
-# --- a user's own files
-# ------------------------------------------------------------------------
-
-
-def _frame(count):
-    """As many different texts, of three classes in turn."""
-    return pd.DataFrame(
-        {"text": f"text {i}", "label": COLOURS[i % 3]} for i in range(count)
-    )
-
-
-def _refuses(message, function, *arguments, **keywords):
-    with tiny.refused(match=message):
-        function(*arguments, **keywords)
-
-
-def test_columns_go_by_name_integers_are_labels_and_texts_stay_as_they_are(tmp_path):
-    texts = [
-        "NA",
-        "  two spaces ",
-        "null",
-        "007",
-        "a\nline",
-        "Grüße, 'quoted' \"twice\"",
-    ]
-    # What looks like a date is a text, too.
-    kinds = {"label": ["10", "2"] * 3, "date": ["2020-01-01", "2021-01-01"] * 3}
-    frame = pd.DataFrame({"body": texts, **kinds, "label": [10, 2] * 3})
-    frame.to_csv(tmp_path / "data.csv", index=False)
-    frame.to_json(tmp_path / "data.jsonl", orient="records", lines=True)
-    frame.to_parquet(tmp_path / "data.parquet")
-    for source in (frame, datasets.Dataset.from_pandas(frame), *tmp_path.iterdir()):
-        for column, labels in kinds.items():
-            rows = read_rows(source, text_column="body", label_column=column)
-            assert rows.frame.to_dict("list") == {"text": texts, "label": labels}
-
-
-def _declared(labels):
-    data = datasets.Dataset.from_dict(
-        {"text": [f"text {i}" for i in range(len(labels))], "label": labels}
-    )
-    return data.cast_column("label", datasets.ClassLabel(names=COLOURS))
-
-
-def test_declared_names_number_the_classes(tmp_path):
-    data = _declared([0, 2, 1])
-    data.to_parquet(tmp_path / "data.parquet")
-    for source in (tmp_path / "data.parquet", data):
-        rows = read_rows(source)
-        assert (rows.names, rows.frame["label"].tolist()) == (
-            COLOURS,
-            ["red", "blue", "green"],
-        )
-
-
-def test_kinds_of_labels():
-    def read(labels):
-        return (
-            read_rows(pd.DataFrame({"text": ["one", "two"], "label": labels}))
-            .frame["label"]
-            .tolist()
-        )
-
-    assert read([1.0, 0.0]) == ["1", "0"]
-    assert read([True, False]) == ["True", "False"]
-    assert read(["1", "01"]) == ["1", "01"]
-    assert read(pd.Categorical(["b", "a"])) == ["b", "a"]
-    assert read(np.array([3, 4], dtype="uint8")) == ["3", "4"]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        (
-            "data.txt",
-            b"text,label\na,b\n",
-            "data.txt: the suffix must be .csv, .jsonl or .parquet",
-        ),
-        ("data.csv", b"", "data.csv cannot be read: "),
-        ("data.csv", b"text,label\n", "data.csv holds no text"),
-        (
-            "data.csv",
-            b"text,other\na,b\n",
-            "data.csv has no column 'label': it has text, other",
-        ),
-        ("data.csv", b"text,label\n\xe9t\xe9,b\nc,d\n", "data.csv is not UTF-8 text"),
-        ("data.csv", b"text,label\na,b\n,c\n", "row 2 has no text in column 'text'"),
-        (
-            "data.csv",
-            b"text,label\na,b\nc,\n",
-            "row 2 has the label '': give a name or an integer",
-        ),
-        ("data.csv", b'text,label\na,b,c\n"d', "data.csv cannot be read: "),
-        (
-            "data.csv",
-            b"text,label\nHello, world,pos\n",
-            "put texts with commas in quotes",
-        ),
-        (
-            "data.jsonl",
-            b"{broken",
-            "data.jsonl cannot be read: not one object per line",
-        ),
-        (
-            "data.jsonl",
-            b'{"text": "a", "label": 1}\n5\n',
-            "a line is not an object such as",
-        ),
-        ("data.jsonl", b"\xff\xfe", "data.jsonl is not "),
-        ("data.jsonl", b'{"text": null, "label": 1}', "row 1 has no text"),
-        ("data.jsonl", b'{"text": 5, "label": 1}', "row 1 has 5 in .* not text"),
-        ("data.csv", b"text,label\na,b\nc, \n", "row 2 has the label ' '"),
-        ("data.csv", b"text,label\na,b\ntext,label\n", "row 2 is the header again"),
-        ("data.csv", b"text,label\na,b\nc,B\n", "'b' and 'B', which differ only by"),
-        ("data.csv", b"sep=,\ntext,label\na,b\n", "remove its first line, sep=,"),
-        (
-            "data.csv",
-            b'text,label\n"a,b\nc,d\n"e,f\ng,h\n',
-            "a quote in line 2 spans rows up to line 4",
-        ),
-        ("data.jsonl", b'{\n"text": "a"}', "not one object per line"),
-        ("data.jsonl", b'{"text": "a", "label": 0.5}', "row 1 has the label 0.5"),
-        ("data.jsonl", b'{"text": "a", "label": [1]}', r"row 1 has the label \[1\]"),
-        ("data.parquet", b"text", "data.parquet cannot be read: "),
-    ],
-)
-def test_a_bad_file_is_one_line(tmp_path, name, content, message):
-    (tmp_path / name).write_bytes(content)
-    _refuses(message, read_rows, tmp_path / name)
-
-
-@pytest.mark.parametrize("name", ["data.csv", "data.jsonl", "DATA.CSV", "array.jsonl"])
-def test_forms_that_others_write_are_read(tmp_path, name):
-    rows = [{"text": "a, b", "label": "one"}, {"text": "c", "label": "two"}]
-    content = pd.DataFrame(rows).to_csv(index=False)
-    if name.endswith(".jsonl"):
-        content = "\n".join(map(json.dumps, rows))
-    if name.startswith("array"):
-        content = json.dumps(rows, indent=1)
-    (tmp_path / name).write_text(content, "utf-8-sig")  # with a byte order mark
-    assert read_rows(tmp_path / name).frame.to_dict("records") == rows
-
-
-def test_labels_that_differ_by_blanks_are_one_class(tmp_path):
-    (tmp_path / "data.csv").write_text('text,label\na,x\nb," x "\nc,x\u00a0\n')
-    assert read_rows(tmp_path / "data.csv").frame["label"].tolist() == ["x"] * 3
-
-
-def test_other_bad_data_is_one_line():
-    doubled = pd.DataFrame([["a", "b", "c"]], columns=["text", "text", "label"])
-    _refuses("the data frame has 2 columns 'text': keep one", read_rows, doubled)
-    _refuses("no file .*gone.csv", read_rows, "no/such/gone.csv")
-    _refuses("label -1: there are 3 label names", read_rows, _declared([0, 1, -1]))
-    _refuses("data of type list", read_rows, [("a text", "a label")])
-
-
-def _split(train, test=None, seed=0, limit=1000):
-    if test is not None:
-        test = Rows(test, (), "test.csv")
-    return split_rows(Rows(train, (), "train.csv"), test, seed=seed, limit=limit)
-
-
-@settings(deadline=None, max_examples=20)
-@given(count=st.integers(12, 90), seed=st.integers(0, 5), limit=st.integers(3, 100))
-def test_no_text_is_in_two_splits_and_every_class_in_each(count, seed, limit):
-    frame = pd.concat([_frame(80), _frame(10)], ignore_index=True)[:count]
-    split = _split(frame, seed=seed, limit=limit)
-    texts = [text for part in split.values() for text in part["text"]]
-    assert len(set(texts)) == len(texts) <= frame["text"].nunique()
-    assert set(split["train"]["label"]) == set(COLOURS)
-    assert len(split["train"]) <= limit
-    again = _split(frame.sample(frac=1, random_state=1), seed=seed, limit=limit)
-    assert {k: set(v["text"]) for k, v in again.items()} == {
-        k: set(v["text"]) for k, v in split.items()
-    }
-
-
-def test_a_test_file_is_kept_whole_and_out_of_the_training_texts():
-    frame = _frame(60)
-    test = pd.concat([frame[:9], frame[:3]], ignore_index=True)
-    split = _split(frame, test)
-    assert split["test"].equals(test)
-    assert not set(split["test"]["text"]) & {
-        *split["train"]["text"],
-        *split["validation"]["text"],
-    }
-    assert len(split["train"]) + len(split["validation"]) == 51
-
-
-def test_what_cannot_be_split_is_one_line():
-    frame = _frame(30)
-    strange = frame.assign(label=["violet", *frame["label"][1:]])
-    _refuses(
-        "test.csv has the label 'violet', train.csv has not", _split, frame, strange
-    )
-    _refuses("every text occurs in test.csv", _split, frame, frame)
-    _refuses("train.csv has 1 class", _split, frame, frame[frame["label"] != "red"])
-    _refuses("too few texts for a validation split", _split, frame[:3])
-
-
-def _numbers(found, labels=None):
-    return resolve_labels(
-        found, ("negative", "neutral", "positive"), "train.csv", labels
-    )
-
-
-def test_labels_take_the_models_numbers():
-    assert _numbers(["positive", "negative"]) == {"positive": 2, "negative": 0}
-    assert _numbers(["2", "0", "1"]) == {"2": 2, "0": 0, "1": 1}
-    assert _numbers(["good", "bad"], ["bad", "fair", "good"]) == {"good": 2, "bad": 0}
-
-
-def test_labels_are_never_guessed():
-    _refuses(
-        "has the label 'good', the model's classes are 'negative'",
-        _numbers,
-        ["good", "bad"],
-    )
-    # Counted from 0 or from 1? Not guessed.
-    _refuses("has the label '1'", _numbers, ["1", "2"])
-    _refuses("has the label '1'", _numbers, ["1", "2", "3"])
-    _refuses(
-        "2 labels are given for the model's 3 classes",
-        _numbers,
-        ["good", "bad"],
-        ["bad", "good"],
     )

@@ -115,7 +115,7 @@ def compress(
         :func:`sfusion.data.pretrained.locate_model`. Safetensors only; no code of a
         model is run.
     train, test : str, Path, DataFrame or datasets.Dataset
-        CSV, JSONL or Parquet. Without a test file a fifth of the training texts is held
+        CSV, JSON or Parquet. Without a test file a fifth of the training texts is held
         out.
     out : str or Path
         Directory to create. While it is being made, work lies in ``.<name>.sfusion``

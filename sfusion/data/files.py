@@ -1,33 +1,30 @@
-"""The user's own files: labelled texts as CSV, JSONL or Parquet."""
+"""The user's own labelled texts, out of a file or a data frame."""
 
 from __future__ import annotations
 
-import csv
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
+from sfusion.data.forms import read_file
 from sfusion.data.labels import (
     class_name,
     declared_names,
+    plain_numbers,
     refuse_similar,
+    shown,
     with_names,
 )
-from sfusion.errors import SfusionError, first_line
+from sfusion.errors import SfusionError
 
 if TYPE_CHECKING:
     import datasets
 
     Source: TypeAlias = str | Path | pd.DataFrame | datasets.Dataset
-
-
-LONGEST_FIELD = 2**31 - 1  # characters of a CSV file's field: no limit
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,11 +81,14 @@ class Rows:
         Names in the order of the class numbers, where the source declares them.
     where : str
         The source, for messages.
+    notes : tuple of str
+        What was read otherwise than it is written.
     """
 
     frame: pd.DataFrame
     names: tuple[str, ...]
     where: str
+    notes: tuple[str, ...] = ()
 
 
 def read_table(source: Source, label: str | None) -> Table:
@@ -119,78 +119,11 @@ def read_table(source: Source, label: str | None) -> Table:
             f"data of type {type(source).__name__}: give a file or a data frame"
         )
     path = Path(source)
-    if not path.is_file():
-        raise SfusionError(f"no file {path}")
-    kind = path.suffix.lower()
-    if kind not in (".csv", ".jsonl", ".parquet"):
-        raise SfusionError(f"{path}: the suffix must be .csv, .jsonl or .parquet")
-    try:
-        if kind == ".parquet":
-            table = pq.read_table(path)
-            return Table(table.to_pandas(), declared_names(table, label), str(path))
-        read = _read_csv if kind == ".csv" else _read_jsonl
-        return Table(read(path), None, str(path))
-    except UnicodeDecodeError as error:
-        raise SfusionError(
-            f"{path} is not UTF-8 text ({error.reason}): save it as UTF-8"
-        ) from None
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise SfusionError(f"{path} cannot be read: {first_line(error)}") from None
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    _check_quotes(path)
-    # Every column as it is written: a text "NA" is a text, and a label 01 is not 1.
-    frame = pd.read_csv(path, dtype=str, na_filter=False, encoding="utf-8-sig")
-    # pandas takes surplus fields at the front of every row for row names.
-    if not isinstance(frame.index, pd.RangeIndex):
-        raise ValueError(
-            "rows have more fields than the header: put texts with commas in quotes"
-        )
-    if str(frame.columns[0]).startswith("sep="):
-        raise ValueError("remove its first line, sep=, which Excel alone reads")
-    return frame
-
-
-def _check_quotes(path: Path) -> None:
-    """Refuse a quote that is closed in a later line, with text behind it.
-
-    It was meant as a character, and the rows between would become one text.
-    """
-    csv.field_size_limit(LONGEST_FIELD)
-    with open(path, newline="", encoding="utf-8-sig") as stream:
-        rows = csv.reader(stream, strict=True)
-        first_line_of_row = 1
-        while True:
-            try:
-                if next(rows, None) is None:
-                    return
-            except csv.Error:
-                if rows.line_num > first_line_of_row:
-                    raise ValueError(
-                        f"a quote in line {first_line_of_row} spans rows up to line "
-                        f"{rows.line_num}: put the whole text in quotes, those in it "
-                        "doubled"
-                    ) from None
-            first_line_of_row = rows.line_num + 1
-
-
-def _read_jsonl(path: Path) -> pd.DataFrame:
-    content = path.read_text("utf-8-sig")
-    is_array = content.lstrip().startswith("[")
-    try:
-        return pd.read_json(
-            StringIO(content),
-            lines=not is_array,
-            dtype=False,
-            convert_axes=False,
-        )
-    except ValueError as error:
-        raise ValueError(f"not one object per line ({first_line(error)})") from None
-    except TypeError:
-        raise ValueError(
-            'a line is not an object such as {"text": "...", "label": "..."}'
-        ) from None
+    content = read_file(path)
+    names = None
+    if content.schema is not None:
+        names = declared_names(content.schema, label)
+    return Table(content.frame, names, str(path))
 
 
 def read_rows(
@@ -203,11 +136,11 @@ def read_rows(
     Parameters
     ----------
     source : str, Path, DataFrame or datasets.Dataset
-        A file is CSV, JSONL or Parquet, by its suffix.
+        A file's form goes by its suffix, see :func:`sfusion.data.forms.read_file`.
     text_column, label_column : str
         Columns; labels are class names, without the blanks around them, or integers,
-        where `datasets` declares class names their numbers. Without a label column the
-        texts are read alone.
+        where `datasets` declares class names their numbers. Where all labels are whole
+        numbers, 1.0 is 1. Without a label column the texts are read alone.
 
     Returns
     -------
@@ -217,8 +150,8 @@ def read_rows(
     ------
     SfusionError
         If the file is missing, unreadable, not UTF-8 or empty, a column is missing or
-        there twice, a row has no text or no label or is the header again, or labels
-        differ by case alone.
+        there twice, a row has no text or no label, is the header again or holds other
+        rows, or labels differ by case, blanks or Unicode form alone.
     """
     table = read_table(source, label_column)
     columns = [text_column]
@@ -231,12 +164,14 @@ def read_rows(
     for number, text in enumerate(texts, 1):
         _check_text(text, f"{table.where}: row {number}", text_column)
     labels = [""] * len(texts)
+    notes = []
     if label_column is not None:
         labels = _read_labels(table, label_column)
-        header = (text_column, label_column)
-        _check_header(table.where, header, zip(texts, labels, strict=True))
+        _check_header(table, texts, labels)
+        _check_swallowed(table.where, texts, set(labels))
+        notes = _note_blanks(table, label_column)
     frame = pd.DataFrame({"text": texts, "label": labels}, dtype=object)
-    return Rows(frame, tuple(table.names or ()), table.where)
+    return Rows(frame, tuple(table.names or ()), table.where, tuple(notes))
 
 
 def _check_text(text: object, row: str, column: str) -> None:
@@ -244,7 +179,9 @@ def _check_text(text: object, row: str, column: str) -> None:
         return
     if isinstance(text, str) or pd.api.types.is_scalar(text) and pd.isna(text):
         raise SfusionError(f"{row} has no text in column {column!r}: remove such rows")
-    raise SfusionError(f"{row} has {text!r} in column {column!r}, which is not text")
+    raise SfusionError(
+        f"{row} has {shown(text)} in column {column!r}, which is not text"
+    )
 
 
 def _read_labels(table: Table, column: str) -> list[str]:
@@ -254,19 +191,53 @@ def _read_labels(table: Table, column: str) -> list[str]:
         label = class_name(value)
         if label is None:
             raise SfusionError(
-                f"{table.where}: row {number} has the label {value!r}: give a name or "
-                "an integer, or drop it"
+                f"{table.where}: row {number} has the label {shown(value)}: give one "
+                "name or integer, or drop it"
             )
         labels.append(label)
+    labels = plain_numbers(labels)
     if table.names is not None:
         return with_names(labels, table.names, table.where)
     refuse_similar(labels, table.where)
     return labels
 
 
-def _check_header(
-    where: str, header: tuple[str, str], rows: Iterable[tuple[str, str]]
-) -> None:
-    for number, row in enumerate(rows, 1):
-        if row == header:
-            raise SfusionError(f"{where}: row {number} is the header again: remove it")
+def _check_header(table: Table, texts: Sequence[str], labels: Sequence[str]) -> None:
+    """Refuse a row whose text and label are names of columns."""
+    names = {str(column).strip().casefold() for column in table.frame.columns}
+    for number, row in enumerate(zip(texts, labels, strict=True), 1):
+        if all(cell.strip().casefold() in names for cell in row):
+            raise SfusionError(
+                f"{table.where}: row {number} is the header again: remove it"
+            )
+
+
+def _check_swallowed(where: str, texts: Iterable[str], labels: set[str]) -> None:
+    """Refuse a text that is made of rows: a stray quote took them for one field."""
+    for number, text in enumerate(texts, 1):
+        lines = text.splitlines()
+        if len(lines) < 2:
+            continue
+        ends = [_fields(line)[-1] for line in lines[:-1]]
+        starts = [_fields(line)[0] for line in lines[1:]]
+        if labels.issuperset(ends) or labels.issuperset(starts):
+            raise SfusionError(
+                f"{where}: row {number} has a text of {len(lines)} lines, which are "
+                "rows with labels of their own: look for a stray quote before or in it"
+            )
+
+
+def _fields(line: str) -> list[str]:
+    """Split a line where a file of rows may."""
+    return [field.strip().strip('"') for field in re.split(r"[,;\t|]", line)]
+
+
+def _note_blanks(table: Table, column: str) -> list[str]:
+    values = [value for value in table.frame[column] if isinstance(value, str)]
+    padded = [value for value in values if value != value.strip()]
+    if not padded:
+        return []
+    return [
+        f"{table.where}: {len(padded)} label(s) have blanks around them, "
+        f"{padded[0]!r} for one, and were read without"
+    ]

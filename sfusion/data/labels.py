@@ -2,6 +2,8 @@
 
 import json
 import numbers
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -9,6 +11,11 @@ import pandas as pd
 import pyarrow as pa
 
 from sfusion.errors import SfusionError
+
+WHOLE_NUMBER = re.compile(r"[+-]?\d+(\.0*)?")
+
+# Unicode categories of what is not seen: blanks, and marks such as a joiner's.
+UNSEEN = ("Zs", "Zl", "Zp", "Cc", "Cf")
 
 
 def class_name(value: object) -> str | None:
@@ -33,12 +40,50 @@ def class_name(value: object) -> str | None:
     return None
 
 
-def declared_names(table: pa.Table, label: str | None) -> list[str] | None:
+def plain_numbers(labels: Sequence[str]) -> list[str]:
+    """Write whole numbers without a fraction, where all labels are numbers.
+
+    Parameters
+    ----------
+    labels : sequence of str
+
+    Returns
+    -------
+    list of str
+        "1.0" becomes "1"; where a label is no whole number, all stay as they are.
+    """
+    if all(WHOLE_NUMBER.fullmatch(label) for label in labels):
+        return [_without_fraction(label) for label in labels]
+    return list(labels)
+
+
+def _without_fraction(number: str) -> str:
+    return number.partition(".")[0]
+
+
+def shown(value: object, most: int = 60) -> str:
+    """Write any value in one short line.
+
+    Parameters
+    ----------
+    value : object
+    most : int
+        Characters.
+
+    Returns
+    -------
+    str
+    """
+    line = " ".join(repr(value).split())
+    return line if len(line) <= most else f"{line[:most]}..."
+
+
+def declared_names(schema: pa.Schema, label: str | None) -> list[str] | None:
     """Read the names of a ClassLabel column from the metadata that `datasets` writes.
 
     Parameters
     ----------
-    table : pyarrow.Table
+    schema : pyarrow.Schema
         Of a Parquet file.
     label : str
         Column.
@@ -47,9 +92,13 @@ def declared_names(table: pa.Table, label: str | None) -> list[str] | None:
     -------
     list of str or None
     """
-    metadata = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
-    feature = metadata.get("info", {}).get("features", {}).get(label, {})
-    return feature.get("names") if isinstance(feature, dict) else None
+    noted = (schema.metadata or {}).get(b"huggingface", b"{}")
+    try:
+        names = json.loads(noted)["info"]["features"][label]["names"]
+    except (ValueError, LookupError, TypeError):  # another writer's, or none
+        return None
+    is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return names if is_list else None
 
 
 def with_names(
@@ -85,7 +134,7 @@ def with_names(
 
 
 def refuse_similar(labels: Iterable[str], where: str) -> None:
-    """Refuse labels that differ by case alone: nobody means two classes by them.
+    """Refuse labels that differ by what nobody means two classes by.
 
     Parameters
     ----------
@@ -96,15 +145,40 @@ def refuse_similar(labels: Iterable[str], where: str) -> None:
     Raises
     ------
     SfusionError
+        When two differ only by case, blanks, Unicode form or the zeros of a fraction.
     """
     first_of: dict[str, str] = {}
-    for label in labels:
-        first = first_of.setdefault(label.casefold(), label)
+    for label in dict.fromkeys(labels):
+        first = first_of.setdefault(_essence(label), label)
         if first != label:
             raise SfusionError(
-                f"{where} has the labels {first!r} and {label!r}, which differ only by "
-                "case: write them alike"
+                f"{where} has the labels {_spelled(first)} and {_spelled(label)}, "
+                f"which differ only by {_difference(first, label)}: write them alike"
             )
+
+
+def _essence(label: str) -> str:
+    """Reduce a label to what tells classes apart."""
+    if WHOLE_NUMBER.fullmatch(label):
+        return _without_fraction(label)
+    folded = unicodedata.normalize("NFKC", label).casefold()
+    visible = [char for char in folded if unicodedata.category(char) not in UNSEEN]
+    return unicodedata.normalize("NFKC", "".join(visible))
+
+
+def _difference(one: str, other: str) -> str:
+    if one.casefold() == other.casefold():
+        return "case"
+    if "".join(one.split()) == "".join(other.split()):
+        return "blanks"
+    if WHOLE_NUMBER.fullmatch(one):
+        return "the zeros of a fraction"
+    return "case, blanks or Unicode form"
+
+
+def _spelled(label: str) -> str:
+    """Write a label so that no character looks like another."""
+    return repr(label) if label.isascii() else f"{label!r} ({ascii(label)})"
 
 
 def order_labels(
@@ -195,7 +269,7 @@ def resolve_labels(
             f"{len(labels)} labels are given for the model's {len(own)} classes: name "
             "each once"
         )
-    names = tuple(labels or own)
+    names = tuple(plain_numbers(labels or own))
     strange = [label for label in used if label not in names]
     if not strange:
         return {label: names.index(label) for label in used}
