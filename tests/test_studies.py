@@ -18,10 +18,19 @@ from sfusion.experiments.results import COMMITTED, RowResults
 from sfusion.experiments.store import RecordStore
 from sfusion.experiments.study import load_study
 from sfusion.pruning import tree as pruning_tree
+from sfusion.training import distillation as teaching
 from sfusion.training.distillation import NO_LABEL
 from sfusion.training.evaluation import predict_logits
 from sfusion.training.loop import fine_tune
-from studies import alternatives, candidates, distillation, followed, losses, makers
+from studies import (
+    alternatives,
+    candidates,
+    distillation,
+    doses,
+    followed,
+    losses,
+    makers,
+)
 from studies import recipe as recipes
 
 KINDS = ("recipe", "distillation", "candidates", "alternatives")
@@ -304,7 +313,7 @@ def profile(tiny_data, tmp_path, monkeypatch):
     sizes = {"train": 30, "validation": 12, "test": 24, "probe": 12}
     model = tiny.write_model(tmp_path / "model", layers=6)
     profile = tiny.make_profile(model, sizes=sizes, max_length=6)
-    for module in (distillation, alternatives, recipes):
+    for module in (distillation, alternatives, doses, recipes):
         monkeypatch.setattr(module, "load_profile", lambda name: profile)
     monkeypatch.setattr(makers, "BUILD", tmp_path)
     short = {
@@ -324,7 +333,7 @@ def trained(monkeypatch):
         seen.append(recipe.samples)
         return fine_tune(model, data, recipe, **options)
 
-    for module in (pruning_tree, distillation):
+    for module in (pruning_tree, distillation, teaching):
         monkeypatch.setattr(module, "fine_tune", counted)
     return seen
 
@@ -376,6 +385,39 @@ def test_every_condition_is_trained_once(profile, tmp_path, trained):
     again = study.run(tmp_path / "run", quiet=True)["rows"].set_index("condition")
     assert trained == []
     pd.testing.assert_frame_equal(again, rows)
+
+
+def test_every_way_of_spending_a_total_sees_as_many_samples(profile, tmp_path, trained):
+    asked = doses.DosesProfile(
+        name="doses",
+        description="tiny",
+        study="doses",
+        profile="tiny",
+        tasks=["agnews"],
+        seeds=[0],
+        original=profile.original,
+        recovery=profile.recovery,
+        removals=3,
+        totals=[39],
+        precision="fp32",
+    )
+    study = doses.DosesStudy(asked)
+    rows = study.run(tmp_path / "run", quiet=True)["rows"]
+    assert list(rows["way"]) == [doses.ORIGINAL_MODEL, *doses.WAYS]
+    assert list(rows["total"]) == [0, 39, 39, 39, 39, 39]
+    original, *spent = trained
+    assert original == profile.original.samples
+    # Three recoveries; one; the control; the distillation alone; a recovery and one.
+    assert spent == [13, 13, 13, 39, 39, 39, 9, 30]
+    trained.clear()
+    again = study.run(tmp_path / "run", quiet=True)["rows"]
+    assert trained == []
+    pd.testing.assert_frame_equal(again, rows)
+
+
+def test_the_middle_goes_first_and_the_last_layer_stays():
+    assert recipes.middle_first(6) == [2, 3, 1, 4, 0]
+    assert recipes.middle_first(12)[:3] == [5, 6, 4]
 
 
 def test_later_texts_are_what_follows_in_the_training_texts(profile):
