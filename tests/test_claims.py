@@ -18,7 +18,7 @@ from sfusion.analysis.scoreboard import (
     scoreboard,
 )
 from sfusion.analysis.scores import distilled, protocols, wide
-from sfusion.analysis.sizes import accuracy_to_size, ratio_readings, ratio_table
+from sfusion.analysis.sizes import ratio_readings, ratio_table
 from sfusion.pruning.strategies import STRATEGIES
 from sfusion.signals import SIGNALS
 
@@ -267,16 +267,6 @@ def test_ratio_readings_by_hand():
     assert of_encoder == pytest.approx(0.75 / 0.9 * 60 / 58)
     # Without two layers, .75 against .6.
     assert "at most 25.0%" in ratio_readings(results).finding
-
-
-def test_accuracy_to_size_is_drawn_in_shares_of_the_original():
-    shown = accuracy_to_size(make_results(best={"t": FOREST}))
-    table = shown.table.set_index(["name", "removed"])
-    # One of three datasets has a point more than .7 of .9; 690 of 700 parameters.
-    share = 100 * (2 * 0.7 + 0.71) / 3 / 0.9
-    found = table.loc[("random-forest", 1), ["accuracy", "size"]]
-    assert found.tolist() == pytest.approx([share, 100 * 690 / 700])
-    assert shown.figure is not None
 
 
 def test_c6_says_by_how_much():

@@ -188,10 +188,10 @@ def test_curves_are_averaged_over_datasets_or_stand_apart(results):
     energy = found.table[found.table["name"] == "energy"]
     row = energy[(energy["removed"] == 2) & (energy["seed"] == 1)].iloc[0]
     assert row["task"] == "mean over 3 datasets"
-    assert row["accuracy"] == pytest.approx(81)
-    assert row["tfidf"] == pytest.approx(60)
-    assert found.finding.startswith("1 of ")
-    assert "1 a lower one: Weight-Norm." in found.finding
+    original = 100 * results.nodes.query("path == '' and seed == 1")["test_accuracy"]
+    assert row["change"] == pytest.approx(81 - original.mean())
+    assert ", 1 are ahead of random orders" in found.finding
+    assert "1 are behind: Weight-Norm (" in found.finding
     apart = sweeps.accuracy_by_dataset(results).table
     assert set(apart["task"]) == set("tuv")
     assert len(apart) > 2 * len(found.table)
@@ -204,7 +204,7 @@ def test_a_study_without_random_orders_is_not_ranked(results):
     for show in (
         sweeps.accuracy_by_depth,
         sweeps.removal_order,
-        sweeps.maximum_accuracy,
+        sweeps.leads_over_random,
     ):
         assert "Not shown: this study has no random orders" in show(cut).finding
 
@@ -251,9 +251,10 @@ def test_the_highest_accuracy_names_the_best_signals(results):
     assert set(table.shown["best single signal"]) == {"Energy"}
     assert table.table.loc["energy", "t"] == pytest.approx(80.5)
     # Energy gains with every removal, all others lose: their maxima come first.
-    found = sweeps.maximum_accuracy(results)
-    assert "are reached after one removal" in found.finding
-    assert not set(found.table["group"]) & {"control", "search"}
+    found = sweeps.where_maxima_lie(results)
+    assert "of the maxima are reached after one removal" in found.finding
+    assert found.table["percent"].sum() == pytest.approx(100)
+    assert found.table["percent"].is_monotonic_decreasing
 
 
 def test_what_was_run_is_counted(results):

@@ -152,11 +152,12 @@ def test_agreement_of_all_units_is_no_error(name):
 
 
 @pytest.mark.study
-def test_at_most_seven_lines_are_in_full_colour():
-    assert len(HIGHLIGHTED) == 7
+def test_four_lines_are_in_colour_and_all_others_are_a_band():
+    assert len(HIGHLIGHTED) == 4
     for axes in shown("four", "sweeps.accuracy_by_dataset").figure.axes:
-        colours = {line.get_color() for line in axes.lines if len(line.get_xdata())}
-        assert len(colours - {"0.75", "black"}) <= 7
+        lines = [line for line in axes.lines if len(line.get_xdata()) > 2]
+        assert len(lines) == 4
+        assert len(axes.collections) == 1
 
 
 def test_every_group_has_its_own_colour():
@@ -206,6 +207,27 @@ def test_a_row_of_intervals_has_every_series_from_the_top_down():
     assert sorted(ends) == [(-1, 2)] * 2 + [(0, 3)] * 2 + [(1, 4)] * 2
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
     assert legend == ["six", "twelve"]
+
+
+def test_rows_stand_under_headings_sorted_by_the_first_series():
+    table = table_of_intervals().assign(part=["x", "x", "y", "y", "y", "y"])
+    look = {"label": "row", "group": "part", "series": "series", "sort": True}
+    figure = interval_rows(table, xlabel="points", **look)
+    labels = figure.axes[0].get_yticklabels()
+    assert [text.get_text() for text in labels] == ["x", "a", "y", "c", "b"]
+    bold = [text.get_text() for text in labels if text.get_fontweight() == "bold"]
+    assert bold == ["x", "y"]
+
+
+def test_an_interval_far_out_is_cut_off_with_an_arrow_and_keeps_its_number():
+    table = pd.DataFrame({"row": list("abcd"), "value": [0.0, 1.0, -1.0, 60.0]})
+    table = table.assign(low=table["value"] - 1, high=table["value"] + 1)
+    axes = interval_rows(table, label="row", xlabel="points").axes[0]
+    assert axes.get_xlim()[1] < 10
+    arrows = [line for line in axes.lines if line.get_marker() == ">"]
+    assert [line.get_xdata()[0] for line in arrows] == [axes.get_xlim()[1]]
+    numbers = [text.get_text() for text in axes.texts]
+    assert numbers[-1] == "+60.0 [+59.0, +61.0]"
 
 
 def test_an_empty_frame_is_named():

@@ -25,49 +25,49 @@ PAGE = 7.0
 
 _PALETTE = sns.color_palette("colorblind").as_hex()
 
-# A colour per group of strategies, which the colour-blind can tell from each other.
+# A colour per family of rankings, which the colour-blind can tell from each other. A
+# colour means this in every figure, and nothing else.
 COLOURS = {
     "activation": _PALETTE[1],
     "mutual information": _PALETTE[9],
     "gradient": _PALETTE[2],
     "weight": _PALETTE[4],
     "attention": _PALETTE[0],
+    "signal": "#33418A",  # any one of the twelve, such as the best
     "fusion": _PALETTE[3],
-    "control": _PALETTE[5],
+    "control": "#E8A27C",  # a fusion from which something was taken
     "random": _PALETTE[7],
     "redundancy": _PALETTE[6],
-    "search": _PALETTE[8],
+    "search": _PALETTE[5],
     "position": "#000000",
-    "reversed": "#999999",
+    "reversed": "#B8B8B8",
+    "teacher": "#00707C",
 }
 
-# The lines in full colour: what a reader compares; everything else is grey.
+# The lines of a figure of curves: what a reader compares; all others are a band.
 HIGHLIGHTED: dict[str, dict[str, Any]] = {
     "random-forest": {"color": COLOURS["fusion"], "marker": "o"},
-    "random-forest-position": {"color": COLOURS["control"], "marker": "s"},
-    "greedy-oracle": {"color": COLOURS["gradient"], "marker": "^"},
-    "angular-distance": {"color": COLOURS["redundancy"], "marker": "D"},
-    BEST_SINGLE: {"color": COLOURS["attention"], "marker": "v"},
     "middle-first": {"color": COLOURS["position"], "marker": "X"},
+    BEST_SINGLE: {"color": COLOURS["signal"], "marker": "v"},
     "random": {"color": COLOURS["random"], "marker": ""},
 }
 
 CONDITIONS: dict[str, dict[str, Any]] = {
     "pruned": {
         "label": "Pruned, before the extra steps",
-        "color": COLOURS["random"],
+        "color": "0.55",
         "marker": "^",
         "linestyle": ":",
     },
     "same-steps": {
         "label": "Same steps, no teacher",
-        "color": COLOURS["position"],
+        "color": "0.3",
         "marker": "s",
         "linestyle": "--",
     },
     "distilled": {
         "label": "Distilled",
-        "color": COLOURS["fusion"],
+        "color": COLOURS["teacher"],
         "marker": "o",
         "linestyle": "-",
     },
@@ -88,8 +88,6 @@ BASELINE: dict[str, Any] = {
     "color": "black",
     "linewidth": 0.9,
 }
-
-OTHER: dict[str, Any] = {"color": "0.75", "linewidth": 0.6}
 
 BAND: dict[str, Any] = {"alpha": 0.25, "linewidth": 0, "zorder": 0}
 
@@ -184,7 +182,7 @@ def strategy_title(name: str) -> str:
 
 
 def strategy_colour(name: str) -> str:
-    """Return the colour of a strategy: its own where it is highlighted, or its group's.
+    """Return the colour of a strategy: that of its family.
 
     Parameters
     ----------
@@ -195,8 +193,8 @@ def strategy_colour(name: str) -> str:
     -------
     str
     """
-    if name in HIGHLIGHTED:
-        return HIGHLIGHTED[name]["color"]
+    if name == BEST_SINGLE:
+        return COLOURS["signal"]
     return COLOURS[STRATEGIES[name].group]
 
 

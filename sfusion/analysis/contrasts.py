@@ -9,7 +9,6 @@ import pandas as pd
 import yaml
 from matplotlib.figure import Figure
 
-from sfusion.analysis.appearance import PAGE
 from sfusion.analysis.drawing import interval_rows
 from sfusion.analysis.exhibits import Exhibit, StudyLacks
 from sfusion.analysis.scores import MEASURES, distilled, measured, with_best_single
@@ -123,16 +122,21 @@ def draw_contrasts(
     else:
         which = f", {MEASURES[shown['measure'].iloc[0]]}"
     shown["measure"] = shown["measure"].map(MEASURES)
-    drawn = " or ".join(shown["drawn"].unique())
+    # "Own forest against middle first" stands as a row under "Own forest against".
+    parts = shown["contrast"].str.partition(" against ")
+    names_two = parts[1] != ""
+    shown["first"] = (parts[0] + " against").where(names_two, "")
+    shown["second"] = parts[2].where(names_two, shown["contrast"])
     return interval_rows(
         shown,
-        label="contrast",
+        label="second",
+        group="first",
+        sort=True,
         value="difference",
         series=by,
         margin=100 * MARGIN,
         xlabel=f"test accuracy{which}, {difference} (pp)",
-        note=f"95% bootstrap interval over {drawn}; grey: within {100 * MARGIN:g} pp",
-        width=PAGE,
+        sides=("the other ahead", "the first ahead"),
     )
 
 

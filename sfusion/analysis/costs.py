@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from sfusion.analysis.appearance import (
-    HIGHLIGHTED,
     LINE,
     PAGE,
     PlainFigure,
@@ -49,8 +48,13 @@ SAID = {
     POSITION: "position alone, transferred,",
 }
 
-# Drawn in colour beside those that are everywhere.
-NAMED = ("random-forest-transfer", POSITION, "linear-regression")
+# Drawn in colour and named.
+NAMED = (
+    *SAID,
+    "middle-first",
+    "angular-distance",
+    "random",
+)
 
 TIMES = [1, 1.2, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 48]
 
@@ -209,7 +213,7 @@ def overhead(results: Results) -> Exhibit:
 def _draw(table: pd.DataFrame) -> PlainFigure:
     figure, axes = one_panel(PAGE, 3.4)
     axes.axhline(0, **LINE)
-    named = table[table.index.isin([*NAMED, *HIGHLIGHTED])].sort_values("gain")
+    named = table[table.index.isin(NAMED)].sort_values("gain")
     shown = pd.concat([table.drop(named.index), named])  # the named ones on top
     colours = pd.Series("0.75", shown.index)
     colours[named.index] = [strategy_colour(name) for name in named.index]

@@ -1,37 +1,45 @@
-"""The drawings that serve all figures: intervals, curves, heat maps and panels."""
+"""The drawings that serve all figures: intervals, curves, heat maps and panels.
+
+One encoding holds in all of them: a colour is the family of what is drawn, a filled
+mark the six-layer model or the only series of a figure, a hollow one its second series,
+and a grey band what counts as none.
+"""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
-import seaborn.objects as so
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from sfusion.analysis.appearance import (
     BAND,
     COLOURS,
-    COLUMN,
     HIGHLIGHTED,
     LINE,
-    OTHER,
     PAGE,
     PlainFigure,
     in_registry_order,
     strategy_title,
     styled,
 )
+from sfusion.analysis.statistics import interval_text
 from sfusion.pruning.strategies import STRATEGIES
 
-# Of two series in a row, the first is drawn full and the second open.
+# Of two series in a row, the first is drawn filled and the second hollow.
 MARKERS = ["o", "s"]
 FILLED = [True, False]
+
+# Half the distance of two series in a row, where rows are 1 apart.
+DODGE = 0.2
+
+# An interval that reaches this many times as far as most is cut off with an arrow.
+FAR = 3.0
 
 
 def one_panel(width: float, height: float) -> tuple[PlainFigure, Axes]:
@@ -51,58 +59,55 @@ def one_panel(width: float, height: float) -> tuple[PlainFigure, Axes]:
     return figure, figure.subplots()
 
 
-def draw_intervals(
-    axes: Axes,
-    table: pd.DataFrame,
-    *,
-    label: str,
-    value: str = "value",
-    low: str = "low",
-    high: str = "high",
-    series: str | None = None,
-    colours: Mapping[str, str] | None = None,
-) -> None:
-    """Draw a row of intervals for each label.
+@dataclass(frozen=True)
+class _Mark:
+    """One interval of a figure: where it stands and how it looks."""
 
-    Parameters
-    ----------
-    axes : Axes
-    table : DataFrame
-        Tidy: a row per label and series.
-    label : str
-        Column that names the rows, drawn in order of appearance from the top.
-    value, low, high : str
-        Columns of the number and of the ends of its interval.
-    series : str, optional
-        Column of what stands beside each other in a row: two values at most.
-    colours : mapping of str to str, optional
-        A colour for each label; by default that of fusions.
-    """
-    labels = list(dict.fromkeys(table[label]))
-    if colours is None:
-        colours = dict.fromkeys(labels, COLOURS["fusion"])
-    shown = table.assign(row=table[label], beside="")
-    if series is not None:
-        shown["beside"] = table[series]
-    beside = list(dict.fromkeys(shown["beside"]))
-    dodge = so.Dodge(by=["marker"])
-    columns = {"x": value, "xmin": low, "xmax": high, "y": label}
-    looks = {"color": "row", "marker": "beside", "fill": "beside"}
-    plot = so.Plot(shown, **columns, **looks)
-    plot = plot.add(so.Range(linewidth=1.0), dodge, orient="y", legend=False)
-    plot = plot.add(so.Dot(pointsize=4, stroke=0.9), dodge, orient="y", legend=False)
-    plot = plot.scale(
-        y=so.Nominal(order=labels),
-        color=dict(colours),
-        marker=dict(zip(beside, MARKERS, strict=False)),
-        fill=dict(zip(beside, FILLED, strict=False)),
-    )
-    plot = plot.label(x="", y="").theme(dict(mpl.rcParams))
-    with warnings.catch_warnings():
-        # seaborn 0.13 still passes an argument that pandas 3 no longer needs.
-        warnings.filterwarnings("ignore", "The copy keyword is deprecated")
-        plot.on(axes).plot()
-    axes.tick_params(axis="y", length=0)
+    place: float
+    value: float
+    low: float
+    high: float
+    marker: str
+    filled: bool
+    colour: str
+
+    def draw(self, axes: Axes, lowest: float, highest: float) -> None:
+        """Draw the interval, with arrows where it leaves the panel."""
+        ends = np.clip([self.low, self.high], lowest, highest)
+        axes.hlines(self.place, *ends, color=self.colour, linewidth=1.2, zorder=2)
+        arrow = {"color": self.colour, "markersize": 5, "clip_on": False, "zorder": 3}
+        if self.low < lowest:
+            axes.plot(lowest, self.place, marker="<", **arrow)
+        if self.high > highest:
+            axes.plot(highest, self.place, marker=">", **arrow)
+        if lowest <= self.value <= highest:
+            fill = self.colour if self.filled else "white"
+            look = {"markerfacecolor": fill, "markersize": 5.5, "zorder": 4}
+            axes.plot(self.value, self.place, self.marker, color=self.colour, **look)
+
+
+def _visible_range(marks: Sequence[_Mark], zero: float) -> tuple[float, float]:
+    """Choose the ends of an axis that holds ``zero`` and most intervals in full."""
+    ends = np.array([(mark.low, mark.high) for mark in marks])
+    reach = FAR * np.median(np.abs(ends - zero).max(axis=1))
+    lowest = max(min(ends.min(), zero), zero - reach)
+    highest = min(max(ends.max(), zero), zero + reach)
+    margin = 0.04 * (highest - lowest) or 1.0
+    return lowest - margin, highest + margin
+
+
+def _rows(
+    table: pd.DataFrame, headings: Sequence[str], label: str, group: str | None
+) -> list[tuple[str, str]]:
+    """List a figure's rows from the top: each heading, then the labels under it."""
+    rows = []
+    for heading in headings:
+        if heading:
+            rows.append((heading, ""))
+        under = table[table[group] == heading] if group else table
+        for name in dict.fromkeys(under[label]):
+            rows.append((heading, name))
+    return rows
 
 
 @styled
@@ -115,22 +120,42 @@ def interval_rows(
     low: str = "low",
     high: str = "high",
     series: str | None = None,
+    group: str | None = None,
+    sort: bool = False,
     colours: Mapping[str, str] | None = None,
     spots: pd.DataFrame | None = None,
     zero: float = 0.0,
     zero_line: Mapping[str, Any] = LINE,
     margin: float | None = None,
-    note: str = "",
-    width: float = COLUMN + 0.6,
+    sides: tuple[str, str] | None = None,
+    digits: int | None = 1,
+    width: float = PAGE,
 ) -> PlainFigure:
-    """Draw a figure of intervals, a row for each label.
+    """Draw a figure of intervals, a row for each label, with the numbers beside them.
+
+    Intervals that reach much further than the others are cut off with an arrow; their
+    numbers stand in the column at the right like all others.
 
     Parameters
     ----------
-    table, label, value, low, high, series, colours
-        See :func:`draw_intervals`.
+    table : DataFrame
+        Tidy: a row per label and series.
+    label : str
+        Column that names the rows, drawn from the top down.
     xlabel : str
         What the numbers are, with their unit.
+    value, low, high : str
+        Columns of the number and of the ends of its interval.
+    series : str, optional
+        Column of what stands beside each other in a row: two values at most, the first
+        filled and the second hollow.
+    group : str, optional
+        Column of the heading under which a row stands.
+    sort : bool
+        Whether the labels of a heading are sorted, the highest number of the first
+        series at the top; otherwise they keep their order.
+    colours : mapping of str to str, optional
+        A colour for each label; by default that of fusions.
     spots : DataFrame, optional
         Columns ``label`` and ``value``: a grey dot under its row for each of its rows,
         such as the single datasets.
@@ -140,8 +165,10 @@ def interval_rows(
         Its look; with a ``label`` it is in the legend.
     margin : float, optional
         Half the width of a grey band around ``zero``.
-    note : str
-        Stands over the legend.
+    sides : tuple of two str, optional
+        What a number left of ``zero`` says, and one right of it.
+    digits : int, optional
+        Of the numbers in the column at the right; without it there is no column.
     width : float
         Inches.
 
@@ -149,32 +176,77 @@ def interval_rows(
     -------
     PlainFigure
     """
-    labels = list(dict.fromkeys(table[label]))
-    height = 0.19 if series is None else 0.34
-    figure, axes = one_panel(width, height * len(labels) + 0.8)
+    beside = list(dict.fromkeys(table[series])) if series else [""]
+    kinds = table[series] if series else pd.Series("", index=table.index)
+    ordered = table
+    if sort:
+        is_first = kinds == beside[0]
+        first = table[is_first].sort_values(value, ascending=False, kind="stable")
+        ordered = pd.concat([first, table[~is_first]])
+    headings = list(dict.fromkeys(table[group])) if group else [""]
+    rows = _rows(ordered, headings, label, group)
+    marks = []
+    for place, (heading, name) in enumerate(rows):
+        is_row = table[label] == name
+        if group:
+            is_row &= table[group] == heading
+        for row in table[is_row].to_dict("records"):
+            number = beside.index(row[series]) if series else 0
+            shift = (2 * number - 1) * DODGE if len(beside) > 1 else 0.0
+            marks.append(
+                _Mark(
+                    place + shift,
+                    row[value],
+                    row[low],
+                    row[high],
+                    MARKERS[number],
+                    FILLED[number],
+                    (colours or {}).get(name, COLOURS["fusion"]),
+                )
+            )
+    height = 0.42 if len(beside) > 1 else 0.26
+    figure, axes = one_panel(width, height * len(rows) + 0.9)
     axes.axvline(zero, **zero_line)
     if margin is not None:
         axes.axvspan(zero - margin, zero + margin, color="0.6", **BAND)
-    columns = {"label": label, "value": value, "low": low, "high": high}
-    draw_intervals(axes, table, **columns, series=series, colours=colours)
+    lowest, highest = _visible_range(marks, zero)
     if spots is not None:
-        places = [labels.index(name) + 0.3 for name in spots[label]]
-        axes.scatter(spots[value], places, color="0.6", s=4, linewidth=0)
+        lowest = min(lowest, spots[value].min())
+        highest = max(highest, spots[value].max())
+        places = [rows.index(("", name)) + 0.3 for name in spots[label]]
+        axes.scatter(spots[value], places, color="0.6", s=6, linewidth=0)
+    for mark in marks:
+        mark.draw(axes, lowest, highest)
+        if digits is not None:
+            text = interval_text(
+                mark.value, mark.low, mark.high, digits=digits, signed=zero == 0
+            )
+            look = {"transform": axes.get_yaxis_transform(), "va": "center"}
+            axes.text(1.03, mark.place, text, **look)
+    axes.set_xlim(lowest, highest)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_yticks(range(len(rows)), [name or heading for heading, name in rows])
+    axes.tick_params(axis="y", length=0)
+    for tick, (_, name) in zip(axes.get_yticklabels(), rows, strict=True):
+        if not name:
+            tick.set_fontweight("bold")
     axes.set_xlabel(xlabel)
+    if sides is not None:
+        look = {"transform": axes.transAxes, "va": "bottom", "color": "0.3"}
+        axes.text(0, 1.0, f"← {sides[0]}", ha="left", **look)
+        axes.text(1, 1.0, f"{sides[1]} →", ha="right", **look)
     handles = []
-    if series is not None:
-        look = {"color": COLOURS["fusion"], "linewidth": 1.0, "markersize": 4}
-        for name, marker, filled in zip(
-            dict.fromkeys(table[series]), MARKERS, FILLED, strict=False
-        ):
+    if len(beside) > 1:
+        for name, marker, filled in zip(beside, MARKERS, FILLED, strict=False):
             fill = "full" if filled else "none"
+            look = {"color": "0.25", "linewidth": 1.2, "markersize": 5.5}
             handles.append(
                 Line2D([], [], label=name, marker=marker, fillstyle=fill, **look)
             )
     if "label" in zero_line:
         handles.append(Line2D([], [], **zero_line))
-    if handles or note:
-        figure_legend(figure, handles, 2, note)
+    if handles:
+        figure_legend(figure, handles, 3)
     return figure
 
 
@@ -196,7 +268,7 @@ def draw_heat_map(
     **look
         Passed to :func:`seaborn.heatmap`.
     """
-    sns.heatmap(values, ax=axes, annot=texts, fmt="", annot_kws={"fontsize": 6}, **look)
+    sns.heatmap(values, ax=axes, annot=texts, fmt="", annot_kws={"fontsize": 9}, **look)
     axes.set(xlabel="", ylabel="")
     axes.tick_params(length=0)
     titles = [strategy_title(name) for name in values.index]
@@ -252,9 +324,7 @@ def panel_grid(
     return figure, panels
 
 
-def figure_legend(
-    figure: PlainFigure, handles: Sequence[Line2D], columns: int, title: str = ""
-) -> None:
+def figure_legend(figure: PlainFigure, handles: Sequence[Line2D], columns: int) -> None:
     """Put a legend under all panels.
 
     Parameters
@@ -262,11 +332,8 @@ def figure_legend(
     figure : PlainFigure
     handles : sequence of Line2D
     columns : int
-    title : str
-        Stands over it.
     """
-    place = "outside lower center"
-    figure.legend(handles=handles, loc=place, ncols=columns, title=title or None)
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns)
 
 
 def depth_axis(
@@ -290,55 +357,80 @@ def depth_axis(
     axes.set_ylabel(ylabel if leftmost else "")
 
 
-def draw_curves(axes: Axes, frame: pd.DataFrame, x: str = "removed") -> None:
-    """Draw accuracy over the layers removed: highlighted strategies, the rest grey.
+def draw_curves(axes: Axes, changes: pd.DataFrame, labelled: bool) -> None:
+    """Draw what removals cost: four strategies as lines, all others as a band.
+
+    The panel is zoomed to the lines without that of random orders, which may leave it.
 
     Parameters
     ----------
     axes : Axes
-    frame : DataFrame
-        Columns ``name`` (strategies), ``accuracy`` and ``x``; rows that agree in name
-        and ``x`` are averaged, and a band holds the middle 80% of random orders.
-    x : str
-        Column of the horizontal axis.
+    changes : DataFrame
+        Columns ``name`` (strategies), ``removed`` (layers) and ``change``, accuracy
+        minus the original's in percentage points; rows that agree in name and
+        ``removed`` are averaged.
+    labelled : bool
+        Whether the lines are named at their ends.
     """
-    means = frame.groupby(["name", x])["accuracy"].mean()
-    for name, curve in means.groupby(level="name"):
-        if name not in HIGHLIGHTED:
-            axes.plot(curve.droplevel("name"), zorder=1, **OTHER)
-    for name in in_registry_order(HIGHLIGHTED.keys() & means.index.unique("name")):
-        look = {"markersize": 4, "markeredgewidth": 0, **HIGHLIGHTED[name]}
-        axes.plot(means[name], **look)
-        if name == "random" and x == "removed":
-            draws = frame[frame["name"] == name].groupby(x)["accuracy"]
-            ends = draws.quantile([0.1, 0.9]).unstack()
-            axes.fill_between(ends.index, *ends.T.to_numpy(), fc=look["color"], **BAND)
+    means = changes.groupby(["removed", "name"])["change"].mean().unstack()
+    highlighted = [name for name in HIGHLIGHTED if name in means]
+    others = means.drop(columns=highlighted)
+    if others.shape[1] > 1:
+        ends = others.quantile([0.1, 0.9], axis=1)
+        axes.fill_between(means.index, *ends.to_numpy(), color="0.6", **BAND)
+    axes.axhline(0, **LINE)
+    for name in highlighted:
+        axes.plot(means[name], markersize=4.5, **HIGHLIGHTED[name])
+    zoomed = means[[name for name in highlighted if name != "random"]]
+    lowest = 1.15 * min(zoomed.min(axis=None), -0.5)
+    axes.set_ylim(lowest, max(1.0, 1.3 * zoomed.max(axis=None)))
+    if labelled:
+        _label_ends(axes, means[highlighted], lowest)
 
 
-def curve_legend(
-    figure: PlainFigure,
-    frame: pd.DataFrame,
-    columns: int,
-    title: str,
-    lines: Sequence[Mapping[str, Any]] = (),
-) -> None:
-    """List the highlighted strategies that a frame has.
+def _label_ends(axes: Axes, lines: pd.DataFrame, lowest: float) -> None:
+    """Name lines where they end, or where they leave the panel at the bottom."""
+    last = lines.index[-1]
+    inside = lines.iloc[-1][lines.iloc[-1] >= lowest].sort_values(ascending=False)
+    step = 0.07 * (axes.get_ylim()[1] - lowest)
+    height = np.inf
+    for name, end in inside.items():
+        height = min(end, height - step)
+        look = {"color": HIGHLIGHTED[name]["color"], "va": "center"}
+        axes.annotate(
+            strategy_title(name),
+            (last, height),
+            xytext=(7, 0),
+            textcoords="offset points",
+            annotation_clip=False,
+            **look,
+        )
+    for name in lines.columns.difference(inside.index):
+        line = lines[name]
+        below = line.index[line < lowest][0]
+        above = line.index[line.index < below][-1]
+        part = (line[above] - lowest) / (line[above] - line[below])
+        axes.annotate(
+            f"{strategy_title(name)}, {line.iloc[-1]:.0f} at the end".replace("-", "−"),
+            (above + part * (below - above), lowest),
+            xytext=(-6, 6),
+            textcoords="offset points",
+            ha="right",
+            color="0.3",
+        )
+
+
+def curve_legend(figure: PlainFigure, names: Iterable[str]) -> None:
+    """List the highlighted strategies under all panels.
 
     Parameters
     ----------
     figure : PlainFigure
-    frame : DataFrame
-        Column ``name``.
-    columns : int
-    title : str
-    lines : sequence of mappings of str to object
-        Looks of horizontal lines, listed first.
+    names : iterable of str
+        Strategies that are drawn.
     """
-    handles = [Line2D([], [], **look) for look in lines]
-    present = set(frame["name"])
-    for name, look in HIGHLIGHTED.items():
-        if name in present:
-            label = strategy_title(name)
-            handles.append(Line2D([], [], label=label, markersize=4, **look))
-    handles.append(Line2D([], [], label="Other strategies", **OTHER))
-    figure_legend(figure, handles, columns, title)
+    handles = []
+    for name in in_registry_order(HIGHLIGHTED.keys() & set(names)):
+        label = strategy_title(name)
+        handles.append(Line2D([], [], label=label, markersize=4.5, **HIGHLIGHTED[name]))
+    figure_legend(figure, handles, 4)

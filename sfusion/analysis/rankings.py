@@ -8,8 +8,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sfusion.analysis.appearance import in_registry_order, strategy_title, styled
-from sfusion.analysis.drawing import draw_heat_map, one_panel, panel_grid
+from sfusion.analysis.appearance import (
+    COLUMN,
+    PAGE,
+    in_registry_order,
+    strategy_title,
+    styled,
+)
+from sfusion.analysis.drawing import draw_heat_map, one_panel
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.fusion import standardise
@@ -104,25 +110,14 @@ def standardised_signals(results: Results) -> pd.DataFrame:
 
 
 @styled
-def _draw_profile(frame: pd.DataFrame) -> Figure:
-    titles = sorted(set(frame["task"]))
-    names = in_registry_order(frame["signal"])
-    limit = frame["value"].abs().max() or 1.0
-    scale = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit, "cbar": False}
-    figure, panels = panel_grid(titles, 1.9, 0.6)
-    for task, axes, leftmost in panels:
-        rows = frame[frame["task"] == task]
-        table = rows.pivot(index="signal", columns="layer", values="value")
-        draw_heat_map(axes, table.loc[names], **scale)
-        axes.set_xlabel("layer")
-        if not leftmost:
-            axes.set_yticks([])
-    figure.colorbar(
-        panels[0].axes.collections[0],
-        ax=[panel.axes for panel in panels],
-        label="standard deviations from the model's mean",
-        aspect=40,
-    )
+def _draw_profile(means: pd.DataFrame) -> Figure:
+    limit = means.abs().max(axis=None) or 1.0
+    figure, axes = one_panel(COLUMN + 1.8, 3.6)
+    bar = {"label": "standard deviations from the model's mean", "aspect": 40}
+    scale = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit, "cbar_kws": bar}
+    texts = means.map("{:z.1f}".format).map(lambda text: text.replace("-", "−"))
+    draw_heat_map(axes, means, texts, **scale)
+    axes.set_xlabel("layer")
     return figure
 
 
@@ -149,7 +144,12 @@ def signal_profile(results: Results) -> Exhibit:
         f"{int(at_an_end.sum())} of {len(table)} signals are extreme at the first or "
         f"the last layer; lowest at the last layer: {low_names or 'none'}."
     )
-    return Exhibit("signal_profile", frame, finding, _draw_profile(frame))
+    caption = (
+        "Each signal in standard deviations from its mean over the layers of a model, "
+        "means over datasets and seeds."
+    )
+    figure = _draw_profile(table.loc[in_registry_order(table.index)])
+    return Exhibit("signal_profile", frame, finding, figure, caption)
 
 
 def unit_correlations(results: Results) -> np.ndarray:
@@ -197,9 +197,9 @@ def effective_signals(correlations: np.ndarray) -> np.ndarray:
 def _draw_correlations(matrix: pd.DataFrame) -> Figure:
     names = in_registry_order(matrix.index)
     values = matrix.loc[names, names]
-    texts = values.map("{:z.2f}".format).replace("nan", "–")
+    texts = values.map("{:z.1f}".format).replace("nan", "–")
     texts = texts.map(lambda text: text.replace("-", "−"))
-    figure, axes = one_panel(5.6, 4.2)
+    figure, axes = one_panel(PAGE, 5.4)
     bar = {"label": "Spearman correlation of the orders of removal", "aspect": 40}
     draw_heat_map(axes, values, texts, cmap="RdBu_r", vmin=-1, vmax=1, cbar_kws=bar)
     titles = [strategy_title(name) for name in names]

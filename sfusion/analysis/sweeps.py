@@ -5,18 +5,11 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from sfusion.analysis.appearance import (
-    BASELINE,
-    BLUES,
-    LINE,
-    ORIGINAL,
-    PAGE,
-    PlainFigure,
-    in_registry_order,
+    COLUMN,
     strategy_colour,
     strategy_title,
     styled,
@@ -26,13 +19,18 @@ from sfusion.analysis.drawing import (
     curve_legend,
     depth_axis,
     draw_curves,
-    draw_heat_map,
-    draw_intervals,
+    interval_rows,
     one_panel,
     panel_grid,
 )
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
-from sfusion.analysis.scores import protocols, task_means, wide, with_best_single
+from sfusion.analysis.scores import (
+    protocols,
+    redrawn,
+    task_means,
+    wide,
+    with_best_single,
+)
 from sfusion.analysis.statistics import TIE, bootstrapped
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.path import PruningPath
@@ -43,8 +41,27 @@ if TYPE_CHECKING:
     from sfusion.experiments.results import Results
 
 
-def accuracies_by_depth(results: Results, by_task: bool = False) -> pd.DataFrame:
-    """Tabulate the curves of every strategy, and of the best single signal.
+# What is shown beside the signals, under its heading.
+HEADINGS = {
+    "random-forest": "Fusions",
+    "random-forest-transfer": "Fusions",
+    "linear-regression": "Fusions",
+    "middle-first": "Fixed orders",
+    "alternate": "Fixed orders",
+    "bottom-first": "Fixed orders",
+    "top-first": "Fixed orders",
+    "angular-distance": "Redundancy and search",
+    "block-influence": "Redundancy and search",
+    "removal-loss": "Redundancy and search",
+    "greedy-oracle": "Redundancy and search",
+}
+
+# Depths at which leads are shown.
+SHOWN_REMOVALS = {1: "one layer removed", 3: "three layers removed"}
+
+
+def changes_by_depth(results: Results, by_task: bool = False) -> pd.DataFrame:
+    """Tabulate what every strategy has cost at each depth.
 
     Parameters
     ----------
@@ -56,36 +73,36 @@ def accuracies_by_depth(results: Results, by_task: bool = False) -> pd.DataFrame
     -------
     DataFrame
         A row per ``task``, ``name``, ``strategy`` (random draws apart), ``seed`` and
-        ``removed``: ``accuracy`` on test and ``tfidf``, that of the baseline, in per
-        cent. The mean over datasets has their count as ``task``.
+        ``removed``: ``change``, test accuracy minus the original's in percentage
+        points. The mean over datasets has their count as ``task``.
     """
     frame = with_best_single(results.curves())
-    frame["accuracy"] = 100 * frame["test_accuracy"]
-    baseline = 100 * results.tasks.groupby("task")["tfidf_accuracy"].mean()
+    originals = frame[frame["removed"] == 0].groupby(UNIT)["test_accuracy"].first()
+    frame = frame.join(originals.rename("original"), on=UNIT)
+    frame["change"] = 100 * (frame["test_accuracy"] - frame["original"])
     keys = ["name", "strategy", "seed", "removed"]
     if by_task:
-        table = frame[["task", *keys, "accuracy"]]
-        return table.assign(tfidf=table["task"].map(baseline))
-    means = frame.groupby(keys, as_index=False)["accuracy"].mean()
-    means.insert(0, "task", f"mean over {len(baseline)} datasets")
-    return means.assign(tfidf=baseline.mean())
+        return frame[["task", *keys, "change"]]
+    means = frame.groupby(keys, as_index=False)["change"].mean()
+    means.insert(0, "task", f"mean over {frame['task'].nunique()} datasets")
+    return means
 
 
 @styled
-def _draw_accuracies(table: pd.DataFrame) -> Figure:
-    """Draw :func:`accuracies_by_depth`, a panel per ``task``."""
+def _draw_changes(table: pd.DataFrame) -> Figure:
+    """Draw :func:`changes_by_depth`, a panel per ``task``."""
     titles = sorted(set(table["task"]))
-    height = 2.9 if len(titles) == 1 else 1.75
-    figure, panels = panel_grid(titles, height, 0.75)
+    is_one = len(titles) == 1
+    figure, panels = panel_grid(titles, 3.2 if is_one else 1.9, 0.2 if is_one else 0.6)
     for task, axes, leftmost in panels:
-        curves = table[table["task"] == task]
-        original = curves.loc[curves["removed"] == 0, "accuracy"].mean()
-        axes.axhline(original, **ORIGINAL)
-        axes.axhline(curves["tfidf"].iloc[0], **BASELINE)
-        draw_curves(axes, curves)
-        depth_axis(axes, curves["removed"], "test accuracy (%)", leftmost)
-    note = "means over seeds; band: middle 80% of random orders"
-    curve_legend(figure, table, 5, note, [ORIGINAL, BASELINE])
+        rows = table[table["task"] == task]
+        draw_curves(axes, rows, labelled=is_one)
+        depth_axis(axes, rows["removed"], "minus the original (pp)", leftmost)
+    if is_one:
+        panels[0].axes.set_title("")
+        panels[0].axes.set_ylabel("test accuracy minus the original's (pp)")
+    else:
+        curve_legend(figure, table["name"])
     return figure
 
 
@@ -98,7 +115,7 @@ def _against_random(results: Results) -> pd.DataFrame:
 
 @exhibit
 def accuracy_by_depth(results: Results) -> Exhibit:
-    """Show test accuracy over the layers removed, the mean over datasets.
+    """Show what removals cost, layer by layer, as a mean over datasets.
 
     Parameters
     ----------
@@ -108,7 +125,7 @@ def accuracy_by_depth(results: Results) -> Exhibit:
     -------
     Exhibit
     """
-    table = accuracies_by_depth(results)
+    table = changes_by_depth(results)
     lead = _against_random(results)
     worse = [strategy_title(name) for name in lead.index[lead["high"] < 0]]
     better = int((lead["low"] > 0).sum())
@@ -116,20 +133,24 @@ def accuracy_by_depth(results: Results) -> Exhibit:
     draws = scores[scores["name"] == "random"].groupby(["seed", "strategy"])
     means = draws["mean_accuracy"].mean()
     finding = (
-        f"{better} of {len(lead)} strategies have a higher mean accuracy over depths "
-        "than random orders (the whole 95% interval lies above 0), "
-        f"{len(worse)} a lower one: {', '.join(worse) or 'none'}. "
-        f"There are {len(means)} random orders in all for each dataset; the standard "
-        f"error of their mean is {100 * means.sem():.1f} pp, which the intervals do "
-        "not hold."
+        f"Of {len(lead)} strategies, {better} are ahead of random orders on average "
+        f"over the depths, and {len(worse)} are behind: {', '.join(worse) or 'none'} "
+        "(the whole 95% interval lies on one side of 0). There are "
+        f"{len(means)} random orders in all for each dataset; the standard error of "
+        f"their mean is {100 * means.sem():.1f} pp, which the intervals do not hold."
     )
-    figure = _draw_accuracies(table)
-    return Exhibit("accuracy_by_depth", table, finding, figure)
+    caption = (
+        "Test accuracy minus the original's, percentage points, means over datasets "
+        "and seeds. Grey band: the middle 80% of all other strategies. The panel is "
+        "cut where random orders leave it."
+    )
+    figure = _draw_changes(table)
+    return Exhibit("accuracy_by_depth", table, finding, figure, caption)
 
 
 @exhibit
 def accuracy_by_dataset(results: Results) -> Exhibit:
-    """Show test accuracy over the layers removed, a panel for each dataset.
+    """Show what removals cost, layer by layer, a panel for each dataset.
 
     Parameters
     ----------
@@ -139,8 +160,12 @@ def accuracy_by_dataset(results: Results) -> Exhibit:
     -------
     Exhibit
     """
-    table = accuracies_by_depth(results, by_task=True)
-    return Exhibit("accuracy_by_depth_all", table, figure=_draw_accuracies(table))
+    table = changes_by_depth(results, by_task=True)
+    caption = (
+        "As the mean at the top of this notebook; every panel has an axis of its own."
+    )
+    figure = _draw_changes(table)
+    return Exhibit("accuracy_by_depth_all", table, "", figure, caption)
 
 
 def removal_orders(frame: pd.DataFrame) -> pd.DataFrame:
@@ -174,23 +199,15 @@ def _last_rows(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.loc[frame.groupby([*UNIT, "strategy"])["removed"].idxmax()]
 
 
-@styled
-def _draw_orders(orders: pd.DataFrame) -> Figure:
-    names = in_registry_order(orders["name"])
-    depth = int(orders["step"].max())
-    by_task = orders.groupby(["task", "name", "layer"])["step"].mean()
-    steps = by_task.groupby(["name", "layer"]).mean().unstack("layer").loc[names]
-    figure, axes = one_panel(2.6 + 0.3 * max(depth, 8), 0.16 * len(names) + 0.6)
-    bar = {"label": f"mean step of removal (1 first, {depth} kept)", "aspect": 40}
-    texts = steps.map("{:.1f}".format)
-    draw_heat_map(axes, steps, texts, cmap="viridis", cbar_kws=bar)
-    axes.set_xlabel("layer")
-    return figure
+def _order_text(steps: pd.Series) -> str:
+    """Write a mean order of removal, such as "3, 2, 1, 4, 0; keeps 5"."""
+    *going, kept = steps.sort_values(kind="stable").index
+    return f"{', '.join(map(str, going))}; keeps {kept}"
 
 
 @exhibit
 def removal_order(results: Results) -> Exhibit:
-    """Show at which step each strategy removes each layer.
+    """Tabulate in which order every signal removes the layers, and what it keeps.
 
     Parameters
     ----------
@@ -205,7 +222,7 @@ def removal_order(results: Results) -> Exhibit:
     steps = orders.groupby(["name", "layer"])["step"].mean().unstack()
     kept_longest = steps.idxmax(axis=1)
     sentences = []
-    for side, ranked in (("below", lead["high"] < 0), ("above", lead["low"] > 0)):
+    for side, ranked in (("behind", lead["high"] < 0), ("ahead of", lead["low"] > 0)):
         names = lead.index[ranked].intersection(kept_longest.index)
         kept = sorted(set(kept_longest[names]))
         layers = ", ".join(map(str, kept)) or "none"
@@ -213,9 +230,16 @@ def removal_order(results: Results) -> Exhibit:
             f"Strategies {side} random orders keep longest, on average, "
             f"{'layer' if len(kept) == 1 else 'layers'} {layers}."
         )
-    finding = " ".join(sentences)
-    caption = "Means over datasets and seeds; random orders are averaged"
-    return Exhibit("removal_order", orders, finding, _draw_orders(orders), caption)
+    singles = [name for name in SIGNALS if name in steps.index]
+    texts = {strategy_title(name): _order_text(steps.loc[name]) for name in singles}
+    shown = pd.Series(texts, name="layers in the order in which they go")
+    return Exhibit(
+        "removal_order",
+        orders,
+        " ".join(sentences),
+        caption="By the mean step of removal over datasets and seeds.",
+        shown=shown.rename_axis("signal").to_frame(),
+    )
 
 
 @exhibit
@@ -245,7 +269,76 @@ def surviving_layer(results: Results) -> Exhibit:
     changes = table["change"].map("{:+.1f}".format).str.replace("-", "−")
     listed = ", ".join(f"layer {layer}: {text}" for layer, text in changes.items())
     finding = f"Change of accuracy with one layer left, pp, by that layer: {listed}."
-    return Exhibit("surviving_layer", table, finding, shown=table.round(1))
+    shown = table.rename_axis("layer that is left").rename(
+        columns={"change": "minus the original (pp)", "paths": "pruning paths"}
+    )
+    return Exhibit("surviving_layer", table, finding, shown=shown.round(1))
+
+
+@exhibit
+def leads_over_random(results: Results) -> Exhibit:
+    """Show every strategy's lead over random orders after one and three removals.
+
+    Parameters
+    ----------
+    results : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    frame = results.curves()
+    frame = frame[frame["removed"].isin(SHOWN_REMOVALS)]
+    frame = frame[frame["name"].isin([*SIGNALS, *HEADINGS, "random"])]
+    scores = redrawn(frame, ["removed", "name"])
+    if "random" not in scores.columns.unique("name"):
+        raise StudyLacks("this study has no random orders")
+    tables = []
+    for removed, title in SHOWN_REMOVALS.items():
+        if removed not in scores:
+            continue
+        rivals = scores[removed].drop(columns="random")
+        leads = 100 * rivals.sub(scores[removed]["random"], axis=0)
+        tables.append(bootstrapped(leads).assign(removed=title))
+    table = pd.concat(tables, ignore_index=True).rename(columns={"label": "name"})
+    table["title"] = table["name"].map(strategy_title)
+    table["heading"] = table["name"].map(HEADINGS).fillna("Single signals")
+    turned = _first_good_then_bad(table)
+    finding = (
+        "Ahead of random orders after one removal and behind them after three: "
+        f"{', '.join(turned) or 'none'}."
+    )
+    colours = {strategy_title(name): strategy_colour(name) for name in table["name"]}
+    figure = interval_rows(
+        table.sort_values("heading", key=_heading_order, kind="stable"),
+        label="title",
+        group="heading",
+        series="removed",
+        sort=True,
+        colours=colours,
+        margin=1.0,
+        sides=("random order ahead", "the strategy ahead"),
+        xlabel="test accuracy minus that of random orders (pp)",
+    )
+    caption = (
+        "Means over datasets with 95% intervals; colours are the families of signals "
+        "of notebook 01; grey: within 1 pp."
+    )
+    return Exhibit("leads_over_random", table, finding, figure, caption)
+
+
+def _heading_order(headings: pd.Series) -> pd.Series:
+    order = ["Single signals", *dict.fromkeys(HEADINGS.values())]
+    return headings.map(order.index)
+
+
+def _first_good_then_bad(table: pd.DataFrame) -> list[str]:
+    """Name the strategies whose lead is positive at first and then negative."""
+    leads = table.pivot(index="title", columns="removed", values="value")
+    first, last = SHOWN_REMOVALS.values()
+    if last not in leads:
+        return []
+    return list(leads.index[(leads[first] > 0) & (leads[last] < 0)])
 
 
 def _compared(results: Results) -> pd.DataFrame:
@@ -256,31 +349,18 @@ def _compared(results: Results) -> pd.DataFrame:
 
 @styled
 def _draw_maxima(table: pd.DataFrame) -> Figure:
-    scores = 100 * wide(table, "test_selected")
-    means = task_means(scores).T
-    figure = PlainFigure(figsize=(PAGE, 0.19 * len(means) + 0.9))
-    left, right = figure.subplots(1, 2, width_ratios=[2.2, 1])
-    spread = (means.max() - means.min()).replace(0, 1.0)
-    relative = (means - means.min()) / spread
-    bar = {"label": "worst to best strategy", "location": "top", "ticks": []}
-    texts = means.map("{:.1f}".format)
-    scale = {"cmap": BLUES, "vmin": 0, "vmax": 1, "cbar_kws": {"aspect": 60, **bar}}
-    draw_heat_map(left, relative, texts, **scale)
-    places = np.arange(len(means.columns)) + 0.5
-    left.set_xticks(places, means.columns, rotation=30, ha="right")
-    left.set_xlabel("maximum test accuracy (%)")
-    right.axvline(0, **LINE)
-    colours = {name: strategy_colour(name) for name in means.index}
-    lead = bootstrapped(scores.sub(scores["random"], axis=0))
-    draw_intervals(right, lead, label="label", colours=colours)
-    right.set_yticks([])
-    right.set_xlabel("minus random order, pp\n(95% over datasets, seeds)")
+    figure, axes = one_panel(COLUMN + 1, 2.2)
+    axes.bar(table["removed"], table["percent"], color="0.4", width=0.6)
+    for row in table.itertuples():
+        look = {"ha": "center", "va": "bottom"}
+        axes.text(row.removed, row.percent, f"{row.percent:.0f}%", **look)
+    depth_axis(axes, table["removed"], "of all maxima (%)")
     return figure
 
 
 @exhibit
-def maximum_accuracy(results: Results) -> Exhibit:
-    """Show the paper's score: every strategy's highest test accuracy over the depths.
+def where_maxima_lie(results: Results) -> Exhibit:
+    """Show after how many removals the paper's score, a maximum, is reached.
 
     Parameters
     ----------
@@ -290,20 +370,22 @@ def maximum_accuracy(results: Results) -> Exhibit:
     -------
     Exhibit
     """
-    table = _compared(results)
-    if "random" not in set(table["name"]):
-        raise StudyLacks("this study has no random orders")
     frame = results.curves()
     pruned = frame[frame["removed"] > 0]
     best = pruned.groupby([*UNIT, "strategy"])["test_accuracy"].idxmax()
-    early = (pruned.loc[best, "removed"] == 1).mean()
-    finding = f"{early:.0%} of the maxima are reached after one removal."
+    counts = pruned.loc[best, "removed"].value_counts(normalize=True)
+    counts = counts.reindex(sorted(pruned["removed"].unique()), fill_value=0.0)
+    table = (100 * counts).rename_axis("removed").rename("percent").reset_index()
+    finding = (
+        f"{table['percent'].iloc[0]:.0f}% of the maxima are reached after one removal: "
+        "the score mostly asks which layer goes first."
+    )
     caption = (
-        "Left: means over seeds, colours from the worst to the best strategy of each "
-        "dataset. Right: the mean lead over random orders, with its 95% interval"
+        "Each strategy on each dataset and seed has one maximum of test accuracy over "
+        "the depths; random orders count apart."
     )
     figure = _draw_maxima(table)
-    return Exhibit("maximum_accuracy", table, finding, figure, caption)
+    return Exhibit("where_maxima_lie", table, finding, figure, caption)
 
 
 @exhibit
@@ -330,9 +412,10 @@ def best_signals(results: Results) -> Exhibit:
         f"{len(set(best.values()))} different signals, or ties of them, are best on "
         "some dataset."
     )
+    shown = pd.Series(best, name="best single signal").rename_axis("dataset")
     return Exhibit(
         "maximum_accuracies",
         (100 * scores).round(1).rename_axis("strategy"),
         finding,
-        shown=pd.Series(best, name="best single signal").to_frame(),
+        shown=shown.to_frame(),
     )

@@ -96,7 +96,7 @@ def _draw_conditions(frame: pd.DataFrame) -> Figure:
     handles = [Line2D([], [], **look) for look in (ORIGINAL, longer)]
     for look in CONDITIONS.values():
         handles.append(Line2D([], [], markersize=4, **look))
-    figure_legend(figure, handles, 3, "means over seeds")
+    figure_legend(figure, handles, 3)
     return figure
 
 
