@@ -32,16 +32,17 @@ from sfusion.experiments.trees import Experiment, open_tree
 from sfusion.models.layers import remove_layers
 from sfusion.pruning.node import Outcome, pack
 from sfusion.pruning.path import ORIGINAL, PruningPath
+from sfusion.pruning.searches import pruning_path
 from sfusion.training.distillation import distill
 from sfusion.training.evaluation import classified
 from sfusion.training.recipes import Recipe
 from sfusion.training.seeds import derive_seed
-from studies.recipe import middle_first
 
 if TYPE_CHECKING:
     from sfusion.experiments.store import RecordStore
     from sfusion.pruning.tree import PruningTree
 
+ORDER = "middle-first"  # reads no signals
 SPLITS = ("validation", "test")
 
 # What a compression spends on the recovery of half of six layers, 3 x 2,000 samples,
@@ -157,11 +158,12 @@ class DosesStudy(RowStudy):
 
     def _outcomes(self, tree: PruningTree, way: str) -> dict[str, Outcome]:
         """Evaluate the model of a way on both splits."""
-        order = middle_first(tree.depth)[: self.profile.removals]
-        at_once = PruningPath.at_once(order)
+        steps = pruning_path(ORDER, tree.signals, tree.setting)
+        step_by_step = next(itertools.islice(steps, self.profile.removals, None))
+        at_once = PruningPath.at_once(step_by_step.removed)
         nodes = {
             ORIGINAL_MODEL: (ORIGINAL, None),
-            "step by step": (PruningPath.of(*order), None),
+            "step by step": (step_by_step, None),
             "at once": (at_once, None),
             "recovered, then taught": (at_once, "distilled"),
         }

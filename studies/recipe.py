@@ -68,23 +68,6 @@ class TrialRun:
     seed: int
 
 
-def middle_first(depth: int) -> list[int]:
-    """Order the layers below the last one, which stays, from their middle outwards.
-
-    Parameters
-    ----------
-    depth : int
-        Layers of the original model.
-
-    Returns
-    -------
-    list of int
-        The one that goes first at first; of two as far out, the upper one.
-    """
-    middle = (depth - 2) / 2
-    return sorted(range(depth - 1), key=lambda layer: (abs(layer - middle), -layer))
-
-
 def measured_paths(stage: Stage, depth: int) -> list[tuple[PruningPath, str | None]]:
     """List what is evaluated in a stage.
 
@@ -99,7 +82,9 @@ def measured_paths(stage: Stage, depth: int) -> list[tuple[PruningPath, str | No
     list of (PruningPath, str or None)
         Each with the condition of its distillation.
     """
-    order = middle_first(depth)
+    # From the middle of the layers below the last one, which stays.
+    middle = (depth - 2) / 2
+    order = sorted(range(depth - 1), key=lambda layer: (abs(layer - middle), -layer))
     if stage == "original":
         return [(ORIGINAL, None)]
     if stage == "distillation":

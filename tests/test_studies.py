@@ -13,6 +13,7 @@ import torch
 from sfusion import STRATEGIES, load_results, load_task, open_results
 from sfusion.compression import budgets
 from sfusion.compression.budgets import Budget
+from sfusion.errors import SfusionError
 from sfusion.experiments.profiles import Profile, load_profile
 from sfusion.experiments.results import COMMITTED, RowResults
 from sfusion.experiments.store import RecordStore
@@ -25,6 +26,7 @@ from sfusion.training.loop import fine_tune
 from studies import (
     alternatives,
     candidates,
+    choices,
     distillation,
     doses,
     followed,
@@ -313,7 +315,7 @@ def profile(tiny_data, tmp_path, monkeypatch):
     sizes = {"train": 30, "validation": 12, "test": 24, "probe": 12}
     model = tiny.write_model(tmp_path / "model", layers=6)
     profile = tiny.make_profile(model, sizes=sizes, max_length=6)
-    for module in (distillation, alternatives, doses, recipes):
+    for module in (distillation, alternatives, choices, doses, recipes):
         monkeypatch.setattr(module, "load_profile", lambda name: profile)
     monkeypatch.setattr(makers, "BUILD", tmp_path)
     short = {
@@ -415,9 +417,43 @@ def test_every_way_of_spending_a_total_sees_as_many_samples(profile, tmp_path, t
     pd.testing.assert_frame_equal(again, rows)
 
 
-def test_the_middle_goes_first_and_the_last_layer_stays():
-    assert recipes.middle_first(6) == [2, 3, 1, 4, 0]
-    assert recipes.middle_first(12)[:3] == [5, 6, 4]
+def test_strategies_that_chose_the_same_layers_share_their_model(
+    profile, tmp_path, trained, monkeypatch
+):
+    chosen = {"top-first": "5-4-3", "alternate": "3-4-5", "removal-loss": "1-2-3"}
+    rows = [
+        {"task": "agnews", "seed": 0, "strategy": name, "removed": 3, "path": path}
+        for name, path in chosen.items()
+    ]
+    results = SimpleNamespace(trajectories=pd.DataFrame(rows))
+    monkeypatch.setattr(choices, "open_results", lambda name: results)
+    asked = choices.ChoicesProfile(
+        name="choices",
+        description="tiny",
+        study="choices",
+        profile="tiny",
+        tasks=["agnews"],
+        seeds=[0],
+        original=profile.original,
+        recovery=profile.recovery,
+        removals=3,
+        strategies=list(chosen),
+        precision="fp32",
+    )
+    found = choices.ChoicesStudy(asked).run(tmp_path / "run", quiet=True)["rows"]
+    # The original; a recovery and a distillation of each of two sets.
+    assert len(trained) == 1 + 2 * 2
+    kept = found.set_index(["strategy", "stage"])["kept"]
+    assert kept["top-first", "distilled"] == kept["alternate", "recovered"] == "0-1-2"
+    assert kept["removal-loss", "distilled"] == "0-4-5"
+    accuracies = found.set_index(["strategy", "stage"])["test_accuracy"]
+    assert accuracies["top-first"].equals(accuracies["alternate"])
+
+
+def test_a_choice_that_the_records_lack_is_refused(monkeypatch):
+    asked = load_study("choices").profile.model_copy(update={"strategies": ("ours",)})
+    with pytest.raises(SfusionError, match="which layers ours removes on newsgroup"):
+        choices.ChoicesStudy(asked).units()
 
 
 def test_later_texts_are_what_follows_in_the_training_texts(profile):

@@ -1,0 +1,144 @@
+"""What the choice of layers is worth once the original has taught what is left.
+
+Strategies have named the layers that they would remove, in the committed records of a
+pruning study. Here every set of layers that they came to is removed at once from the
+same original, recovered and distilled in the same way, so that models differ in the
+choice alone; strategies that came to the same set share its model. Nothing is chosen on
+either accuracy.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, PositiveInt
+
+from sfusion.errors import SfusionError
+from sfusion.experiments.comparison import SINGLE_ACCURACY, Compared
+from sfusion.experiments.profiles import Names, Seeds, StudyProfile, load_profile
+from sfusion.experiments.results import open_results
+from sfusion.experiments.study import Row, RowStudy
+from sfusion.experiments.trees import Experiment, open_tree
+from sfusion.pruning.path import ORIGINAL, PruningPath
+from sfusion.training.recipes import Recipe
+
+if TYPE_CHECKING:
+    from sfusion.experiments.store import RecordStore
+
+# What is evaluated of every set: name, and the condition of its extra steps.
+STAGES = {"recovered": None, "distilled": "distilled"}
+
+ORIGINAL_MODEL = "original"
+
+
+class ChoicesProfile(StudyProfile):
+    """Whose choices are compared, and where.
+
+    Attributes
+    ----------
+    profile : str
+        The pruning study whose committed records name the layers, and whose model,
+        samples and distillation are used.
+    original, recovery : Recipe
+        In place of that study's own.
+    removals : int
+        Layers that go.
+    strategies : tuple of str
+        Labels of strategies, see :func:`sfusion.pruning.strategies.expand`.
+    """
+
+    study: Literal["choices"]
+    profile: str
+    tasks: Annotated[Names, Field(min_length=1)]
+    seeds: Seeds
+    original: Recipe
+    recovery: Recipe
+    removals: PositiveInt
+    strategies: Annotated[Names, Field(min_length=1)]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A set of layers that goes on one task and seed, and who chose it."""
+
+    task: str
+    seed: int
+    removed: tuple[int, ...] = ()
+    strategies: tuple[str, ...] = (ORIGINAL_MODEL,)
+
+
+class ChoicesStudy(RowStudy):
+    """Accuracy of every strategy's choice before and after the distillation."""
+
+    kind = "choices"
+    profile_type = ChoicesProfile
+    profile: ChoicesProfile
+    frames = {
+        "rows": Compared(
+            keys=("task", "seed", "strategy", "stage"),
+            values=("validation_accuracy", "test_accuracy"),
+            tolerance=SINGLE_ACCURACY,
+        )
+    }
+
+    def units(self) -> list[Choice]:
+        """List the sets of layers that were chosen, after the originals."""
+        originals, choices = self.rounds()
+        return originals + choices
+
+    def rounds(self) -> list[list[Choice]]:
+        """Train the originals first, or workers would each train them."""
+        results = open_results(self.profile.profile)
+        rows = results.trajectories
+        rows = rows[rows["removed"] == self.profile.removals]
+        found = rows.set_index(["task", "seed", "strategy"])["path"]
+        originals = []
+        choices = []
+        for task in self.profile.tasks:
+            for seed in self.profile.seeds:
+                originals.append(Choice(task, seed))
+                chosen = defaultdict(list)
+                for label in self.profile.strategies:
+                    if (task, seed, label) not in found.index:
+                        raise SfusionError(
+                            f"results/{self.profile.profile} does not say which layers "
+                            f"{label} removes on {task}, seed {seed}: leave it out of "
+                            f"profile {self.profile.name!r}"
+                        )
+                    path = PruningPath.parse(found[task, seed, label])
+                    chosen[tuple(sorted(path.removed))].append(label)
+                for removed, labels in chosen.items():
+                    choices.append(Choice(task, seed, removed, tuple(labels)))
+        return [originals, choices]
+
+    def measure(self, unit: Choice, store: RecordStore) -> dict[str, list[Row]]:
+        """Recover and distil the layers that one choice leaves."""
+        changed = {"original": self.profile.original, "recovery": self.profile.recovery}
+        profile = load_profile(self.profile.profile).model_copy(update=changed)
+        tree = open_tree(Experiment(profile, unit.task, unit.seed), store)
+        path = PruningPath.at_once(unit.removed) if unit.removed else ORIGINAL
+        stages = STAGES if unit.removed else {ORIGINAL_MODEL: None}
+        kept = PruningPath.of(*path.remaining(tree.depth)).name
+        rows = []
+        for stage, condition in stages.items():
+            validation = tree.outcome(path, "validation", condition)
+            test = tree.outcome(path, "test", condition)
+            for strategy in unit.strategies:
+                row = {
+                    "task": unit.task,
+                    "seed": unit.seed,
+                    "strategy": strategy,
+                    "stage": stage,
+                    "kept": kept,
+                    "validation_accuracy": validation.accuracy,
+                    "test_accuracy": test.accuracy,
+                    "test_correct": test.correct,
+                }
+                rows.append(row)
+        tree.release()
+        return {"rows": rows}
+
+
+STUDY = ChoicesStudy
