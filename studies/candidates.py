@@ -153,13 +153,11 @@ def removals(results: Results) -> pd.DataFrame:
         accuracies of the child, ``removed`` (by the parent), ``teaches`` (whether
         fusions learn from it) and ``complete`` (whether all siblings were tried).
     """
-    signals = results.signals.reindex(columns=[*PARENT, "layer", *MEASURES])
+    # A measure that no strategy read is an empty column.
+    signals = results.signals.dropna(axis=1, how="all")
     keys = [*PARENT, "layer"]
     table = training_table(results.nodes, signals, "all")
     table = table.merge(_neighbours(signals), on=keys)
-    missing = [name for name in MEASURES if signals[name].isna().all()]
-    lacking = [name for name in table if name.split(",")[0] in missing]
-    table = table.drop(columns=lacking)
     children = []
     for path, layer in zip(table["path"], table["layer"], strict=True):
         children.append(PruningPath.parse(path).then(layer).name)
@@ -182,9 +180,10 @@ def removals(results: Results) -> pd.DataFrame:
 def _neighbours(signals: pd.DataFrame) -> pd.DataFrame:
     """Subtract from a layer's measures those of the layers below and above."""
     ordered = signals.sort_values([*PARENT, "layer"], ignore_index=True)
-    groups = ordered.groupby(PARENT)[MEASURE_NAMES]
+    names = [name for name in MEASURE_NAMES if name in signals]
+    groups = ordered.groupby(PARENT)[names]
     spread = groups.transform("std", ddof=0).replace(0, np.inf)
-    centred_values = ordered[MEASURE_NAMES] - groups.transform("mean")
+    centred_values = ordered[names] - groups.transform("mean")
     scaled = (centred_values / spread).fillna(0)
     within = scaled.groupby([ordered[key] for key in PARENT])
     parts = [ordered[[*PARENT, "layer"]]]

@@ -83,6 +83,8 @@ def followed_paths(results: Results, name: str) -> list[Row]:
     """
     if name in STRATEGIES and name.startswith("reversed-"):
         strategy = STRATEGIES[name]
+        if strategy.signal not in results.signals:
+            return []  # the signal was added after the study
         rows = follow(results, lambda task, seed: strategy)
     else:
         model = results.manifest["profile"]["model"]

@@ -105,19 +105,16 @@ def reference_signals(model, data):
 
     Returns
     -------
-    DataFrame of shape (L, 15)
-        A row per layer, a column per measure.
+    DataFrame
+        A row per layer, a column per measure of ``GROUPS``.
     """
     model = copy.deepcopy(model).double().eval()
     model.set_attn_implementation("eager")
     model.requires_grad_(True)
     layers = list(model.bert.encoder.layer)
     passes = [_one_pass(model, layers, data, row) for row in range(len(data))]
-    rows = [
-        [*_layer_row(layer, index, passes, data), _loss_without(model, index, data)]
-        for index, layer in enumerate(layers)
-    ]
-    return pd.DataFrame(rows, columns=sum(GROUPS.values(), [])).rename_axis("layer")
+    rows = [_layer_row(model, index, passes, data) for index in range(len(layers))]
+    return pd.DataFrame(rows).rename_axis("layer")
 
 
 def _loss_without(model, index, data):
@@ -140,7 +137,8 @@ def _loss_without(model, index, data):
     return total / len(data)
 
 
-def _layer_row(layer, index, passes, data):
+def _layer_row(model, index, passes, data):
+    layer = model.bert.encoder.layer[index]
     vectors, pooled, cosines, angles, largest, spread = [], [], [], [], [], []
     for one in passes:
         before, after = (
@@ -171,21 +169,21 @@ def _layer_row(layer, index, passes, data):
     )
     counts, _ = np.histogram(np.clip(matrices, -1, 1), bins=512, range=(-1, 1))
     shares = counts[counts > 0] / matrices.size
-    return [
-        np.mean(vectors),
-        np.mean(norms),
-        (norms**2).sum() / len(passes),
-        mean_component_mi(np.array(pooled), data.labels.numpy()),
-        mean_component_mi(
-            np.array(pooled), np.array([one["predicted"] for one in passes])
-        ),
-        math.sqrt(mean_gradient @ mean_gradient),
-        np.mean([g @ g for g in gradients]),
-        abs(mean_gradient @ theta),
-        math.sqrt(np.mean(matrices**2)),
-        -(shares * np.log(shares)).sum(),
-        np.mean(largest),
-        np.mean(spread),
-        1 - np.mean(cosines),
-        np.mean(angles),
-    ]
+    predicted = np.array([one["predicted"] for one in passes])
+    return {
+        "inhibition": np.mean(vectors),
+        "intensity": np.mean(norms),
+        "energy": (norms**2).sum() / len(passes),
+        "task-relevance-mi": mean_component_mi(np.array(pooled), data.labels.numpy()),
+        "information-flow-mi": mean_component_mi(np.array(pooled), predicted),
+        "gradient-norm": math.sqrt(mean_gradient @ mean_gradient),
+        "gradient-fisher": np.mean([g @ g for g in gradients]),
+        "gradient-taylor": abs(mean_gradient @ theta),
+        "weight-norm": math.sqrt(np.mean(matrices**2)),
+        "weight-entropy": -(shares * np.log(shares)).sum(),
+        "attention-weight": np.mean(largest),
+        "attention-entropy": np.mean(spread),
+        "block-influence": 1 - np.mean(cosines),
+        "angular-distance": np.mean(angles),
+        "removal-loss": _loss_without(model, index, data),
+    }

@@ -20,7 +20,7 @@ from sfusion.analysis.scoreboard import (
 from sfusion.analysis.scores import distilled, protocols, wide
 from sfusion.analysis.sizes import ratio_readings, ratio_table
 from sfusion.pruning.strategies import STRATEGIES
-from sfusion.signals import SIGNALS
+from sfusion.signals import PAPER_SIGNALS
 
 TASKS = ("t", "u", "v")
 YES = "supported"
@@ -161,7 +161,7 @@ def test_c1_says_how_near_the_forest_comes():
 
 
 def test_c2_is_supported_where_every_dataset_has_its_own_signal():
-    best = {f"task{number:02}": [name] for number, name in enumerate(SIGNALS)}
+    best = {f"task{number:02}": [name] for number, name in enumerate(PAPER_SIGNALS)}
     row = row_of("C2", best=best, tasks=tuple(best))
     # The one signal is the best of one dataset.
     assert row["ours"] == pytest.approx(11 / 12)
@@ -169,7 +169,7 @@ def test_c2_is_supported_where_every_dataset_has_its_own_signal():
 
 
 def test_c2_gains_nothing_from_luck_on_test():
-    names = list(SIGNALS)
+    names = list(PAPER_SIGNALS)
     lucky = dict(zip(TASKS, names, strict=False))
 
     def score(task, seed, label, removed):
@@ -184,7 +184,7 @@ def test_c2_gains_nothing_from_luck_on_test():
 
 def test_c2_names_the_best_signals_and_their_ties():
     note = row_of("C2", best={"t": ["energy"], "u": ["weight-norm"]})["note"]
-    titles = [STRATEGIES[name].title for name in SIGNALS]
+    titles = [STRATEGIES[name].title for name in PAPER_SIGNALS]
     assert f"t: {STRATEGIES['energy'].title}; " in note
     assert f"u: {STRATEGIES['weight-norm'].title}; v: {' = '.join(titles)}" in note
 

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from sfusion import MEASURES, SIGNALS, load_profile, open_results
+from sfusion import MEASURES, load_profile, open_results
 from sfusion.analysis.forecasts import fusion_nodes
 from sfusion.analysis.layer_sets import trained_sets
 from sfusion.experiments.comparison import compare
@@ -17,6 +17,7 @@ from sfusion.notebooks import SHOWN
 from sfusion.pruning.path import PruningPath
 from sfusion.pruning.strategies import GREEDY, STUDIED, expand, lookup
 from sfusion.pruning.tree import CONDITIONS
+from sfusion.signals import PAPER_SIGNALS, recorded
 
 NODE = [*UNIT, "path"]
 FOLDERS = sorted(file.parent for file in COMMITTED.glob("*/manifest.json"))
@@ -89,7 +90,8 @@ def test_every_visited_model_has_its_numbers_and_what_fusions_read_its_signals(
     assert layers.equals(results.nodes.set_index(NODE)["layers"].reindex(layers.index))
     teaching = fusion_nodes(results).query("layers > 1")
     assert _rows(teaching[NODE]) <= set(layers.index)
-    read = set(profile.strategies or STUDIED) | set(SIGNALS)
+    assert set(PAPER_SIGNALS) <= set(results.signals)
+    read = set(profile.strategies or STUDIED) | set(recorded(results.signals))
     measured = results.signals[[name for name in MEASURES if name in read]]
     assert measured.notna().all(axis=None)
 
@@ -170,7 +172,8 @@ def test_what_was_not_studied_was_followed_from_every_original():
     assert (removed == rows["removed"]).all()
     starts = rows[(rows["removed"] == 1) & (rows["study"] == SHOWN)]
     counts = starts.groupby("strategy").size()
-    assert {f"reversed-{name}" for name in SIGNALS} < set(counts.index)
+    signals = recorded(open_results(SHOWN).signals)
+    assert {f"reversed-{name}" for name in signals} < set(counts.index)
     for name, count in counts.items():
         # Forests of another model only for the seeds that it was run with.
         profile = load_profile("base" if "other-model" in name else SHOWN)

@@ -21,7 +21,7 @@ from sfusion.analysis import (
 )
 from sfusion.analysis.exhibits import Exhibit, StudyLacks
 from sfusion.pruning.path import PruningPath
-from sfusion.signals import MEASURES, SIGNALS
+from sfusion.signals import MEASURES, PAPER_SIGNALS, SIGNALS
 
 NAMES = list(SIGNALS)
 
@@ -120,10 +120,11 @@ def test_correlations_are_averaged_over_units_and_read_roots_alone():
 def test_standardised_signals_are_averaged_over_seeds():
     found = rankings.signal_profile(UNITS)
     values = found.table.pivot(index="layer", columns="signal", values="value")
-    assert values.shape == (3, 12)
+    assert values.shape == (3, len(NAMES))
     np.testing.assert_allclose(values["weight-norm"], [-np.sqrt(1.5), 0, np.sqrt(1.5)])
     np.testing.assert_allclose(values["energy"], 0, atol=1e-15)
-    assert found.finding.startswith("12 of 12 signals are extreme at the first")
+    every = f"{len(NAMES)} of {len(NAMES)}"
+    assert found.finding.startswith(f"{every} signals are extreme at the first")
 
 
 def test_a_study_without_signals_of_its_originals_says_so():
@@ -142,16 +143,22 @@ def test_effective_signals_are_counted(matrix, count):
     np.testing.assert_allclose(both, count)
 
 
+def test_a_signal_that_is_the_same_in_all_layers_orders_nothing():
+    study = study_of(signals_of(energy=[2, 2, 2]))
+    found = rankings.signal_correlation(study).finding
+    assert f"The {len(NAMES)} signals of a model carry about 1.0 independent" in found
+
+
 def test_every_measure_is_defined():
-    assert list(rankings.definitions().table.index) == list(MEASURES)
-    assert len(rankings.readings().table) == len(SIGNALS)
+    assert list(rankings.definitions(UNITS).table.index) == list(MEASURES)
+    assert len(rankings.readings(UNITS).table) == len(SIGNALS)
 
 
 # --- one step
 
 
 def test_a_step_says_who_names_which_layer_and_what_that_costs():
-    names = pd.Series(0, index=NAMES)
+    names = pd.Series(0, index=PAPER_SIGNALS)
     names["energy"] = 2
     right = pd.DataFrame({"without": [30, 10], "recovered": [36, 20]}, index=[0, 2])
     signals = signals_of()[NAMES]
@@ -295,7 +302,7 @@ def test_a_reversed_signal_is_compared_by_the_sets_that_it_leaves():
     found = directions.reversed_signals(study, candidates)
     half = found.table[found.table["measure"] == "half_removed"]
     # Layers 3 + 4 + 5 went as declared, 0 + 1 + 2 turned round.
-    assert half["difference"].tolist() == pytest.approx([0.09] * 12)
+    assert half["difference"].tolist() == pytest.approx([0.09] * len(NAMES))
     assert "- ahead: Inhibition, Intensity" in found.finding
     assert "1 to 1 of 1" in found.finding
     rivals = directions.forest_against_signals(study, candidates).table

@@ -27,7 +27,7 @@ def planted(monkeypatch):
 
     monkeypatch.setitem(FUSION_MODELS, "random-forest", small_forest)
     rng = np.random.default_rng(0)
-    table = pd.DataFrame(rng.normal(size=(80, 12)), columns=list(SIGNALS))
+    table = pd.DataFrame(rng.normal(size=(80, len(SIGNALS))), columns=list(SIGNALS))
     table.insert(0, "task", np.repeat(["t", "u"], 40))
     table.insert(1, "seed", 0)
     table.insert(2, "path", [str(number // 4) for number in range(80)])
@@ -79,7 +79,7 @@ def test_exhibits_of_the_forecast_say_what_they_find(planted, monkeypatch):
     assert linear["pairs_ordered"].tolist() == [1, 1, 1]
     importance = forecasts.importance(study)
     assert "random forest puts Weight-Norm first" in importance.finding
-    assert len(importance.table) == 24 and importance.figure is not None
+    assert len(importance.table) == 2 * len(SIGNALS) and importance.figure is not None
 
 
 def test_a_study_without_fusion_says_so():

@@ -15,13 +15,14 @@ from sfusion.data.pretrained import locate_model, weights_fingerprint
 from sfusion.pruning.fusion import (
     FUSION_MODELS,
     LABEL,
+    POSITION,
     READS,
     SHIPPED_WEIGHTS,
     shipped_rows,
     standardise,
 )
 from sfusion.pruning.registry import View
-from sfusion.signals import MEASURES
+from sfusion.signals import MEASURES, PAPER_SIGNALS
 
 NAMES = list(SIGNALS)
 
@@ -36,9 +37,9 @@ def _signals(path, values):
 
 
 def _planted(rows=240, noise=0.5, seed=0):
-    """Make a table whose label is one signal and half another; ten say nothing."""
+    """Make a table whose label is one signal and half another; others say nothing."""
     rng = np.random.default_rng(seed)
-    table = pd.DataFrame(rng.normal(size=(rows, 12)), columns=NAMES)
+    table = pd.DataFrame(rng.normal(size=(rows, len(NAMES))), columns=NAMES)
     label = table["weight-norm"] - 0.5 * table["energy"] + noise * rng.normal(size=rows)
     return table.assign(**{LABEL: label})
 
@@ -191,12 +192,11 @@ def test_predictions_do_not_depend_on_the_workers_around_them():
 
 def test_a_signal_that_the_rows_lack_is_done_without(monkeypatch):
     names = [*NAMES, "new-signal"]
-    signals = pd.DataFrame(np.eye(3, 13), columns=names)
+    signals = pd.DataFrame(np.eye(3, len(names)), columns=names)
     expected = fit_fusion(_planted(), "linear-regression").predict(
         standardise(signals[NAMES])
     )
     monkeypatch.setitem(READS, "signals", names)
-    monkeypatch.setattr("sfusion.pruning.fusion.SIGNALS", dict.fromkeys(names))
     fusion = fit_fusion(_planted(), "linear-regression")
     assert list(fusion.feature_names_in_) == NAMES
     view = View((0, 1, 2), signals, None, fusion, 3)
@@ -234,6 +234,8 @@ def test_the_shipped_removals_know_their_models_by_name_and_by_weights(tmp_path)
 @pytest.mark.parametrize("reads", ["signals", "position", "shuffled"])
 def test_the_shipped_removals_make_a_fusion(reads):
     fitted = fit_fusion(shipped_rows(reads), "random-forest", reads)
-    assert list(fitted.feature_names_in_) == READS[reads]
-    table = pd.DataFrame(np.zeros((2, len(READS[reads]))), columns=READS[reads])
+    shipped = set(POSITION) if reads == "position" else set(PAPER_SIGNALS)
+    assert set(fitted.feature_names_in_) == shipped
+    names = fitted.feature_names_in_
+    table = pd.DataFrame(np.zeros((2, len(names))), columns=names)
     assert np.abs(fitted.predict(table)).max() < 1

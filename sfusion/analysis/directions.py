@@ -49,6 +49,8 @@ def reversed_signals(searched: Results, candidates: RowResults) -> Exhibit:
     scores = redrawn(both, ["name", "order", "removed"])
     rows = []
     for name in SIGNALS:
+        if name not in scores:  # added after this study
+            continue
         # Models whose records lack signals on the way drop out; a mean needs the whole
         # of both paths.
         whole = scores[name].dropna()

@@ -184,7 +184,7 @@ def importance(results: Results) -> Exhibit:
     finding = (
         f"The {' and the '.join(highest)}. Fitted on each dataset "
         f"alone, the linear regression's coefficient keeps its sign over all datasets "
-        f"for {same_sign} of {len(SIGNALS)} signals."
+        f"for {same_sign} of {len(coefficients)} signals."
     )
     drawn = table.assign(
         title=[SIGNALS[name].title for name in table["signal"]],

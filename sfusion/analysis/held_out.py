@@ -12,7 +12,7 @@ from sklearn.model_selection import GroupKFold
 
 from sfusion.analysis.exhibits import StudyLacks
 from sfusion.pruning.fusion import FUSION_MODELS, LABEL
-from sfusion.signals import SIGNALS
+from sfusion.signals import recorded
 
 if TYPE_CHECKING:
     from sklearn.base import RegressorMixin
@@ -49,7 +49,8 @@ def held_out_fits(
     StudyLacks
         When there is one parent, or one task, alone.
     """
-    ordered = table.sort_values([*SIGNALS, LABEL], ignore_index=True)
+    names = recorded(table)
+    ordered = table.sort_values([*names, LABEL], ignore_index=True)
     groups = ordered.groupby(HELD_OUT[held_out]).ngroup()
     if groups.nunique() < 2:
         raise StudyLacks(f"holding out needs removals from at least two {held_out}s")
@@ -57,7 +58,7 @@ def held_out_fits(
     fits = []
     for others, rows in folds.split(ordered, groups=groups):
         seen = ordered.iloc[others]
-        fitted = FUSION_MODELS[model]().fit(seen[list(SIGNALS)], seen[LABEL])
+        fitted = FUSION_MODELS[model]().fit(seen[names], seen[LABEL])
         fits.append((fitted, ordered.iloc[rows]))
     return fits
 
@@ -77,7 +78,7 @@ def held_out_predictions(fits: list[Fit]) -> pd.DataFrame:
         and ``predicted`` change of accuracy, as shares.
     """
     parts = [
-        rows.assign(predicted=fitted.predict(rows[list(SIGNALS)]))
+        rows.assign(predicted=fitted.predict(rows[recorded(rows)]))
         for fitted, rows in fits
     ]
     table = pd.concat(parts).sort_index().rename(columns={LABEL: "observed"})
@@ -148,7 +149,7 @@ def importances(fits: list[Fit], repeats: int = 3) -> pd.DataFrame:
     for fitted, rows in fits:
         permuted = permutation_importance(
             fitted,
-            rows[list(SIGNALS)],
+            rows[recorded(rows)],
             rows[LABEL],
             scoring="neg_mean_squared_error",
             n_repeats=repeats,
@@ -158,7 +159,7 @@ def importances(fits: list[Fit], repeats: int = 3) -> pd.DataFrame:
     rises = np.concatenate(losses, axis=1)
     return pd.DataFrame(
         {
-            "signal": list(SIGNALS),
+            "signal": recorded(fits[0][1]),
             "importance": rises.mean(axis=1),
             "spread": rises.std(axis=1),
         }

@@ -41,11 +41,11 @@ from sfusion.analysis.statistics import (
 )
 from sfusion.experiments.results import Results
 from sfusion.pruning.strategies import STRATEGIES
-from sfusion.signals import SIGNALS
+from sfusion.signals import PAPER_SIGNALS
 
 FOREST = "random-forest"
 LINE = "linear-regression"
-PAPER_STRATEGIES = [*SIGNALS, LINE, FOREST]
+PAPER_STRATEGIES = [*PAPER_SIGNALS, LINE, FOREST]
 
 RATIO = 18.84
 
@@ -207,7 +207,7 @@ def own_signal_gains(evidence: Evidence) -> Answer:
     -------
     Answer
     """
-    scores = evidence.scores(list(SIGNALS))
+    scores = evidence.scores(PAPER_SIGNALS)
     gain = bootstrap(100 * gain_of_own_signal(evidence.curves, scores))
     best = []
     for task, row in task_means(scores).iterrows():
@@ -237,7 +237,7 @@ def gain_of_own_signal(frame: pd.DataFrame, scores: pd.DataFrame) -> pd.Series:
         the other. Both are chosen by the mean over seeds of the highest validation
         accuracy, so a signal that only luck made the best on a dataset gains nothing.
     """
-    validation = wide(protocols(frame), "validation_accuracy")[list(SIGNALS)]
+    validation = wide(protocols(frame), "validation_accuracy")[[*PAPER_SIGNALS]]
     means = task_means(validation)
     own = means.idxmax(axis=1)
     common = means.mean().idxmax()

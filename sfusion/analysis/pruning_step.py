@@ -16,7 +16,7 @@ from sfusion.analysis.drawing import interval_rows, panel_grid
 from sfusion.analysis.exhibits import Exhibit, exhibit
 from sfusion.pruning.registry import View, choose
 from sfusion.pruning.strategies import STRATEGIES
-from sfusion.signals import SIGNALS
+from sfusion.signals import PAPER_SIGNALS, SIGNALS
 from sfusion.training.recipes import Recipe
 
 if TYPE_CHECKING:
@@ -94,7 +94,9 @@ def take_step(model: str = "minilm-l6", task: str = "scipy-subpackage") -> Step:
         fusion=None,
         depth=len(signals),
     )
-    choices = pd.Series({name: choose(STRATEGIES[name], view) for name in SIGNALS})
+    choices = pd.Series(
+        {name: choose(STRATEGIES[name], view) for name in PAPER_SIGNALS}
+    )
     rows = {}
     for layer in sorted(set(choices)):
         pruned = remove_layers(original, [layer])
@@ -125,7 +127,7 @@ def signals(step: Step) -> Exhibit:
     Exhibit
     """
     values = step.signals.rename_axis("layer").reset_index()
-    table = values.melt("layer", list(SIGNALS), var_name="signal")
+    table = values.melt("layer", list(PAPER_SIGNALS), var_name="signal")
     table["removed"] = table["layer"] == table["signal"].map(step.choices)
     lines = [f"The twelve signals name {len(step.right)} different layers:", ""]
     for layer in step.right.index:
@@ -140,7 +142,7 @@ def _named_by(step: Step, layer: int) -> str:
 
 @styled
 def _draw_bars(table: pd.DataFrame) -> Figure:
-    titles = {strategy_title(name): name for name in SIGNALS}
+    titles = {strategy_title(name): name for name in PAPER_SIGNALS}
     figure, panels = panel_grid(list(titles), 1.0, 0.3)
     for title, axes, _ in panels:
         bars = table[table["signal"] == titles[title]]

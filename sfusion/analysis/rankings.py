@@ -19,22 +19,28 @@ from sfusion.analysis.drawing import draw_heat_map, one_panel
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.fusion import standardise
-from sfusion.signals import MEASURES, SIGNALS
+from sfusion.signals import MEASURES, SIGNALS, recorded
 
 if TYPE_CHECKING:
     from sfusion.experiments.results import Results
 
 
 @exhibit
-def definitions() -> Exhibit:
-    """Tabulate the definitions of all measures, as they stand in the code.
+def definitions(results: Results) -> Exhibit:
+    """Tabulate the definitions of what a study measured, as they stand in the code.
+
+    Parameters
+    ----------
+    results : Results
 
     Returns
     -------
     Exhibit
     """
+    measured = [name for name in MEASURES if name in results.signals]
     rows = {}
-    for name, signal in MEASURES.items():
+    for name in measured:
+        signal = MEASURES[name]
         rows[name] = {
             "title": signal.title,
             "group": signal.group,
@@ -48,14 +54,19 @@ def definitions() -> Exhibit:
 
 
 @exhibit
-def readings() -> Exhibit:
+def readings(results: Results) -> Exhibit:
     """Tabulate a sentence for each signal, in the words of neuroscience.
+
+    Parameters
+    ----------
+    results : Results
 
     Returns
     -------
     Exhibit
     """
-    sentences = {signal.title: signal.reading for signal in SIGNALS.values()}
+    signals = [SIGNALS[name] for name in recorded(results.signals)]
+    sentences = {signal.title: signal.reading for signal in signals}
     table = pd.Series(sentences, name="reading").rename_axis("signal").to_frame()
     return Exhibit("signal_readings", table, shown=table)
 
@@ -102,7 +113,7 @@ def standardised_signals(results: Results) -> pd.DataFrame:
         mean over the layers of a model.
     """
     roots = _unpruned_signals(results).copy()
-    names = list(SIGNALS)
+    names = recorded(roots)
     roots[names] = roots.groupby(UNIT, group_keys=False)[names].apply(standardise)
     long = roots.melt([*UNIT, "layer"], names, var_name="signal")
     values = long.groupby(["task", "layer", "signal"], as_index=False, sort=False)
@@ -161,16 +172,18 @@ def unit_correlations(results: Results) -> np.ndarray:
 
     Returns
     -------
-    ndarray of shape (tasks times seeds, 12, 12)
-        Spearman correlations. A signal that is removed highest-first enters with its
-        sign turned, so that 1 means the same order of removal.
+    ndarray of shape (tasks times seeds, signals, signals)
+        Spearman correlations of the signals that the study recorded. A signal that is
+        removed highest-first enters with its sign turned, so that 1 means the same
+        order of removal.
     """
+    names = recorded(results.signals)
     signs = []
-    for signal in SIGNALS.values():
-        signs.append(1.0 if signal.removed_first == "lowest" else -1.0)
+    for name in names:
+        signs.append(1.0 if SIGNALS[name].removed_first == "lowest" else -1.0)
     matrices = []
     for _, layers in _unpruned_signals(results).groupby(UNIT):
-        signed = layers[list(SIGNALS)] * signs
+        signed = layers[names] * signs
         matrices.append(signed.corr(method="spearman").to_numpy())
     return np.stack(matrices)
 
@@ -184,12 +197,13 @@ def effective_signals(correlations: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     correlations : ndarray of shape (..., signals, signals)
+        NaN with a signal that is the same in all layers: it gives no order.
 
     Returns
     -------
     ndarray of shape (...)
     """
-    values = np.linalg.eigvalsh(correlations)
+    values = np.linalg.eigvalsh(np.nan_to_num(correlations))
     return values.sum(axis=-1) ** 2 / (values**2).sum(axis=-1)
 
 
@@ -221,8 +235,8 @@ def signal_correlation(results: Results) -> Exhibit:
         Spearman correlations, means over datasets and seeds.
     """
     correlations = unit_correlations(results)
-    names = pd.Index(list(SIGNALS), name="signal")
-    matrix = pd.DataFrame(correlations.mean(axis=0), names, list(SIGNALS))
+    names = pd.Index(recorded(results.signals), name="signal")
+    matrix = pd.DataFrame(correlations.mean(axis=0), names, list(names))
     pairs = matrix.stack()
     pairs = pairs[[first < second for first, second in pairs.index]]
     count = effective_signals(correlations).mean()
@@ -258,7 +272,7 @@ def paper_and_we(results: Results) -> Exhibit:
     Exhibit
     """
     correlations = unit_correlations(results)
-    names = list(SIGNALS)
+    names = recorded(results.signals)
     both = names.index("intensity"), names.index("energy")
     energy = correlations.mean(axis=0)[both]
     count = effective_signals(correlations).mean()

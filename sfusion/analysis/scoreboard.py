@@ -32,7 +32,7 @@ from sfusion.analysis.scores import protocols, task_means, wide
 from sfusion.analysis.statistics import TIE, bootstrap, interval_text
 from sfusion.analysis.sweeps import removal_orders
 from sfusion.experiments.results import UNIT, Results
-from sfusion.signals import SIGNALS
+from sfusion.signals import PAPER_SIGNALS
 
 # Columns statement, standing, measure, first and sign, a row per claim.
 CLAIMS = pd.DataFrame.from_dict(QUESTIONS["claims"], orient="index")
@@ -197,7 +197,7 @@ def first_measures(results: Results) -> Exhibit:
     Exhibit
     """
     evidence = _evidence(results)
-    signals = evidence.scores(list(SIGNALS))
+    signals = evidence.scores(PAPER_SIGNALS)
     pair = evidence.scores([FOREST, LINE])
     wins = bootstrap(signals, _largest_share, tasks=False)
     order = bootstrap(_rank_of_losing_ends(results))

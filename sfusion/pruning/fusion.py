@@ -128,18 +128,23 @@ def features(
     Returns
     -------
     DataFrame
-        A row per layer, the columns of ``READS[reads]``.
+        A row per layer, the columns of ``READS[reads]``; without those of measures that
+        ``signals`` does not hold, for they were added after it was recorded.
     """
-    values = np.empty((len(layers), 0))
-    if reads != "position":
-        values = signals[_measures(reads)].to_numpy(float)
+    names = _columns(signals, reads)
+    values = signals[_measures(names)].to_numpy(float)
     generator = rng or np.random.default_rng(0)
     read = _read(values, layers, depth, reads, generator)
-    return pd.DataFrame(read, columns=READS[reads])
+    return pd.DataFrame(read, columns=names)
 
 
-def _measures(reads: str) -> list[str]:
-    return [name for name in READS[reads] if name not in POSITION]
+def _columns(signals: pd.DataFrame, reads: str) -> list[str]:
+    """List what a fusion reads, as far as the signals hold it."""
+    return [name for name in READS[reads] if name in POSITION or name in signals]
+
+
+def _measures(names: list[str]) -> list[str]:
+    return [name for name in names if name not in POSITION]
 
 
 def _read(
@@ -187,7 +192,7 @@ def training_table(
     -------
     DataFrame
         A row per removal of one layer: columns ``task``, ``seed``, ``path`` (of the
-        parent), ``layer``, those of ``READS[reads]``, and ``accuracy_change``:
+        parent), ``layer``, those of :func:`features`, and ``accuracy_change``:
         validation accuracy after the removal and the fine-tuning that follows, minus
         the parent's, as a share; of ``"siblings"`` (declared here) minus the mean over
         the parent's tried removals, and none of a parent with a single one.
@@ -197,7 +202,8 @@ def training_table(
         edges = centred(edges, NODE)
     keys = [*NODE, "layer"]
     table = edges.merge(_features_of_nodes(signals, reads), on=keys, validate="1:1")
-    return table[[*keys, *READS[reads], LABEL]].sort_values(keys, ignore_index=True)
+    columns = [*keys, *_columns(signals, reads), LABEL]
+    return table[columns].sort_values(keys, ignore_index=True)
 
 
 def _tried_removals(nodes: pd.DataFrame) -> pd.DataFrame:
@@ -219,13 +225,14 @@ def _features_of_nodes(signals: pd.DataFrame, reads: str) -> pd.DataFrame:
     keys = [*NODE, "layer"]
     depth = int(signals["layer"].max()) + 1
     ordered = signals.sort_values(keys, ignore_index=True)
-    values = ordered[_measures(reads)].to_numpy(float)
+    names = _columns(signals, reads)
+    values = ordered[_measures(names)].to_numpy(float)
     layers = ordered["layer"].to_numpy()
-    read = np.empty((len(ordered), len(READS[reads])))
+    read = np.empty((len(ordered), len(names)))
     for node, rows in ordered.groupby(NODE).indices.items():
         rng = np.random.default_rng(list("/".join(map(str, node)).encode()))
         read[rows] = _read(values[rows], layers[rows], depth, reads, rng)
-    return ordered[keys].join(pd.DataFrame(read, columns=READS[reads]))
+    return ordered[keys].join(pd.DataFrame(read, columns=names))
 
 
 def centred(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -260,8 +267,8 @@ def fit_fusion(
     model : str
         A name in ``FUSION_MODELS``.
     reads : str
-        What the fusion reads, see :func:`features`; a signal that was added since is
-        not in the removals that are shipped, and is left out.
+        What the fusion reads, see :func:`features`; what the table does not hold, for
+        it was added since the removals were tried, is left out.
 
     Returns
     -------
@@ -282,7 +289,7 @@ def fit_fusion(
         raise SfusionError(
             f"a fusion needs at least two tried removals; there are {len(table)}"
         )
-    names = [name for name in READS[reads] if name in table]
+    names = _columns(table, reads)
     ordered = table.sort_values([*names, LABEL])
     return FUSION_MODELS[model]().fit(ordered[names], ordered[LABEL])
 

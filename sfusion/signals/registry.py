@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sfusion.signals.layer_pass import LayerPass
 
     Compute = Callable[[LayerPass], float]
@@ -50,6 +52,42 @@ SIGNALS: dict[str, Signal] = {}
 # through it. They are baselines beside the paper's twelve; of the fusions only that of
 # all features reads them.
 REDUNDANCY: dict[str, Signal] = {}
+
+
+# Those of the paper, of which its claims speak; a signal that is added is none of them.
+PAPER_SIGNALS = (
+    "inhibition",
+    "intensity",
+    "energy",
+    "task-relevance-mi",
+    "information-flow-mi",
+    "gradient-norm",
+    "gradient-fisher",
+    "gradient-taylor",
+    "weight-norm",
+    "weight-entropy",
+    "attention-weight",
+    "attention-entropy",
+)
+
+
+def recorded(table: pd.DataFrame) -> list[str]:
+    """List the signals that a study recorded, those added since left out.
+
+    Whatever reads the signals of saved results or of tried removals asks here, so that
+    a signal may be added without running any study again.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Signals or features of layers, a column per measure.
+
+    Returns
+    -------
+    list of str
+        Names in ``SIGNALS``, in its order.
+    """
+    return [name for name in SIGNALS if name in table]
 
 
 def signal(
