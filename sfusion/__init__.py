@@ -34,6 +34,7 @@ _EXPORTS = {
         "teaching",
     ),
     "analysis.exhibits": ("save_to", "show"),
+    "compression.comparison": ("compare_classifiers",),
     "compression.compress": ("CompressionResult", "compress"),
     "data.tasks": ("load_task",),
     "models.layers": ("remove_layers",),

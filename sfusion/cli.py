@@ -84,6 +84,7 @@ MaxLength = Annotated[
         help="Tokens per text. By default what 95% of the texts need, at most 128.",
     ),
 ]
+Threads = Annotated[int | None, typer.Option(metavar="N", help="By default all cores.")]
 Seed = Annotated[
     int, typer.Option(metavar="N", help="Varies what is drawn, and a new head.")
 ]
@@ -112,7 +113,7 @@ def reproduce(
     if accept:
         results.save(COMMITTED / name)
         print(f"accepted as results/{name}")
-    return compare(profile)
+    return _compare_study(profile)
 
 
 @app.command(epilog=_example("sfusion replay --profile base"))
@@ -124,9 +125,7 @@ def replay(profile: Profile = notebooks.SHOWN) -> None:
     notebooks.execute_all(profile, "replay")
 
 
-@app.command(epilog=_example("sfusion compare --profile smoke"))
-def compare(profile: Profile = notebooks.DEFAULT) -> int:
-    """Compare build/<profile> with results/<profile>."""
+def _compare_study(profile: str) -> int:
     from sfusion.experiments.study import load_study
 
     study = load_study(profile)
@@ -144,6 +143,74 @@ def compare(profile: Profile = notebooks.DEFAULT) -> int:
         return 0
     print("the reproduction DIFFERS: see the rows above")
     return 1
+
+
+@app.command(
+    epilog=_example(
+        "sfusion compare my-model smaller --data test.csv",
+        before="\b\nA study instead, as make compare does:\n"
+        "  sfusion compare --profile smoke\n\n",
+    )
+)
+def compare(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[DIR DIR...]",
+            help="Two or more classifiers: directories or names. The others stand "
+            "beside the first. model.onnx and model.int8.onnx in them are compared "
+            "too.",
+            show_default=False,
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Labelled texts that no model was trained on: CSV, JSONL or Parquet.",
+        ),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Instead of classifiers: compare build/NAME with results/NAME. "
+            f"By default {notebooks.DEFAULT}.",
+        ),
+    ] = None,
+    text_column: TextColumn = "text",
+    label_column: LabelColumn = "label",
+    labels: Labels = None,
+    max_length: MaxLength = None,
+    threads: Threads = None,
+) -> int:
+    """Measure classifiers side by side on one file; or check a reproduced study.
+
+    Of classifiers: accuracy with its paired difference from the first, share of texts
+    with the same label, recall where it differs most, milliseconds, megabytes. Without
+    classifiers: build/<profile> against results/<profile>.
+    """
+    if not models:
+        if data is not None:
+            raise SfusionError("--data is for classifiers: name two or more of them")
+        return _compare_study(profile or notebooks.DEFAULT)
+    if profile is not None:
+        raise SfusionError("give classifiers or --profile, not both")
+    if data is None:
+        raise SfusionError("give the labelled texts to compare on: --data FILE")
+    from sfusion.compression.comparison import compare_classifiers
+
+    found = compare_classifiers(
+        models,
+        data,
+        text_column=text_column,
+        label_column=label_column,
+        labels=_listed(labels),
+        max_length=max_length,
+        threads=threads,
+    )
+    print(found)
+    return 0
 
 
 @app.command(epilog=_example("sfusion signals --model minilm-l6 --data reviews.csv"))
@@ -260,9 +327,7 @@ def compress(
             metavar="RATE", help="Of every stage. By default as the model's width asks."
         ),
     ] = None,
-    threads: Annotated[
-        int | None, typer.Option(metavar="N", help="By default all cores.")
-    ] = None,
+    threads: Threads = None,
     seed: Seed = 0,
 ) -> None:
     """Make your own classifier smaller, and report what that costs."""

@@ -50,6 +50,11 @@ class OnnxModel:
         self.file = file
         self._session = onnxruntime.InferenceSession(file, options, providers)
 
+    @property
+    def inputs(self) -> list[str]:
+        """Names of what the file reads."""
+        return [one.name for one in self._session.get_inputs()]
+
     def __call__(
         self, input_ids: torch.Tensor, attention_mask: torch.Tensor
     ) -> np.ndarray:
@@ -57,15 +62,25 @@ class OnnxModel:
         fed = {"input_ids": input_ids.numpy(), "attention_mask": attention_mask.numpy()}
         return self._session.run(None, fed)[0]
 
-    def logits(self, data: Encoded) -> np.ndarray:
-        """Compute the logits of all samples, batch by batch."""
-        ids = data.input_ids.split(BATCH)
-        masks = data.attention_mask.split(BATCH)
-        return np.concatenate(list(map(self, ids, masks)))
+    def logits(self, data: Encoded, batch: int = BATCH) -> np.ndarray:
+        """Compute the logits of all samples, batch by batch.
 
-    def accuracy(self, data: Encoded) -> float:
-        """Compute the share of samples whose largest logit is the label's."""
-        return float((self.logits(data).argmax(-1) == data.labels.numpy()).mean())
+        Parameters
+        ----------
+        data : Encoded
+            N samples.
+        batch : int
+            Samples that go through together, padded to the longest of them.
+
+        Returns
+        -------
+        ndarray of shape (N, classes)
+        """
+        found = []
+        for indices in torch.arange(len(data)).split(batch):
+            part = data.take(indices).trim()
+            found.append(self(part.input_ids, part.attention_mask))
+        return np.concatenate(found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +180,9 @@ def _write(file: Path, model: PreTrainedModel, data: Encoded) -> None:
     program.save(file, external_data=False)
 
 
-def compare(file: Path, logits: np.ndarray, data: Encoded) -> OnnxFile:
+def compare(
+    file: Path, logits: np.ndarray, data: Encoded, batch: int = BATCH
+) -> OnnxFile:
     """Measure a file on samples, and compare its logits with PyTorch's.
 
     Parameters
@@ -174,13 +191,15 @@ def compare(file: Path, logits: np.ndarray, data: Encoded) -> OnnxFile:
     logits : ndarray of shape (N, classes)
         PyTorch's.
     data : Encoded
+    batch : int
+        See :meth:`OnnxModel.logits`.
 
     Returns
     -------
     OnnxFile
     """
     run = OnnxModel(file)
-    own = run.logits(data)
+    own = run.logits(data, batch)
     predicted = own.argmax(-1)
     correct = (predicted == data.labels.numpy()).sum()
     entry = {

@@ -40,7 +40,9 @@ class Latencies:
     ratios: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
-def latency(runs: Mapping[str, Callable], data: Encoded) -> Latencies:
+def latency(
+    runs: Mapping[str, Callable], data: Encoded | Mapping[str, Encoded]
+) -> Latencies:
     """Time several forward passes alternately: a busy machine slows all of them alike.
 
     Parameters
@@ -48,9 +50,9 @@ def latency(runs: Mapping[str, Callable], data: Encoded) -> Latencies:
     runs : mapping of str to callable
         Each takes token numbers, and an attention mask as ``attention_mask``; one is
         ``before``.
-    data : Encoded
-        Where the tokens come from; batches are of full length, so that no padding is
-        timed.
+    data : Encoded or mapping of str to Encoded
+        Where the tokens come from, for all of them or by run; batches are of full
+        length, so that no padding is timed.
 
     Returns
     -------
@@ -58,8 +60,12 @@ def latency(runs: Mapping[str, Callable], data: Encoded) -> Latencies:
     """
     found = Latencies()
     for count in BATCHES:
-        ids = data.input_ids[torch.arange(count) % len(data)]
-        times = _time_alternately(runs, ids)
+        calls = {}
+        for name, run in runs.items():
+            texts = data[name] if isinstance(data, Mapping) else data
+            ids = texts.input_ids[torch.arange(count) % len(texts)]
+            calls[name] = partial(run, ids, attention_mask=torch.ones_like(ids))
+        times = _time_alternately(calls)
         quartiles = times.quantile([0.25, 0.5, 0.75]).round(3)
         quartiles.index = ["low", "median", "high"]
         ratios = times.rdiv(times[BEFORE], axis=0).median().round(3)
@@ -71,10 +77,8 @@ def latency(runs: Mapping[str, Callable], data: Encoded) -> Latencies:
     return found
 
 
-def _time_alternately(runs: Mapping[str, Callable], ids: torch.Tensor) -> pd.DataFrame:
-    """Time each run once a round; milliseconds, a row per round."""
-    mask = torch.ones_like(ids)
-    calls = {name: partial(run, ids, attention_mask=mask) for name, run in runs.items()}
+def _time_alternately(calls: Mapping[str, Callable[[], object]]) -> pd.DataFrame:
+    """Time each call once a round; milliseconds, a row per round."""
     rounds = []
     with torch.inference_mode():
         for _ in range(WARM_UP + ROUNDS):
