@@ -28,7 +28,7 @@ from sfusion.pruning.strategies import (
 from sfusion.signals import MEASURES, REDUNDANCY
 
 NAMES = list(SIGNALS)
-FUSIONS = [name for name, s in STRATEGIES.items() if s.learned_from]
+FUSIONS = [name for name, s in STRATEGIES.items() if s.model]
 
 
 def _view(layers, fusion=None, **signals):

@@ -125,7 +125,8 @@ class Profile(StudyProfile):
     random_orders : int
         Draws of each random baseline per task and seed.
     subsets : tuple of str
-        Tasks on which every set of layers is trained, to know the best one.
+        Tasks on which every set of layers is trained, to know the best one; the lookup
+        table of a task averages those of the others.
     original, recovery : Recipe
         Fine-tuning of the unpruned model, and after every removal.
     distillation : Distillation

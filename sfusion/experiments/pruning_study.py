@@ -25,7 +25,9 @@ from sfusion.experiments.store import RecordStore
 from sfusion.experiments.study import Study, with_chosen_precision
 from sfusion.experiments.trees import Experiment, open_tree, visit_node
 from sfusion.pruning.fusion import fit_fusion, shipped_rows, training_table
+from sfusion.pruning.lookup_table import LookupTable, make_lookup_table
 from sfusion.pruning.path import ORIGINAL
+from sfusion.pruning.registry import LAYER_SETS
 from sfusion.pruning.searches import Request, exhaustive, greedy, greedy_size
 from sfusion.pruning.strategies import (
     GREEDY,
@@ -81,13 +83,7 @@ class PruningStudy(Study):
             Also for distillation after more removals than the model has layers for.
         """
         forest = self.search(store, quiet)
-        searched = [
-            one for one in forest.experiments if one.task in self.profile.subsets
-        ]
-        if searched:
-            waves = {one: exhaustive(forest.settings[one]) for one in searched}
-            size = sum(len(wave) for wave in exhaustive(forest.setting))
-            forest.search(waves, size * len(searched), "all subsets")
+        self._search_sets(forest)
         with pool(self.profile.threads) as run:
             calls = [(one, store) for one in forest.experiments]
             tasks = list(run(describe_task, calls))
@@ -115,8 +111,17 @@ class PruningStudy(Study):
         self._check_depths(forest.setting.removals)
         chosen = [STRATEGIES[name] for name in self.strategies]
         teaching = [one.name for one in chosen if one.teaches_fusions]
-        fusions = [one.name for one in chosen if one.learned_from is not None]
-        others = [one.name for one in chosen if one.score and one.name not in teaching]
+        lookups = [one.name for one in chosen if one.reads == LAYER_SETS]
+        fusions = [
+            one.name
+            for one in chosen
+            if one.learned_from is not None and one.name not in lookups
+        ]
+        others = [
+            one.name
+            for one in chosen
+            if one.score and one.name not in [*teaching, *lookups]
+        ]
         if fusions and not teaching:
             raise SfusionError(
                 "fusions learn from the removals of other strategies: name some too"
@@ -132,7 +137,21 @@ class PruningStudy(Study):
             searches = {one: greedy(forest.settings[one]) for one in forest.experiments}
             total = greedy_size(forest.setting) * len(searches)
             forest.search(searches, total, "greedy search")
+        if lookups:
+            self._search_sets(forest)
+            tables = _make_lookup_tables(forest, lookups)
+            forest.follow(lookups, fusions=tables, title="lookup table")
         return forest
+
+    def _search_sets(self, forest: Forest) -> None:
+        """Train every set of layers on the tasks where the profile asks for it."""
+        searched = [
+            one for one in forest.experiments if one.task in self.profile.subsets
+        ]
+        if searched:
+            waves = {one: exhaustive(forest.settings[one]) for one in searched}
+            size = sum(len(wave) for wave in exhaustive(forest.setting))
+            forest.search(waves, size * len(searched), "all subsets")
 
     def _experiments(self) -> list[Experiment]:
         profile = with_chosen_precision(self.profile)
@@ -172,6 +191,7 @@ def _check_strategies(names: Iterable[str] | None, profile: Profile) -> tuple[st
             f"strategy {unknown[0]!r} is not known: use one of {', '.join(STRATEGIES)}"
         )
     if len(profile.tasks) > 1:
+        _check_lookups(listed, profile)
         return listed
     transferred = [name for name in listed if STRATEGIES[name].learned_from == TRANSFER]
     if asked and transferred:
@@ -180,6 +200,36 @@ def _check_strategies(names: Iterable[str] | None, profile: Profile) -> tuple[st
             f"alone, {profile.tasks[0]}: give a profile of several"
         )
     return tuple(name for name in listed if name not in transferred)
+
+
+def _check_lookups(names: Sequence[str], profile: Profile) -> None:
+    """Check that every task has another whose every set of layers is trained."""
+    lookups = [name for name in names if STRATEGIES[name].reads == LAYER_SETS]
+    if lookups and len(profile.subsets) < 2:
+        raise SfusionError(
+            f"strategy {lookups[0]!r} reads every set of layers trained on other "
+            f"datasets, and profile {profile.name!r} has "
+            f"subsets: {list(profile.subsets)}: name at least two tasks there"
+        )
+
+
+def _make_lookup_tables(
+    forest: Forest, labels: Sequence[str]
+) -> dict[tuple[Experiment, str], LookupTable]:
+    """Average, for each experiment, the other tasks' searches of the same seed."""
+    rows = [
+        (one.task, one.seed, path.name, result.validation.accuracy)
+        for (one, path), result in forest.results.items()
+        if one.task in forest.profile.subsets
+    ]
+    nodes = pd.DataFrame(rows, columns=[*UNIT, "path", "validation_accuracy"])
+    tables: dict[tuple[Experiment, str], LookupTable] = {}
+    for experiment in forest.experiments:
+        others = nodes["task"] != experiment.task
+        learned = nodes[others & (nodes["seed"] == experiment.seed)]
+        table = make_lookup_table(learned, forest.settings[experiment])
+        tables |= {(experiment, label): table for label in labels}
+    return tables
 
 
 def _fit_fusions(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,9 @@ from sfusion.signals import REDUNDANCY
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import ArrayLike
+
+# What a lookup table reads in place of signals: which layers are left.
+LAYER_SETS = "layer sets"
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class View:
     rng : numpy.random.Generator
         Depends on the seed, the task and the strategy's name alone, so a random order
         is drawn once.
-    fusion : sklearn regressor or None
-        The fitted model of a fusion.
+    fusion : sklearn regressor, LookupTable or None
+        What a strategy learned from other removals.
     depth : int
         Layers of the original model.
     fixed : tuple of int
@@ -48,6 +51,8 @@ class View:
 
 
 Score = Callable[[View], "ArrayLike"]
+# Layers to remove from the original, given how many.
+ChooseSet = Callable[[View, int], Sequence[int]]
 
 
 @dataclass(frozen=True)
@@ -63,15 +68,19 @@ class Strategy:
         broken towards the output (declared here). None for a search, which trains
         before it chooses.
     learned_from : str, optional
-        For fusions: which removals it was fitted on.
+        For fusions and lookup tables: which removals they were fitted on.
     model, reads : str, optional
         For fusions: the regressor, of ``FUSION_MODELS``, and its features, see
-        :func:`sfusion.pruning.fusion.features`.
+        :func:`sfusion.pruning.fusion.features`. A lookup table has no model and reads
+        ``LAYER_SETS``.
     signal : str, optional
         The one measure that it reads, of ``MEASURES``.
     once : bool
         Whether it ranks the layers of the original model once: so many as are to go
         then go at once, with as many recoveries' samples in one.
+    choose_set : callable, optional
+        For one that goes ``once`` and chooses anew for every number of removals, so
+        that its sets need not be nested.
     """
 
     name: str
@@ -83,6 +92,7 @@ class Strategy:
     reads: str = "signals"
     signal: str | None = None
     once: bool = False
+    choose_set: ChooseSet | None = None
 
     @property
     def teaches_fusions(self) -> bool:
@@ -97,7 +107,7 @@ class Strategy:
     def reads_signals(self) -> bool:
         """Whether its choice needs the pass that extracts the signals."""
         if self.learned_from is not None:
-            return self.reads != "position"
+            return self.reads not in ("position", LAYER_SETS)
         return self.signal is not None
 
     @property

@@ -7,7 +7,6 @@ computes the nodes, and beside which other trees, is none of its business.
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -101,6 +100,8 @@ def next_path(
         depth=setting.depth,
         fixed=fixed,
     )
+    if strategy.choose_set is not None:
+        return PruningPath.at_once(strategy.choose_set(view, len(path.removed) + 1))
     layer = choose(strategy, view)
     if strategy.once:
         return PruningPath.at_once((*path.removed, layer))
@@ -303,8 +304,7 @@ def exhaustive(setting: Setting) -> Search:
     -------
     Search
     """
-    layers = setting.removable(ORIGINAL)[::-1]
     for size in range(1, setting.removals + 1):
-        sets = itertools.combinations(layers, size)
+        sets = setting.removable_sets(size)
         yield [Request(PruningPath.from_the_top(gone)) for gone in sets]
     return []

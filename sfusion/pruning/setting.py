@@ -1,8 +1,9 @@
 """What a strategy's choice depends on besides the signals of a node."""
 
+import itertools
 from dataclasses import dataclass
 
-from sfusion.pruning.path import PruningPath
+from sfusion.pruning.path import ORIGINAL, PruningPath
 
 
 @dataclass(frozen=True)
@@ -48,3 +49,18 @@ class Setting:
         """
         left = path.remaining(self.depth)
         return [layer for layer in left if layer not in self.fixed]
+
+    def removable_sets(self, size: int) -> list[tuple[int, ...]]:
+        """List the sets of so many layers that can be removed.
+
+        Parameters
+        ----------
+        size : int
+
+        Returns
+        -------
+        list of tuple of int
+            Each from the top down.
+        """
+        layers = self.removable(ORIGINAL)[::-1]
+        return list(itertools.combinations(layers, size))

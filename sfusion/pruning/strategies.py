@@ -8,14 +8,21 @@ registered in loops below.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sfusion.pruning.fusion import EVERYTHING, FUSION_MODELS, features
-from sfusion.pruning.registry import STRATEGIES, Strategy, View, register, strategy
+from sfusion.pruning.registry import (
+    LAYER_SETS,
+    STRATEGIES,
+    Strategy,
+    View,
+    register,
+    strategy,
+)
 from sfusion.signals import REDUNDANCY, SIGNALS
 
 if TYPE_CHECKING:
@@ -160,6 +167,35 @@ def alternate(view: View) -> ArrayLike:
     return [-order.index(layer) for layer in view.layers]
 
 
+# What is known of sets of layers from other datasets, without any signal: a control of
+# every fusion that is transferred.
+@strategy(
+    "lookup",
+    "Lookup table of layer sets",
+    "control",
+    learned_from=TRANSFER,
+    reads=LAYER_SETS,
+)
+def lookup_step(view: View) -> ArrayLike:
+    """Take the layer without which the others do best on other datasets."""
+    gone = set(range(view.depth)) - set(view.layers)
+    return [view.fusion.accuracy({*gone, layer}) for layer in view.layers]
+
+
+def _lookup_set(view: View, count: int) -> Sequence[int]:
+    return view.fusion.best(count)
+
+
+register(
+    replace(
+        STRATEGIES["lookup"],
+        name="one-shot-lookup",
+        title="Lookup table of layer sets, at once",
+        once=True,
+        choose_set=_lookup_set,
+    )
+)
+
 for _signal in REDUNDANCY.values():
     register(_by_signal(_signal))
 for _signal in SIGNALS.values():
@@ -186,11 +222,15 @@ for _name in RANKED_ONCE:
         )
     )
 
-# Without the forests of another model: its removals must have been recorded before.
+# Without the forests of another model, whose removals must have been recorded before,
+# and without the lookup table, which needs every set of layers trained.
 STUDIED = [
     name
     for name, one in STRATEGIES.items()
-    if one.group != "reversed" and not one.once and one.learned_from != OTHER_MODEL
+    if one.group != "reversed"
+    and not one.once
+    and one.learned_from != OTHER_MODEL
+    and one.reads != LAYER_SETS
 ]
 # What a compression offers: no searches and no controls, and each fusion once, for it
 # always learned from the removals that come with the package; these lack the measures
