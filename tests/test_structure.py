@@ -155,6 +155,8 @@ def test_a_wheel_holds_the_package_and_the_profiles_and_nothing_besides(tmp_path
 # --- what is tracked
 # -------------------------------------------------------------------------
 
+DOCUMENTS = sorted(f"docs/{file.name}" for file in (ROOT / "docs").glob("*.md"))
+
 ABSOLUTE = re.compile(
     r"(?<![\w.:/$}>*-])/(?:home|root|work|tmp|Users|mnt|opt|usr/local|private|workspace)/[\w.-]"
 )
@@ -253,7 +255,10 @@ def test_documents_and_shipped_removals_are_those_of_the_records(monkeypatch, ca
     assert (capsys.readouterr().out, end.value.code) == ("", 0)
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/choosing.md", "docs/scaling.md"])
+@pytest.mark.parametrize(
+    "name",
+    ["README.md", "CONTRIBUTING.md", *DOCUMENTS],
+)
 def test_links_in_a_document_lead_somewhere(name):
     links = re.findall(
         r"\]\((?!https?:|#)([^)\s]+)\)", (ROOT / name).read_text("utf-8")
@@ -264,10 +269,12 @@ def test_links_in_a_document_lead_somewhere(name):
     ] == []
 
 
-def test_readme_opens_with_the_readers_and_the_commands():
+def test_readme_opens_with_its_answer_then_the_readers_and_the_commands():
     text = (ROOT / "README.md").read_text("utf-8")
+    after_title = text.split("\n# ", 1)[1].split("\n\n")[1]
+    assert re.match(r"\*\*(Yes|Partly|Not as it stands): ", after_title)
     screen = "\n".join(text.splitlines()[:30])
-    words = ("reader", "engineer", "researcher", "make reproduce", "make test")
+    words = ("engineer", "researcher", "make reproduce", "make test")
     assert [word for word in words if word not in screen] == []
 
 

@@ -10,12 +10,12 @@ import pandas as pd
 import sfusion as sf
 from sfusion.analysis.contrasts import CONTRASTS, CONTROLS, contrast_text
 from sfusion.analysis.depth import claim_text
-from sfusion.analysis.statistics import signed_text
+from sfusion.analysis.statistics import signed_text, verdict_text
 from sfusion.experiments.profiles import ROOT
 from sfusion.experiments.results import Results
 
 FOLDER = ROOT / "results" / "first-study"
-MEASURES = {"removed_3": "three removals", "mean_accuracy": "mean over depths"}
+MEASURE = "removed_3"  # half of six layers, as the first study calls it
 
 
 def answers(results: Results) -> dict[str, Any]:
@@ -32,11 +32,13 @@ def answers(results: Results) -> dict[str, Any]:
     """
     now = results.manifest["profile"]
     first = json.loads((FOLDER / "profile.json").read_text(encoding="utf-8"))
-    changes = pd.DataFrame({"first": _settings(first), "now": _settings(now)})
+    changes = pd.DataFrame({"first study": _settings(first), "second": _settings(now)})
+    turned, kept = _contrasts(results)
     return {
         "changes": changes.rename_axis("").reset_index().astype(str),
         "claims": _claims(results),
-        "contrasts": _contrasts(results),
+        "turned": turned,
+        "kept": ", ".join(kept.iloc[:, 0]),
         "recipe": {"first": _drift(results, first), "now": _drift(results, now)},
     }
 
@@ -66,24 +68,33 @@ def _claims(results: Results) -> pd.DataFrame:
     now = sf.scoreboard.scoreboard(results)
     first = pd.read_csv(FOLDER / "scoreboard.csv", index_col="claim")
     table = first[["paper"]].rename(columns={"paper": "the paper says"})
-    for title, board in {"first": first, "now": now}.items():
+    for title, board in {"first": first, "second": now}.items():
         numbers = board.assign(count="").apply(claim_text, axis=1)
-        table[title] = numbers + ": " + board["verdict"]
-    return table.rename_axis("").reset_index()
+        table[f"{title} study"] = numbers + ": " + board["verdict"]
+    turned = table[first["verdict"] != now["verdict"]]
+    return turned.rename_axis("").reset_index()
 
 
-def _contrasts(results: Results) -> pd.DataFrame:
+def _contrasts(results: Results) -> tuple[pd.DataFrame, pd.DataFrame]:
     asked = CONTRASTS | CONTROLS
-    present = sf.contrasts.contrasts(results, asked, list(MEASURES))
+    present = sf.contrasts.contrasts(results, asked, [MEASURE])
     files = [FOLDER / "contrasts.csv", FOLDER / "controls.csv"]
-    studies = {"first": pd.concat(map(pd.read_csv, files)), "now": present}
+    studies = {"first": pd.concat(map(pd.read_csv, files)), "second": present}
     columns = {}
-    for measure, words in MEASURES.items():
-        for title, table in studies.items():
-            rows = table[table["measure"] == measure].set_index("contrast")
-            columns[f"{words}, {title}"] = rows.apply(contrast_text, axis=1)
+    verdicts = {}
+    for title, table in studies.items():
+        rows = table[table["measure"] == MEASURE].set_index("contrast")
+        columns[f"{title} study"] = rows.apply(contrast_text, axis=1)
+        verdicts[title] = rows.apply(_verdict, axis=1)
     texts = pd.DataFrame(columns).loc[[one.title for one in asked.values()]]
-    return texts.rename_axis("").reset_index()
+    turned = verdicts["first"] != verdicts["second"]
+    texts = texts.rename_axis("half of the layers removed").reset_index()
+    is_turned = texts.iloc[:, 0].map(turned)
+    return texts[is_turned], texts[~is_turned]
+
+
+def _verdict(row: pd.Series) -> str:
+    return verdict_text(row["low"], row["high"])
 
 
 def _drift(results: Results, profile: dict[str, Any]) -> str:

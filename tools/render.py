@@ -8,12 +8,16 @@ template in ``tools/templates/``, filled from the tables of the notebooks' exhib
 
 from __future__ import annotations
 
+import json
+import re
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
+from citations import cite, listed, plain, sentences
 from explorer import explorer
 from first_study import answers
 
@@ -27,17 +31,21 @@ from sfusion.analysis.contrasts import (
     contrast_text,
     contrasts,
 )
-from sfusion.analysis.statistics import interval_text
+from sfusion.analysis.overview import phrase
+from sfusion.analysis.statistics import MARGIN, interval_text
+from sfusion.compression.report import summary
 from sfusion.disk import write_atomically
 from sfusion.experiments.profiles import ROOT
 from sfusion.experiments.results import Results, RowResults
-from sfusion.notebooks import DEFAULT, SHOWN, TWELVE
+from sfusion.notebooks import DEFAULT, NOTEBOOKS, SHOWN, TWELVE
 from sfusion.pruning.fusion import EVERYTHING, READS, SHIPPED_ROWS
 from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY
 
 TEMPLATES = Path(__file__).with_name("templates")
+README = "README.md"
+NUMBERS = "docs/numbers.md"
 DOCUMENTS = {
-    "README.md": "README.md.jinja",
+    README: "README.md.jinja",
     "docs/choosing.md": "choosing.md.jinja",
     "docs/answers.md": "answers.md.jinja",
 }
@@ -45,7 +53,12 @@ EXPLORER = ROOT / "docs" / "book" / "explorer.json"
 
 FAST = "nine-rate"  # the contrasts of SHOWN at the rate that brings back most
 EVERY_CONTRAST = CONTRASTS | CONTROLS | OPPONENTS | MODELS
-IN_README = ["position", "middle", "angle", "oracle", "random"]
+# Rows that an engineer asks for: title, and alternative, layers and format.
+SPEED = [
+    ("original, six layers", "original", 6, "torch"),
+    ("three layers", "compress", 3, "torch"),
+    ("three layers, 8 bits (ONNX)", "compress", 3, "onnx_int8"),
+]
 
 FORMATS = {
     "torch": "torch, float32",
@@ -94,21 +107,33 @@ def by_key(results: Results) -> Contrasts:
     }
 
 
-def fusion_table(models: dict[str, Contrasts]) -> pd.DataFrame:
-    """Set the contrasts of the fusion beside each other, a column per model."""
-    table = pd.DataFrame({"": [EVERY_CONTRAST[key].title for key in IN_README]})
-    for model, rows in models.items():
-        table[model] = [half(rows[key]) for key in IN_README]
-    return table
+def against(table: pd.DataFrame, other: str) -> str:
+    """Say in a clause how the first side stands to the other, at half of the layers."""
+    return phrase(table.loc["half_removed"], other)
 
 
 def claims_table(results: Results, twelve: Results) -> pd.DataFrame:
-    """Set the claims beside what is found on twelve and on six layers."""
-    board = sf.depth.claims(results, twelve).table
-    table = board[["the paper says"]].copy()
-    for model in ("12 layers", "6 layers"):
-        table[model] = board[model] + ": " + board[f"{model}, verdict"]
+    """Set the claims beside what is found on six and on twelve layers."""
+    table = sf.overview.verdicts(results, twelve).table
     return table.rename_axis("").reset_index()
+
+
+def notebooks() -> list[dict[str, str]]:
+    """Take every notebook's question and one-line answer from its first cell."""
+    found = []
+    for name in NOTEBOOKS:
+        file = ROOT / "notebooks" / f"{name}.ipynb"
+        first = json.loads(file.read_text(encoding="utf-8"))["cells"][0]["source"]
+        text = " ".join("".join(first).split())
+        title = re.match(r"# (.+?) \*\*", text)
+        answer = re.search(r"\*\*(.+?)\*\*", text)
+        sentences_in = re.split(r"(?<=[.?!])\s+", text.replace("*", ""))
+        questions = [part for part in sentences_in if part.endswith("?")]
+        if title is None or answer is None or not questions:
+            raise SystemExit(f"{name}: the first cell has no answer and question")
+        row = {"title": title[1], "answer": answer[1], "question": questions[0]}
+        found.append({"name": name, **row})
+    return found
 
 
 def choosing(results: Results) -> dict[str, pd.DataFrame]:
@@ -154,11 +179,17 @@ def alternatives(found: RowResults) -> dict[str, Any]:
     large = table.query("model == 'mpnet-base' and format == 'torch'")
     large = dict(list(large.set_index("layers").groupby("alternative")))
     accuracy = found["accuracy"].groupby("model")
+    speed = found["speed"].iloc[0]
+    small = table[table["model"] == "minilm-l6"]
+    small = small.set_index(["alternative", "layers", "format"])
     return {
         "whole": whole,
-        "short": whole[_in_readme(table)].drop(columns=["model", "ms, 32 texts", "MB"]),
         "units": {model: datasets_and_seeds(rows) for model, rows in accuracy},
-        "original": whole["ms, one text"][_is_original(table)].iloc[0],
+        "machine": f"{speed['processor']}, {speed['threads']} threads",
+        "headline": _headline(small),
+        "time_left": _time_left(small),
+        "speed": [_speed_row(small, *key) for key in SPEED],
+        "tfidf": _cost_and_loss(small.loc["TF-IDF"].iloc[0]),
         "small": large["minilm-l6"].iloc[0],
         "gap": sf.alternatives.like_for_like(found).table.iloc[-1],
         "cuts": large["compress"],
@@ -166,16 +197,45 @@ def alternatives(found: RowResults) -> dict[str, Any]:
     }
 
 
-def _is_original(table: pd.DataFrame) -> pd.Series:
-    return (table["alternative"] == "original") & (table["format"] == "torch")
+def _headline(small: pd.DataFrame) -> str:
+    """Say what half of the layers in 8 bits cost, and how much faster they answer."""
+    original = small.loc["original", 6, "torch"]
+    cut = small.loc["compress", 3, "onnx_int8"]
+    words = interval_text(*cut[["change", "low", "high"]], signed=True)
+    return (
+        f"**Three of six layers, in 8 bits, answer in {cut['ms_1']:.1f} ms where the "
+        f"original takes {original['ms_1']:.1f} ms; test accuracy changes by {words} "
+        "pp.**"
+    )
 
 
-def _in_readme(table: pd.DataFrame) -> pd.Series:
-    """Choose TF-IDF and, of the small model, 8 bits and half of the layers."""
-    half_left = (table["alternative"] == "compress") & (table["layers"] == 3)
-    chosen = half_left | table["alternative"].isin(["original", "TF-IDF"])
-    is_other_form = (table["format"] == "onnx") | _is_original(table)
-    return chosen & ~is_other_form & (table["model"] == "minilm-l6")
+def _time_left(small: pd.DataFrame) -> str:
+    times = small["ms_1"] / small.loc[("original", 6, "torch"), "ms_1"]
+    plain = times["compress", 3, "torch"]
+    return f"{plain:.0%} (in 8 bits {times['compress', 3, 'onnx_int8']:.0%})"
+
+
+def _speed_row(small: pd.DataFrame, title: str, *key: Any) -> str:
+    row = small.loc[key]
+    cells = f"{row['megabytes']:.0f} | {row['ms_1']:.1f} | {row['accuracy']:.1f}"
+    return f"{title} | {cells}"
+
+
+def _cost_and_loss(row: pd.Series) -> str:
+    change = interval_text(*row[["change", "low", "high"]], signed=True)
+    return f"{row['ms_1']:.1f} ms and changes accuracy by {change} pp"
+
+
+def losers(found: RowResults) -> str:
+    """Name the datasets on which the default lost more than the margin."""
+    table = sf.defaults.by_dataset(found).table
+    changes = table["default minus original"].sort_values()
+    lost = changes[changes < -100 * MARGIN]
+    margin = f"{100 * MARGIN:g} pp"
+    if lost.empty:
+        return f"on none of the {len(changes)} it lost more than {margin}"
+    listed = ", ".join(f"{name} ({-change:.1f})" for name, change in lost.items())
+    return f"it lost more than {margin} on {len(lost)} of the {len(changes)}: {listed}"
 
 
 def content(results: Results, twelve: Results) -> dict[str, Any]:
@@ -190,6 +250,10 @@ def content(results: Results, twelve: Results) -> dict[str, Any]:
     turned = turned[turned["measure"] == "half_removed"]
     published = sf.published.distillations(sf.open_results("distillation")).table
     control = published.loc["KD T=2", ["control", "control_low", "control_high"]]
+    defaults = sf.defaults.compared(found).table
+    report = sf.load_report()
+    reproduction = sf.open_results(DEFAULT).manifest
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     return {
         "tasks": results.tasks["task"].nunique(),
         "seeds": results.tasks["seed"].nunique(),
@@ -200,23 +264,34 @@ def content(results: Results, twelve: Results) -> dict[str, Any]:
         "six": six_contrasts,
         "twelve": twelve_contrasts,
         "fast": by_key(sf.open_results(FAST)),
-        "fusion": fusion_table(
-            {"12 layers": twelve_contrasts, "6 layers": six_contrasts}
-        ),
+        "answer": sf.overview.answer(results, twelve).finding,
+        "rate_ratio": _rate_ratio(results),
+        "losers": losers(found),
+        "default": defaults.loc["The default against the original"],
+        "summary": summary({"notes": [], **report}),
+        "python": project["project"]["requires-python"].removeprefix(">="),
+        "minutes": f"{reproduction['wall_seconds'] / 60:.0f}",
+        "notebooks": notebooks(),
         "scoreboard": claims_table(results, twelve),
         "tables": choosing(results),
         "alternatives": alternatives(found),
         "chosen": sf.defaults.chosen(twelve, found).table,
-        "defaults": sf.defaults.compared(found).table,
+        "defaults": defaults,
         "unlabelled": sf.defaults.unlabelled(found).table,
         "best_sets": sets,
         "reversed": f"{(turned['verdict'] == 'better').sum()} of {len(turned)}",
         "published": interval_text(*control, signed=True),
-        "report": sf.load_report(),
-        "reproduction": sf.open_results(DEFAULT).manifest,
-        "default": DEFAULT_STRATEGY,
+        "report": report,
+        "reproduction": reproduction,
+        "default_strategy": DEFAULT_STRATEGY,
         "answers": answers(results),
     }
+
+
+def _rate_ratio(results: Results) -> str:
+    fast = sf.open_results(FAST).manifest["profile"]["recovery"]["learning_rate"]
+    shown = results.manifest["profile"]["recovery"]["learning_rate"]
+    return f"{fast / shown:.1f}"
 
 
 def fusion_rows(studies: list[Results]) -> pd.DataFrame:
@@ -239,13 +314,21 @@ def rendered(results: Results, twelve: Results) -> dict[Path, bytes]:
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
-    for write in (markdown, points, percentage, half, both):
+    for write in (markdown, points, percentage, half, both, against, cite):
         environment.filters[write.__name__] = write
     values = content(results, twelve)
     made = {EXPLORER: explorer([results, twelve]).encode()}
+    texts = {}
     for name, template in DOCUMENTS.items():
-        text = environment.get_template(template).render(values)
-        made[ROOT / name] = text.encode()
+        texts[name] = environment.get_template(template).render(values)
+    numbers = sentences(texts[README])
+    uncovered = [sentence.text for sentence in numbers if not sentence.is_covered]
+    if uncovered:
+        raise SystemExit(f"{README}: no source is given for:\n" + "\n".join(uncovered))
+    listing = environment.get_template("numbers.md.jinja")
+    texts[NUMBERS] = listing.render(numbers=listed(numbers))
+    for name, text in texts.items():
+        made[ROOT / name] = plain(text).encode()
     return made
 
 

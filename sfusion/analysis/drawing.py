@@ -39,7 +39,7 @@ FILLED = [True, False]
 DODGE = 0.2
 
 # An interval that reaches this many times as far as most is cut off with an arrow.
-FAR = 3.0
+FAR = 5.0
 
 
 def one_panel(width: float, height: float) -> tuple[PlainFigure, Axes]:
@@ -75,14 +75,23 @@ class _Mark:
         """Draw the interval, with arrows where it leaves the panel."""
         ends = np.clip([self.low, self.high], lowest, highest)
         axes.hlines(self.place, *ends, color=self.colour, linewidth=1.2, zorder=2)
-        arrow = {"color": self.colour, "markersize": 5, "clip_on": False, "zorder": 3}
+        arrow: dict[str, Any] = {
+            "color": self.colour,
+            "markersize": 5,
+            "clip_on": False,
+            "zorder": 3,
+        }
         if self.low < lowest:
             axes.plot(lowest, self.place, marker="<", **arrow)
         if self.high > highest:
             axes.plot(highest, self.place, marker=">", **arrow)
         if lowest <= self.value <= highest:
             fill = self.colour if self.filled else "white"
-            look = {"markerfacecolor": fill, "markersize": 5.5, "zorder": 4}
+            look: dict[str, Any] = {
+                "markerfacecolor": fill,
+                "markersize": 5.5,
+                "zorder": 4,
+            }
             axes.plot(self.value, self.place, self.marker, color=self.colour, **look)
 
 
@@ -221,7 +230,10 @@ def interval_rows(
             text = interval_text(
                 mark.value, mark.low, mark.high, digits=digits, signed=zero == 0
             )
-            look = {"transform": axes.get_yaxis_transform(), "va": "center"}
+            look: dict[str, Any] = {
+                "transform": axes.get_yaxis_transform(),
+                "va": "center",
+            }
             axes.text(1.03, mark.place, text, **look)
     axes.set_xlim(lowest, highest)
     axes.set_ylim(len(rows) - 0.4, -0.6)
@@ -232,22 +244,33 @@ def interval_rows(
             tick.set_fontweight("bold")
     axes.set_xlabel(xlabel)
     if sides is not None:
-        look = {"transform": axes.transAxes, "va": "bottom", "color": "0.3"}
-        axes.text(0, 1.0, f"← {sides[0]}", ha="left", **look)
-        axes.text(1, 1.0, f"{sides[1]} →", ha="right", **look)
-    handles = []
-    if len(beside) > 1:
-        for name, marker, filled in zip(beside, MARKERS, FILLED, strict=False):
-            fill = "full" if filled else "none"
-            look = {"color": "0.25", "linewidth": 1.2, "markersize": 5.5}
-            handles.append(
-                Line2D([], [], label=name, marker=marker, fillstyle=fill, **look)
-            )
+        _say_sides(axes, *sides)
+    handles = _series_handles(beside)
     if "label" in zero_line:
         handles.append(Line2D([], [], **zero_line))
     if handles:
         figure_legend(figure, handles, 3)
     return figure
+
+
+def _say_sides(axes: Axes, left: str, right: str) -> None:
+    """Write over a panel which side is ahead on the left of 0, and on the right."""
+    look: dict[str, Any] = {"va": "bottom", "color": "0.3"}
+    axes.text(0, 1.0, f"← {left}", ha="left", transform=axes.transAxes, **look)
+    axes.text(1, 1.0, f"{right} →", ha="right", transform=axes.transAxes, **look)
+
+
+def _series_handles(names: Sequence[str]) -> list[Line2D]:
+    """Make a legend's entries of two series; one alone needs none."""
+    handles: list[Line2D] = []
+    if len(names) < 2:
+        return handles
+    look: dict[str, Any] = {"color": "0.25", "linewidth": 1.2, "markersize": 5.5}
+    for name, marker, filled in zip(names, MARKERS, FILLED, strict=False):
+        fill = "full" if filled else "none"
+        entry = Line2D([], [], label=name, marker=marker, fillstyle=fill, **look)
+        handles.append(entry)
+    return handles
 
 
 def draw_heat_map(
@@ -396,7 +419,7 @@ def _label_ends(axes: Axes, lines: pd.DataFrame, lowest: float) -> None:
     height = np.inf
     for name, end in inside.items():
         height = min(end, height - step)
-        look = {"color": HIGHLIGHTED[name]["color"], "va": "center"}
+        look: dict[str, Any] = {"color": HIGHLIGHTED[name]["color"], "va": "center"}
         axes.annotate(
             strategy_title(name),
             (last, height),

@@ -2,16 +2,67 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
+from sfusion.analysis.contrasts import (
+    CONTRASTS,
+    CONTROLS,
+    OPPONENTS,
+    contrasts,
+    contrasts_of_two,
+)
+from sfusion.analysis.drawing import interval_rows
 from sfusion.analysis.exhibits import Exhibit, exhibit
 from sfusion.analysis.scoreboard import scoreboard
+from sfusion.analysis.statistics import (
+    MARGIN,
+    interval_text,
+    verdict_text,
+)
 from sfusion.experiments.results import UNIT
 
 if TYPE_CHECKING:
     from sfusion.experiments.results import Results
 
 DEPTHS = {6: "six", 12: "twelve"}  # layers of the originals, in words
+
+# What an own forest is compared with on the first page: keys of the contrasts.
+SIX = {
+    key: (CONTRASTS | CONTROLS | OPPONENTS)[key]
+    for key in ("random", "single", "angle", "middle", "position", "oracle")
+}
+
+# Invented intervals that show how a verdict is read: value, low and high, in points.
+EXAMPLES = [
+    (1.6, 0.7, 2.5),
+    (0.5, 0.2, 0.9),
+    (-0.1, -0.7, 0.5),
+    (0.4, -0.9, 1.7),
+]
+
+# What is said of a side, by the verdict.
+PHRASES = {
+    "ahead": "is ahead of {other} by {value} pp [{low}, {high}]",
+    "behind": "is behind {other} by {value} pp [{low}, {high}]",
+    "ahead, by less than 1 pp": "is ahead of {other}, but by less than 1 pp",
+    "behind, by less than 1 pp": "is behind {other}, but by less than 1 pp",
+    "no difference of 1 pp or more": "is within 1 pp of {other}",
+    "cannot tell": "is neither clearly ahead of {other} nor behind",
+}
+
+# A claim's number in words; {count}, {ours} and {within} are filled in.
+IN_WORDS = {
+    "C1": "best or tied on {count} datasets, {within}",
+    "C2": "{ours} pp more from a signal chosen for the dataset than from one for all",
+    "C3": "above the original on {count} datasets",
+    "C4": "the ratio grows to at most {ours} times the original's",
+    "C5": "{ours} pp from keeping the end that matters less, the first layer or the "
+    "last",
+    "C6": "ahead on {count} datasets",
+}
 
 # Columns of Results.tasks, and what they are called in print.
 BASELINES = {"tfidf_accuracy": "TF-IDF", "frozen_accuracy": "the frozen encoder"}
@@ -55,9 +106,171 @@ def originals(results: Results) -> Exhibit:
     return Exhibit("originals", table, finding, caption=caption, shown=shown)
 
 
+def phrase(row: pd.Series, other: str) -> str:
+    """Say in a clause how the first side of a contrast stands to the second.
+
+    Parameters
+    ----------
+    row : Series
+        Of :func:`sfusion.analysis.contrasts.contrasts`.
+    other : str
+        What the second side is called.
+
+    Returns
+    -------
+    str
+        Such as ``is ahead of middle first by 0.6 pp [0.2, 1.1]``.
+    """
+    difference, low, high = (100 * row[["difference", "low", "high"]]).tolist()
+    verdict = verdict_text(row["low"], row["high"])
+    if verdict == "behind":
+        difference, low, high = -difference, -high, -low
+    numbers = {
+        name: f"{number:z.1f}".replace("-", "−")
+        for name, number in (("value", difference), ("low", low), ("high", high))
+    }
+    words = PHRASES[verdict].format(other=other, **numbers)
+    if verdict in ("ahead", "behind"):
+        return words
+    return f"{words} ({interval_text(difference, low, high, signed=True)})"
+
+
+def _one_word(verdicts: pd.Series) -> str:
+    """Answer whether the paper holds, by the verdicts on its claims."""
+    can_be_tested = verdicts[verdicts != "cannot be tested"]
+    if (can_be_tested == "supported").all():
+        return "Yes"
+    if can_be_tested.isin(["supported", "partly"]).any():
+        return "Partly"
+    return "Not as it stands"
+
+
+@exhibit
+def answer(results: Results, twelve: Results) -> Exhibit:
+    """Answer the question of the project in a few sentences.
+
+    Parameters
+    ----------
+    results, twelve : Results
+        The studies of six and of twelve layers.
+
+    Returns
+    -------
+    Exhibit
+        Its table has the contrasts that the sentences are made of, with half of the
+        layers removed.
+    """
+    tables = []
+    boards = []
+    for title, study in (("six", results), ("twelve", twelve)):
+        tables.append(contrasts(study, SIX, ["half_removed"]).assign(layers=title))
+        boards.append(scoreboard(study)["verdict"])
+    table = pd.concat(tables, ignore_index=True)
+    rows = table.set_index(["contrast", "layers"])
+    random = rows.loc[SIX["random"].title]
+    middle = rows.loc[SIX["middle"].title]
+    position = rows.loc[SIX["position"].title]
+    rule = "*middle layers first* (a rule that learns nothing)"
+    finding = (
+        f"**{_one_word(pd.concat(boards))}: with half of a six-layer model's layers "
+        f"removed, a fusion of twelve signals {phrase(random.loc['six'], 'chance')}, "
+        f"and it {phrase(middle.loc['six'], rule)}.** On a model of twelve layers "
+        f"it {phrase(random.loc['twelve'], 'chance')}, and it "
+        f"{phrase(middle.loc['twelve'], 'that rule')}. A forest that reads all signals "
+        f"{phrase(position.loc['six'], 'one that reads only where a layer stands')} "
+        f"on six layers, and {phrase(position.loc['twelve'], 'that one')} on twelve."
+    )
+    return Exhibit("answer", table, finding)
+
+
+@exhibit
+def six_opponents(results: Results, twelve: Results) -> Exhibit:
+    """Compare the own forest with six opponents on both models.
+
+    Parameters
+    ----------
+    results, twelve : Results
+        The studies of six and of twelve layers.
+
+    Returns
+    -------
+    Exhibit
+    """
+    studies = {"model of 6 layers": results, "model of 12 layers": twelve}
+    made = contrasts_of_two("six_opponents", studies, SIX)
+    drawn = " or ".join(made.table["drawn"].unique())
+    caption = (
+        "Test accuracy with half of the layers removed, own forest minus the opponent: "
+        f"percentage points, means with 95% bootstrap intervals over {drawn}. Grey: "
+        f"differences of less than {100 * MARGIN:g} pp, which count as none."
+    )
+    return replace(made, finding="", caption=caption)
+
+
+@exhibit
+def how_a_verdict_is_read() -> Exhibit:
+    """Draw four invented differences and the verdict that each gets.
+
+    Returns
+    -------
+    Exhibit
+    """
+    table = pd.DataFrame(EXAMPLES, columns=["value", "low", "high"])
+    words = []
+    for row in table.itertuples():
+        words.append(verdict_text(row.low / 100, row.high / 100))
+    table["verdict"] = words
+    figure = interval_rows(
+        table,
+        label="verdict",
+        xlabel="difference of test accuracy (pp), invented numbers",
+        margin=100 * MARGIN,
+        sides=("the other ahead", "the first ahead"),
+    )
+    caption = (
+        "The dot is the mean difference, the line its 95% interval, the grey band a "
+        f"difference of less than {100 * MARGIN:g} percentage point (pp), the margin "
+        "that was fixed before the runs."
+    )
+    finding = (
+        "An interval to the right of 0 puts the first side *ahead*; where it also lies "
+        "within the band, it is ahead *by less than 1 pp*. An interval that lies "
+        "within the band and holds 0 shows *no difference of 1 pp or more*. An "
+        "interval that holds 0 and leaves the band does not decide: we *cannot tell*."
+    )
+    return Exhibit("how_a_verdict_is_read", table, finding, figure, caption)
+
+
+def claim_in_words(claim: str, row: pd.Series) -> str:
+    """Write what is found of a claim, with its unit and its verdict.
+
+    Parameters
+    ----------
+    claim : str
+        Such as ``C1``.
+    row : Series
+        Of :func:`sfusion.analysis.scoreboard.scoreboard`.
+
+    Returns
+    -------
+    str
+        Such as ``ahead on 6 of 9 datasets: undecided``; nothing where nothing was
+        measured.
+    """
+    if pd.isna(row["ours"]):
+        return ""
+    numbers = row["ours"], row["low"], row["high"]
+    ours = interval_text(*numbers, digits=2, signed=claim != "C4")
+    parts = [part.strip() for part in row["note"].split(";")]
+    within = [part for part in parts if part.startswith("within")]
+    short = " ".join(within).replace("percentage point", "pp").removesuffix(" datasets")
+    words = IN_WORDS[claim].format(count=row["count"], ours=ours, within=short)
+    return f"{words}: **{row['verdict']}**"
+
+
 @exhibit
 def verdicts(results: Results, twelve: Results) -> Exhibit:
-    """Set the verdicts on the paper's claims at two depths beside each other.
+    """Set what is found of the paper's claims at two depths beside each other.
 
     Parameters
     ----------
@@ -68,12 +281,18 @@ def verdicts(results: Results, twelve: Results) -> Exhibit:
     -------
     Exhibit
     """
-    board = scoreboard(results)[["paper", "standing", "count", "verdict"]]
+    columns = {}
+    for study in (results, twelve):
+        board = scoreboard(study)
+        depth = int(study.nodes["layers"].max())
+        columns["the paper says"] = board["paper"]
+        said = {name: claim_in_words(name, row) for name, row in board.iterrows()}
+        columns[f"on {DEPTHS.get(depth, depth)} layers"] = said
+    table = pd.DataFrame(columns)
+    counts = scoreboard(results)["verdict"].value_counts()
+    listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
     depth = int(results.nodes["layers"].max())
     here = f"on {DEPTHS.get(depth, depth)} layers"
-    counts = board["verdict"].value_counts()
-    board = board.rename(columns={"verdict": here})
-    board["on twelve layers"] = scoreboard(twelve)["verdict"]
-    listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    finding = f"Of {len(board)} claims, {here}: {listed}."
-    return Exhibit("verdicts", board, finding, shown=board)
+    finding = f"Of {len(table)} claims, {here}: {listed}."
+    plain = table.map(lambda text: text.replace("**", ""))
+    return Exhibit("verdicts", table, finding, shown=plain)

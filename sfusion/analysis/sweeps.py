@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -352,7 +352,7 @@ def _draw_maxima(table: pd.DataFrame) -> Figure:
     figure, axes = one_panel(COLUMN + 1, 2.2)
     axes.bar(table["removed"], table["percent"], color="0.4", width=0.6)
     for row in table.itertuples():
-        look = {"ha": "center", "va": "bottom"}
+        look: dict[str, Any] = {"ha": "center", "va": "bottom"}
         axes.text(row.removed, row.percent, f"{row.percent:.0f}%", **look)
     depth_axis(axes, table["removed"], "of all maxima (%)")
     return figure
