@@ -5,7 +5,7 @@ the head, dropout, learning embeddings. *Recovery*: samples and rate, five in a 
 a model that loses nothing (the null path) and on one that loses a layer before each,
 the middle first. *Distillation*: its rate, of a model that lost half of its layers at
 once and was recovered. Accuracy is measured on validation alone: recipes are chosen by
-it.
+it, and a rule in the profile says how.
 """
 
 from __future__ import annotations
@@ -14,10 +14,17 @@ import itertools
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
+import pandas as pd
 from pydantic import Field
 
 from sfusion.experiments.comparison import SINGLE_ACCURACY, Compared
-from sfusion.experiments.profiles import Names, Seeds, StudyProfile, load_profile
+from sfusion.experiments.profiles import (
+    Names,
+    Profile,
+    Seeds,
+    StudyProfile,
+    load_profile,
+)
 from sfusion.experiments.store import RecordStore
 from sfusion.experiments.study import Row, RowStudy
 from sfusion.experiments.trees import Experiment, open_tree
@@ -49,12 +56,34 @@ class Trial(StrictModel):
     changes: Annotated[tuple[dict[str, Any], ...], Field(strict=False, min_length=1)]
 
 
+class Rule(StrictModel):
+    """How recipes are chosen by their validation accuracies, means over all trials.
+
+    *Recovery*: of those that change a model which loses nothing by at most
+    ``null_change``, the one that leaves most after as many removals. *Original*: its
+    samples are raised until that gains less than ``gain``. Declared here.
+
+    Attributes
+    ----------
+    removals : dict of str to int
+        Removals, and recoveries of the null path, after which recoveries are compared,
+        by model.
+    null_change, gain : float
+        Percentage points.
+    """
+
+    removals: dict[str, Annotated[int, Field(ge=1, le=RECOVERIES)]]
+    null_change: Annotated[float, Field(gt=0)]
+    gain: Annotated[float, Field(gt=0)]
+
+
 class RecipeProfile(StudyProfile):
-    """Which trials are made, and on which tasks."""
+    """Which trials are made, on which tasks, and what chooses among them."""
 
     study: Literal["recipe"]
     tasks: Annotated[Names, Field(min_length=1)]
     trials: Annotated[tuple[Trial, ...], Field(strict=False, min_length=1)]
+    rule: Rule | None = None
 
 
 @dataclass(frozen=True)
@@ -154,6 +183,97 @@ class RecipeStudy(RowStudy):
             rows.append({**shared, "path": name, "validation_accuracy": accuracy})
         tree.release()
         return {"rows": rows}
+
+
+# What tells the recoveries that were tried apart.
+RECOVERY = ["samples", "learning_rate"]
+
+
+def compare_recoveries(rows: pd.DataFrame, model: str, rule: Rule) -> pd.DataFrame:
+    """Tabulate what the rule compares of the recoveries that were tried on a model.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of the study.
+    model : str
+    rule : Rule
+
+    Returns
+    -------
+    DataFrame
+        Index ``samples`` and ``learning_rate``; columns ``null_change``, of the model
+        that loses nothing, in percentage points, ``accuracy`` after the removals, in
+        per cent, and ``allowed``.
+    """
+    tried = rows[(rows["model"] == model) & (rows["stage"] == "recovery")]
+    recoveries = rule.removals[model]
+    paths = tried["path"].map(PruningPath.parse)
+    count = paths.map(len)
+    loses_nothing = paths.map(lambda path: not path.removed)
+    means = {}
+    for name, asked in {
+        "original": count == 0,
+        "null": loses_nothing & (count == recoveries),
+        "pruned": ~loses_nothing & (count == recoveries),
+    }.items():
+        accuracies = tried[asked].groupby(RECOVERY)["validation_accuracy"]
+        means[name] = 100 * accuracies.mean()
+    change = means["null"] - means["original"]
+    table = pd.DataFrame({"null_change": change, "accuracy": means["pruned"]})
+    return table.assign(allowed=change.abs() <= rule.null_change)
+
+
+def choose_recovery(
+    rows: pd.DataFrame, model: str, rule: Rule
+) -> tuple[int, float] | None:
+    """Choose the recovery of a model by the rule.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of the study.
+    model : str
+    rule : Rule
+
+    Returns
+    -------
+    tuple of (int, float) or None
+        Samples and learning rate; None where every recovery that was tried changes the
+        unpruned model by more than the rule allows.
+    """
+    table = compare_recoveries(rows, model, rule)
+    allowed = table.loc[table["allowed"], "accuracy"]
+    return None if allowed.empty else allowed.idxmax()
+
+
+def choose_original_samples(rows: pd.DataFrame, in_use: Profile, rule: Rule) -> int:
+    """Choose by the rule on how many samples a model is fine-tuned.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of the study.
+    in_use : Profile
+        Of the trials of the model: all but the samples is its original's.
+    rule : Rule
+
+    Returns
+    -------
+    int
+        Of the numbers that were tried the first whose successor gains less; the largest
+        where every one gains more.
+    """
+    tried = rows[(rows["model"] == in_use.model) & (rows["stage"] == "original")]
+    for name, value in in_use.original.model_dump(exclude={"samples"}).items():
+        tried = tried[tried[name] == value]
+    means = 100 * tried.groupby("samples")["validation_accuracy"].mean()
+    chosen, *more = means.index
+    for samples in more:
+        if means[samples] - means[chosen] < rule.gain:
+            break
+        chosen = samples
+    return int(chosen)
 
 
 STUDY = RecipeStudy

@@ -72,6 +72,80 @@ def test_the_committed_recipes_are_those_of_the_profile():
     assert len(found) == len(rows) == len(expected)
 
 
+@pytest.fixture
+def rule():
+    return load_study("recipe").profile.rule
+
+
+def test_the_rule_chooses_on_the_committed_rows(rule):
+    rows = open_results("recipe")["rows"]
+    assert recipes.choose_recovery(rows, "minilm-l6", rule) == (2000, 1e-4)
+    assert recipes.choose_original_samples(rows, load_profile("nine"), rule) == 24000
+    # On twelve layers one seed was tried, and each recovery moves the original further.
+    assert recipes.choose_recovery(rows, "mpnet-base", rule) is None
+    table = recipes.compare_recoveries(rows, "mpnet-base", rule)
+    assert (table["null_change"] > rule.null_change).all()
+    assert recipes.choose_original_samples(rows, load_profile("base"), rule) == 8000
+    # Slowly, of the chosen one and of its rival.
+    for rate, change, left in ((1e-4, -0.17, 70.40), (3e-5, 0.15, 69.65)):
+        tried = rows[(rows["samples"] == 2000) & (rows["learning_rate"] == rate)]
+        tried = tried[(tried["model"] == "minilm-l6") & (tried["stage"] == "recovery")]
+        means = 100 * tried.groupby("path")["validation_accuracy"].mean()
+        assert means["x-x-x"] - means[""] == pytest.approx(change, abs=0.01)
+        assert means["2-3-1"] == pytest.approx(left, abs=0.01)
+
+
+def recovery_rows(null, pruned, model="m", rate=1e-4):
+    """Invent two seeds of one recovery: the original reaches 80.0."""
+    rows = []
+    for path, accuracy in {"": 80.0, "x-x": null, "2-1": pruned}.items():
+        for seed, change in ((0, -1), (1, 1)):
+            row = {"model": model, "stage": "recovery", "samples": 100, "seed": seed}
+            row |= {"learning_rate": rate, "path": path}
+            rows.append({**row, "validation_accuracy": (accuracy + change) / 100})
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "chosen"),
+    [
+        ((80.2, 70.0), (79.8, 71.0), 2e-4),
+        ((80.2, 70.0), (79.6, 75.0), 1e-4),  # it loses what nothing asked for
+        ((80.2, 70.0), (80.4, 75.0), 1e-4),  # so does one that trains on
+        ((80.4, 70.0), (79.6, 75.0), None),
+    ],
+)
+def test_a_recovery_that_moves_the_unpruned_model_is_not_chosen(first, second, chosen):
+    rule = recipes.Rule(removals={"m": 2}, null_change=0.3, gain=0.3)
+    rows = recovery_rows(*first) + recovery_rows(*second, rate=2e-4)
+    rows += recovery_rows(80.0, 99.0, model="other", rate=3e-4)
+    found = recipes.choose_recovery(pd.DataFrame(rows), "m", rule)
+    assert found == (None if chosen is None else (100, chosen))
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "chosen"),
+    [
+        ((70.0,), 100),
+        ((70.0, 70.2, 75.0), 100),
+        ((70.0, 70.4, 70.6), 200),
+        ((70.0, 70.4, 71.0), 400),
+    ],
+)
+def test_samples_are_raised_until_that_gains_little(accuracies, chosen):
+    rule = recipes.Rule(removals={}, null_change=0.3, gain=0.3)
+    profile = tiny.make_profile("m")
+    rows = []
+    for samples, accuracy in zip((100, 200, 400), accuracies, strict=False):
+        recipe = profile.original.model_dump() | {"samples": samples}
+        row = {"model": "m", "stage": "original", **recipe}
+        rows.append({**row, "validation_accuracy": accuracy / 100})
+        # Of other recipes, whatever they reach.
+        rows.append({**row, "learning_rate": 1.0, "validation_accuracy": 0.0})
+    shuffled = pd.DataFrame(rows).sample(frac=1, random_state=0)
+    assert recipes.choose_original_samples(shuffled, profile, rule) == chosen
+
+
 # --- candidates ---------------------------------------------------------------------
 
 
