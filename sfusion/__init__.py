@@ -10,7 +10,9 @@ _EXPORTS = {
     "analysis": (
         "alternatives",
         "between_models",
+        "beyond_position",
         "candidates",
+        "ceiling",
         "compressing",
         "contrasts",
         "controls",

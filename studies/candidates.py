@@ -33,6 +33,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from sfusion.analysis.forecasts import fusion_nodes
+from sfusion.analysis.statistics import grouped_mean
 from sfusion.experiments.comparison import Compared
 from sfusion.experiments.profiles import Names, StudyProfile
 from sfusion.experiments.results import UNIT, Results, open_results
@@ -52,7 +53,6 @@ from studies.followed import FOLLOWED, followed_paths
 
 PARENT = [*UNIT, "path"]
 SPLITS = ("validation", "test")
-RESAMPLES = 2000
 
 SIGNAL_NAMES = list(SIGNALS)
 MEASURE_NAMES = list(MEASURES)
@@ -349,11 +349,8 @@ def summarise(name: str, found: pd.DataFrame, position: pd.DataFrame) -> list[Ro
 
 def _with_interval(name: str, values: pd.Series) -> Row:
     """Average over parents; tasks are drawn, each with all of its parents."""
-    sums = values.groupby(level="task").agg(["sum", "size"]).to_numpy()
-    rng = np.random.default_rng(0)
-    totals = sums[rng.integers(len(sums), size=(RESAMPLES, len(sums)))].sum(1)
-    low, high = np.quantile(totals[:, 0] / totals[:, 1], [0.025, 0.975])
-    return {name: float(values.mean()), f"{name}_low": low, f"{name}_high": high}
+    found = grouped_mean(values)
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 class CandidatesProfile(StudyProfile):

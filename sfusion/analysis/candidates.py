@@ -23,8 +23,58 @@ QUESTIONS = {
     "six layers, first removal": ("nine", "0"),
     "twelve layers, every removal": ("base", "all"),
 }
+# What a candidate reads, in words; its name begins with one of these.
+READS_TITLES = {
+    "position": "position",
+    "signals": "signals",
+    "redundancy": "redundancy",
+    "signals+redundancy": "signals and redundancy",
+    "signals+position": "signals and position",
+    "redundancy+position": "redundancy and position",
+    "all": "all measures",
+    "all+neighbours": "all measures and neighbours",
+}
+# What it learns, or from what, in words; the rest of its name.
+TARGET_TITLES = {
+    "siblings": "against siblings",
+    "scaled": "against siblings, scaled",
+    "depth": "against removals at its depth",
+    "searches": "from searches too",
+    "ridge": "by ridge regression",
+    "pairs": "of two siblings the better",
+    "logistic": "by logistic regression",
+    "boosting": "by boosting",
+}
+OTHER_TITLES = {
+    "greedy": "Greedy search",
+    "chance": "A random layer",
+    "block-influence": "Block Influence",
+    "angular-distance": "Angular distance",
+    "removal-loss": "Removal loss",
+}
 REGRETS = ["validation_regret", "test_regret"]
 CHOSEN = "all, siblings"  # the candidate that became a strategy
+
+
+def candidate_title(name: str) -> str:
+    """Say in words what a candidate reads and learns.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``redundancy+position, siblings``.
+
+    Returns
+    -------
+    str
+        Such as ``Redundancy and position, against siblings``.
+    """
+    if name in OTHER_TITLES:
+        return OTHER_TITLES[name]
+    reads, *targets = name.split(", ")
+    words = [READS_TITLES[reads], *(TARGET_TITLES[target] for target in targets)]
+    title = ", ".join(words)
+    return title[0].upper() + title[1:]
 
 
 def _rows(candidates: RowResults, study: str, removed: str) -> pd.DataFrame:

@@ -21,7 +21,7 @@ from sfusion.analysis.appearance import (
 from sfusion.analysis.contrasts import in_words
 from sfusion.analysis.drawing import interval_rows, one_panel
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
-from sfusion.analysis.scores import half_of, observed, redrawn, task_means
+from sfusion.analysis.scores import half_of, redrawn, task_means
 from sfusion.analysis.statistics import bootstrapped, compare_pair
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.path import PruningPath
@@ -364,25 +364,3 @@ def compare_sets(
             found = compare_pair(ours, scores[second][depths].mean(axis=1))
             rows.append({"contrast": title, "measure": measure, **found})
     return pd.DataFrame(rows)
-
-
-@exhibit
-def accuracy_of_best_sets(results: Results) -> Exhibit:
-    """Show the test accuracy of the sets that are chosen with less or more read.
-
-    Parameters
-    ----------
-    results : Results
-
-    Returns
-    -------
-    Exhibit
-    """
-    searched_sets(results)
-    scores = redrawn(best_sets(results), ["chosen_on", "removed"])
-    table = 100 * observed(scores).mean().unstack("removed")
-    table["mean"] = table.mean(axis=1)
-    caption = "Test accuracy (%) by layers removed, mean over datasets and seeds"
-    return Exhibit(
-        "accuracy_of_best_sets", table, caption=caption, shown=table.round(2)
-    )

@@ -130,6 +130,33 @@ def bootstrapped(parts: Mapping[str, pd.Series] | pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def grouped_mean(
+    values: pd.Series, by: str = "task", resamples: int = 2000, level: float = 0.95
+) -> Interval:
+    """Average values that all count alike, with an interval over their groups.
+
+    Parameters
+    ----------
+    values : Series
+        Index with a level ``by``.
+    by : str
+        Groups are drawn with replacement, each with all of its values, so that a group
+        of many values counts more.
+    resamples : int
+    level : float
+
+    Returns
+    -------
+    Interval
+    """
+    sums = values.groupby(level=by).agg(["sum", "size"]).to_numpy()
+    rng = np.random.default_rng(0)
+    totals = sums[rng.integers(len(sums), size=(resamples, len(sums)))].sum(axis=1)
+    ends = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(totals[:, 0] / totals[:, 1], ends)
+    return Interval(float(values.mean()), float(low), float(high))
+
+
 def units(frame: pd.Series | pd.DataFrame, tasks: bool = True) -> str:
     """Name what :func:`bootstrap` draws.
 

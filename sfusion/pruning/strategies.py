@@ -46,10 +46,10 @@ MODEL_TITLES = {"random-forest": "forest"}
 
 # What a fusion reads in place of the twelve signals, and how its title says so.
 READ_TITLES = {
-    "all": "all features",
-    "siblings": "ordering siblings",
-    "position": "position alone",
-    "shuffled": "permuted signals",
+    "all": " of all measures",
+    "siblings": " ordering siblings",
+    "position": ", position alone",
+    "shuffled": ", permuted signals",
 }
 
 
@@ -83,7 +83,7 @@ def _by_fusion(model: str, learned_from: str, reads: str = "signals") -> Strateg
     name = [model]
     if reads in READ_TITLES:
         name.append(reads)
-        title += f", {READ_TITLES[reads]}"
+        title += READ_TITLES[reads]
     if LEARNED_FROM[learned_from]:
         name.append(LEARNED_FROM[learned_from])
     return Strategy(
@@ -122,7 +122,7 @@ def random(view: View) -> ArrayLike:
     return view.rng.permutation(view.depth)[list(view.layers)]
 
 
-@strategy("random-keep-last", "Random order, last layer stays", "random")
+@strategy("random-keep-last", "Random order that keeps the last layer", "random")
 def random_keep_last(view: View) -> ArrayLike:
     """Follow one order, drawn once, at whose end the last layer is."""
     return _last_at_the_end(view, random(view))
