@@ -289,6 +289,7 @@ def signals_across_models(results: Results, twelve: Results) -> Exhibit:
         table,
         label="measure",
         series="model",
+        digits=2,
         xlabel="correlation with the accuracy without the layer",
     )
     return Exhibit(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from sfusion.analysis.appearance import COLOURS
 from sfusion.analysis.candidates import candidate_title
 from sfusion.analysis.drawing import interval_rows
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
@@ -27,7 +28,7 @@ from sfusion.analysis.statistics import (
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.fusion import FUSION_MODELS, training_table
 from sfusion.pruning.path import PruningPath
-from sfusion.signals import SIGNALS
+from sfusion.signals import REDUNDANCY, recorded
 
 if TYPE_CHECKING:
     from sfusion.experiments.results import Results, RowResults
@@ -82,7 +83,7 @@ def tried_families(results: Results) -> pd.DataFrame:
     scores = results.nodes[[*PARENT, *ACCURACIES]].rename(columns={"path": "child"})
     table = table.merge(scores, on=[*UNIT, "child"], validate="one_to_one")
     table["removed"] = table["gone"].map(len) - 1
-    columns = [*PARENT, "layer", *SIGNALS, "removed", "gone", *ACCURACIES]
+    columns = [*PARENT, "layer", *recorded(table), "removed", "gone", *ACCURACIES]
     return table[columns].sort_values([*PARENT, "layer"], ignore_index=True)
 
 
@@ -162,7 +163,7 @@ def scored_families(results: Results) -> pd.DataFrame:
         **{TABLE: within_families(rows, looked_up(results, rows))},
         **dict.fromkeys(LEARNERS, 0.0),
     )
-    names = list(SIGNALS)
+    names = recorded(rows)
     for task in rows["task"].unique():
         others = rows[rows["task"] != task]
         if others["task"].nunique() < 2:
@@ -226,6 +227,7 @@ def lookup_regret(results: Results, candidates: RowResults) -> Exhibit:
     found = regret_of(rows, looked_up(results, rows))
     if (fusions["parents"] != len(found)).any():
         raise StudyLacks("the candidates were tried at other parents than these")
+    parts: list[dict[str, str | float]]
     parts = [{"name": TABLE, "title": "Lookup table, no signal"}]
     for split in ("validation", "test"):
         regret = grouped_mean(found[split])
@@ -237,12 +239,15 @@ def lookup_regret(results: Results, candidates: RowResults) -> Exhibit:
     table = pd.concat([pd.DataFrame(parts), fusions[[*parts[0]]]])
     table = table.sort_values("test_regret", ignore_index=True)
     shown = table[table["name"] != "chance"].head(12)
+    names = dict(zip(shown["name"], shown["title"], strict=True))
     figure = interval_rows(
         shown,
         label="title",
         value="test_regret",
         low="test_regret_low",
         high="test_regret_high",
+        colours={title: _colour(name) for name, title in names.items()},
+        digits=2,
         xlabel="regret: best removal minus the chosen one (pp of test accuracy)",
     )
     caption = (
@@ -253,6 +258,14 @@ def lookup_regret(results: Results, candidates: RowResults) -> Exhibit:
     return Exhibit(
         "lookup_regret", table.round(4), _lookup_finding(table), figure, caption
     )
+
+
+def _colour(name: str) -> str:
+    if name == TABLE:
+        return COLOURS["position"]
+    if name == "greedy":
+        return COLOURS["search"]
+    return COLOURS["redundancy" if name in REDUNDANCY else "fusion"]
 
 
 def _lookup_finding(table: pd.DataFrame) -> str:

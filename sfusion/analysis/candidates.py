@@ -41,9 +41,9 @@ TARGET_TITLES = {
     "depth": "against removals at its depth",
     "searches": "from searches too",
     "ridge": "by ridge regression",
-    "pairs": "of two siblings the better",
-    "logistic": "by logistic regression",
-    "boosting": "by boosting",
+    "pairs": "pairs of siblings",
+    "logistic": "logistic regression",
+    "boosting": "boosting",
 }
 OTHER_TITLES = {
     "greedy": "Greedy search",
