@@ -156,7 +156,7 @@ def test_c1_says_how_near_the_forest_comes():
     best = {"t": ["energy", *FOREST], "u": ["energy", "intensity", *FOREST]}
     note = row_of("C1", best=best)["note"]
     # One point behind on t, two on u, tied with all on v.
-    assert "within 1 percentage point of the best on 2 of 3 datasets" in note
+    assert "within 1 pp of the best on 2 of 3" in note
     assert "linear regression best or tied on 1" in note
 
 

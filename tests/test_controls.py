@@ -124,6 +124,25 @@ def test_where_records_hold_bits_every_interval_draws_the_texts(results):
     assert set(drawn) == {"datasets and seeds"}
 
 
+def test_captions_say_what_intervals_draw_and_that_none_is_corrected(results):
+    caption = controls.fusion_controls(results).caption
+    assert "intervals over datasets and seeds, or Student's over datasets" in caption
+    count = len(CONTROLS)
+    assert f"None of the {count} comparisons is corrected for the others" in caption
+
+
+def test_the_power_of_a_study_is_that_of_its_spread(results):
+    def spread(task, seed, label, removed):
+        lead = {"t": 0.01, "u": 0.02, "v": 0.06}[task]
+        return 0.5, 0.5 + (lead if label == "random-forest" else 0.0)
+
+    shown = controls.power({"few": tiny.make_results(spread)})
+    row = shown.table[shown.table["contrast"] == CONTROLS["position"].title].iloc[0]
+    # Of two degrees of freedom 4.30265 and 1.06066, times an error of .01528.
+    assert row["detectable"] == pytest.approx(5.36331 * 1.52753, abs=1e-3)
+    assert "few: 3 datasets, 2 seeds: 8.19 pp" in shown.finding
+
+
 def test_a_contrast_without_its_strategies_is_left_out():
     labels = [name for name in tiny.LABELS if name != "greedy-oracle"]
     table = contrasts(tiny.make_results(score, teach, labels=labels))
@@ -279,23 +298,42 @@ def test_the_gain_of_keeping_a_layer_compares_all_sets_of_a_size(searched):
 @pytest.mark.parametrize(
     "changed, verdict",
     [
+        # Without layer 1 both ends stay; without 0 the last alone; without 2 the first.
         ({}, "supported"),
-        ({(0, 1): 0.4}, "partly"),
-        ({(0, 1): 0.4, (1, 2): 0.4}, "not supported"),
+        ({(0,): 0.9}, "partly"),
+        ({(0,): 0.9, (2,): 0.9}, "not supported"),
     ],
 )
-def test_c5_asks_sets_of_half_of_the_layers_whether_both_ends_are_worth_keeping(
+def test_c5_asks_of_each_end_among_the_sets_that_keep_the_other(
     searched, changed, verdict
 ):
-    # Two of three layers go: what is left is one layer, the last after (0, 1).
-    accuracies = {(0, 1): 0.8, (0, 2): 0.5, (1, 2): 0.7, **changed}
+    accuracies = {(0,): 0.8, (1,): 0.85, (2,): 0.6, **changed}
     nodes = searched.nodes.copy()
     for gone, accuracy in accuracies.items():
         path = PruningPath.from_the_top(gone).name
         nodes.loc[nodes["path"] == path, "test_accuracy"] = accuracy
-    answer = ends_are_worth_keeping(Evidence(replace(searched, nodes=nodes)))
+    results = replace(searched, nodes=nodes)
+    answer = ends_are_worth_keeping(Evidence(results))
     assert answer.verdict == verdict
-    assert "layers removed: 2; on t" in answer.note
+    # One layer keeps one end: both can be kept with one removal alone.
+    assert "layers removed: 1; on t" in answer.note
+    first = 100 * (0.85 - accuracies[0,])
+    last = 100 * (0.85 - accuracies[2,])
+    assert answer.ours == pytest.approx(min(first, last))
+    table = layer_sets.ends_kept(results).set_index(["what", "removed"])
+    assert table.loc[(layer_sets.FIRST_END, 1), "value"] == pytest.approx(first)
+    assert table.loc[(layer_sets.LAST_END, 1), "value"] == pytest.approx(last)
+    both = table.loc[(layer_sets.BOTH_ENDS, 1)]
+    others = (accuracies[0,] + accuracies[2,]) / 2
+    assert both["value"] == pytest.approx(100 * (0.85 - others))
+    assert (both["ahead"], both["datasets"]) == (int(both["value"] > 0), 1)
+
+
+def test_c5_names_the_main_effects_that_it_measured_before(searched):
+    note = ends_are_worth_keeping(Evidence(searched)).note
+    # Of one removal, keeping layer 0 is losing 1 or 2 instead: .725 against .81.
+    assert "as main effects, whatever the set keeps else, −7.5" in note
+    assert note.count("partly") == 1
 
 
 def test_the_forest_is_compared_with_all_orders(searched):

@@ -9,6 +9,7 @@ import tiny
 from sfusion.analysis import alternatives, compressing, defaults, depth, settings
 from sfusion.analysis.contrasts import CONTRASTS, contrasts_of_two
 from sfusion.experiments.results import RowResults
+from sfusion.pruning.path import PruningPath
 from sfusion.pruning.strategies import DEFAULT_STRATEGY
 
 
@@ -41,13 +42,84 @@ def test_strategies_are_ranked_by_what_is_left_of_the_original(forest_leads):
     assert "The own forest takes place 1 of" in shown.finding
 
 
+def test_both_measures_rank_the_strategies(forest_leads):
+    shown = depth.half_removed(forest_leads)
+    # Of one and two removals .2 and .4 are lost, of the forest half.
+    assert shown.table.loc["random-forest", "mean"] == pytest.approx(-15)
+    assert shown.table.loc["energy", "mean"] == pytest.approx(-30)
+    assert "by the mean over depths place 1 of" in shown.finding
+
+
+def test_a_comparison_is_asked_again_in_other_ways():
+    leads = {"t": 0.01, "u": 0.02, "v": 0.06}
+
+    def score(task, seed, label, removed):
+        lead = leads[task] if label == "random-forest-transfer" else 0.0
+        return 0.5, 0.5 + lead * (2 if removed == 2 else -1)
+
+    shown = depth.fragile(tiny.make_results(score))
+    table = shown.table
+    every = "bootstrap over datasets, seeds and texts"
+    assert table.loc[every, "pp"] == pytest.approx(6)
+    assert table.loc[every, "low"] > 0
+    # Means of .02, .04 and .12: a standard error of .0306, of two degrees of freedom.
+    student = table.loc["Student's interval over datasets"]
+    assert student["pp"] == pytest.approx(6)
+    assert student["high"] == pytest.approx(6 + 4.30265 * 3.05505, abs=1e-3)
+    assert table.loc["bootstrap without v", "pp"] == pytest.approx(3)
+    assert table.loc["mean over depths, bootstrap", "pp"] == pytest.approx(1.5)
+    assert "ahead on 3 of 3 datasets, exact sign test p = 0.250" in shown.finding
+
+
+def test_the_last_removals_say_which_layers_are_left():
+    # Three layers: the forest loses the last one first, the middle first keeps it.
+    orders = {"random-forest": (2, 1), "middle-first": (1, 0)}
+    nodes = [{"path": "", "removed": 0, "test_accuracy": 0.9}]
+    visits = []
+    for accuracy, (name, order) in zip((0.4, 0.7), orders.items(), strict=True):
+        for removed in range(3):
+            path = PruningPath.of(*order[:removed]).name
+            visits.append({"strategy": name, "removed": removed, "path": path})
+            if removed:
+                left = accuracy - 0.1 * removed
+                nodes.append({"path": path, "removed": removed, "test_accuracy": left})
+    unit = {"task": "t", "seed": 0}
+    sizes = dict.fromkeys(["parameters", "encoder_parameters", "flops"], 1)
+    seconds = dict.fromkeys(["training", "evaluation", "extraction"], 0.0)
+    frame = pd.DataFrame(nodes).assign(**unit, **sizes, **seconds)
+    frame["layers"] = 3 - frame["removed"]
+    frame["validation_accuracy"] = 0.5
+    results = replace(
+        tiny.make_results(lambda *_: (0.5, 0.5)),
+        tasks=pd.DataFrame([{**unit, "test": 10, "validation": 10}]),
+        nodes=frame,
+        trajectories=pd.DataFrame(visits).assign(**unit),
+    )
+    shown = depth.collapse(results)
+    forest = shown.table.loc["random-forest"]
+    assert forest["accuracy"].to_dict() == pytest.approx({0: 90, 1: 30, 2: 20})
+    assert forest["last"].tolist() == [1, 0, 0]
+    assert shown.table.loc[("middle-first", 2), "last"] == 1
+    assert "with 2 removed it is behind by 30.0 pp" in shown.finding
+    assert "layer 0 on 1 of 1 models" in shown.finding
+
+
 def test_a_contrast_that_changes_sides_between_two_studies_is_named(forest_leads):
     studies = {"a": forest_leads, "b": favour("random-forest", gain=-0.1)}
     shown = contrasts_of_two("sides", studies, {"random": CONTRASTS["random"]})
     assert shown.finding.endswith(f"{CONTRASTS['random'].title}.")
+    # A tenth for each removed layer: half are two, the mean is of one and two.
     assert shown.shown.to_numpy().tolist()[0] == [
         "ahead by 20.0 pp [20.0, 20.0]",
+        "ahead by 15.0 pp [15.0, 15.0]",
         "behind by 20.0 pp [20.0, 20.0]",
+        "behind by 15.0 pp [15.0, 15.0]",
+    ]
+    assert list(shown.shown) == [
+        "a, half of the layers removed",
+        "a, mean over depths",
+        "b, half of the layers removed",
+        "b, mean over depths",
     ]
     lacking = depth.side_by_side(forest_leads, forest_leads)
     assert lacking.finding == "*Not shown: this study has the same model.*"

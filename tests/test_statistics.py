@@ -10,10 +10,13 @@ from sfusion.analysis.scores import observed, redrawn
 from sfusion.analysis.statistics import (
     bootstrap,
     bootstrapped,
+    careful_interval,
     compare_pair,
     comparison_text,
+    detectable,
     interval_text,
     judge_difference,
+    t_interval,
     units,
     verdict_text,
 )
@@ -177,3 +180,45 @@ def test_a_difference_is_written_in_words(numbers, text):
 def test_an_interval_is_written_with_true_minus_signs():
     assert interval_text(-0.04, -1.2, 3, signed=True) == "+0.0 [−1.2, +3.0]"
     assert interval_text(0.5, -0.25, 1, digits=2) == "0.50 [−0.25, 1.00]"
+
+
+def test_students_interval_is_that_of_the_means_over_seeds():
+    scores = series([[0.1, 0.3], [0.4, 0.4], [0.6, 0.6], [0.3, 0.5]])
+    found = t_interval(scores)
+    means = np.array([0.2, 0.4, 0.6, 0.4])
+    reach = 3.182446 * means.std(ddof=1) / 2  # t of three degrees of freedom
+    expected = (0.4, 0.4 - reach, 0.4 + reach)
+    assert found == pytest.approx(expected, abs=1e-6)
+    alone = t_interval(series([[0.1, 0.3]]))
+    assert (alone.low, alone.high) == (-np.inf, np.inf)
+
+
+def test_of_few_datasets_the_smaller_claim_is_made():
+    few = series([[0.1, 0.3], [0.4, 0.4], [0.6, 0.6], [0.3, 0.5]])
+    found = careful_interval(few)
+    drawn = bootstrap(few)
+    student = t_interval(few)
+    assert student.low < drawn.low
+    assert (found.low, found.high) == (student.low, student.high)
+    # Where seeds vary most, the bootstrap is the wider one.
+    noisy = series([[0.0, 1.0], [1.0, 0.0], [0.0, 1.01], [1.0, 0.0]])
+    assert careful_interval(noisy) == bootstrap(noisy)
+    several = series(np.random.default_rng(0).normal(size=(6, 2)).tolist())
+    assert careful_interval(several) == bootstrap(several)
+    one = series([[0.1, 0.3]])
+    assert careful_interval(one) == bootstrap(one)
+
+
+def test_a_study_shows_the_difference_that_it_can_detect_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    sample = series((0.02 * rng.normal(size=(9, 1))).tolist())
+    means = sample.to_numpy()
+    difference = detectable(sample)
+    # 2.306 and .889 are quantiles of eight degrees of freedom, at 97.5 and 80%.
+    error = means.std(ddof=1) / 3
+    assert difference == pytest.approx((2.306004 + 0.888890) * error, rel=1e-5)
+    # Of 400 studies with that spread and this difference about four in five show it.
+    studies = difference + means.std(ddof=1) * rng.normal(size=(400, 9))
+    reach = 2.306004 * studies.std(axis=1, ddof=1) / 3
+    assert np.mean(studies.mean(axis=1) > reach) == pytest.approx(0.8, abs=0.06)
+    assert detectable(series([[0.1, 0.3]])) == np.inf

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from sfusion.analysis.drawing import interval_rows
 from sfusion.analysis.exhibits import Exhibit, StudyLacks
 from sfusion.analysis.scores import MEASURES, distilled, measured, with_best_single
-from sfusion.analysis.statistics import MARGIN, compare_pair, comparison_text
+from sfusion.analysis.statistics import FEW, MARGIN, compare_pair, comparison_text
 
 if TYPE_CHECKING:
     from sfusion.experiments.results import Results
@@ -197,7 +197,7 @@ def in_words(table: pd.DataFrame, by: str = "measure") -> pd.DataFrame:
 def contrasts_of_two(
     name: str, studies: dict[str, Results], which: dict[str, Contrast]
 ) -> Exhibit:
-    """Set the contrasts of two studies beside each other, half of the layers removed.
+    """Set the contrasts of two studies beside each other.
 
     Parameters
     ----------
@@ -210,7 +210,8 @@ def contrasts_of_two(
     Returns
     -------
     Exhibit
-        Of the contrasts that both studies have.
+        Of the contrasts that both studies have: a figure of those with half of the
+        layers removed, and both measures in words.
 
     Raises
     ------
@@ -219,7 +220,7 @@ def contrasts_of_two(
     """
     tables = []
     for title, results in studies.items():
-        table = contrasts(results, which, ["half_removed"])
+        table = contrasts(results, which, list(MEASURES))
         table.insert(0, "study", title)
         tables.append(table)
     table = pd.concat(tables, ignore_index=True)
@@ -227,13 +228,26 @@ def contrasts_of_two(
         raise StudyLacks("the two studies share no comparison")
     in_both = table.groupby("contrast")["study"].transform("nunique") == len(studies)
     table = table[in_both].reset_index(drop=True)
-    groups = table.groupby("contrast")
-    turns = (groups["low"].max() > 0) & (groups["high"].min() < 0)
-    turned = ", ".join(turns[turns].index) or "none"
+    halved = table[table["measure"] == "half_removed"]
+    columns = []
+    for title in studies:
+        words = in_words(table[table["study"] == title])
+        columns.append(words.add_prefix(f"{title}, "))
+    drawn = " or ".join(table["drawn"].unique())
+    caption = (
+        f"95% intervals over {drawn}, where datasets are {FEW} or fewer Student's if "
+        f"that is wider; the figure: {MEASURES['half_removed']}."
+    )
+    sentences = []
+    for measure, title in MEASURES.items():
+        groups = table[table["measure"] == measure].groupby("contrast")
+        turns = (groups["low"].max() > 0) & (groups["high"].min() < 0)
+        sentences.append(f"{title}: {', '.join(turns[turns].index) or 'none'}")
     return Exhibit(
         name,
         table,
-        f"Ahead in one study and behind in the other: {turned}.",
-        draw_contrasts(table, by="study"),
-        shown=in_words(table, by="study"),
+        f"Ahead in one study and behind in the other, {'; '.join(sentences)}.",
+        draw_contrasts(halved, by="study"),
+        caption,
+        shown=pd.concat(columns, axis=1),
     )

@@ -14,7 +14,6 @@ from sfusion.analysis.contrasts import (
     MODELS,
     OPPONENTS,
     Contrast,
-    contrast_list,
     contrast_text,
     contrasts,
     draw_contrasts,
@@ -24,7 +23,13 @@ from sfusion.analysis.drawing import interval_rows
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.analysis.layer_sets import compare_sets, searched_sets, sets_left
 from sfusion.analysis.scores import MEASURES, protocols, redrawn
-from sfusion.analysis.statistics import bootstrapped
+from sfusion.analysis.statistics import (
+    FEW,
+    MARGIN,
+    POWER,
+    bootstrapped,
+    number_text,
+)
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.path import PruningPath
 
@@ -63,8 +68,104 @@ def main_contrasts(results: Results) -> Exhibit:
         table,
         "\n".join(lines),
         draw_contrasts(table),
+        interval_caption(table),
         shown=in_words(table[table["measure"].isin(MEASURES)]),
     )
+
+
+def interval_caption(table: pd.DataFrame) -> str:
+    """Say what the intervals of contrasts draw, and that none is corrected.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`sfusion.analysis.contrasts.contrasts`.
+
+    Returns
+    -------
+    str
+    """
+    count = table["contrast"].nunique()
+    drawn = " or ".join(table["drawn"].unique())
+    few = ""
+    if (table[["ahead", "tied", "behind"]].sum(axis=1) <= FEW).any():
+        few = ", or Student's over datasets where it is wider"
+    return (
+        f"Differences of test accuracy, with 95% intervals over {drawn}{few}; grey: "
+        f"within {100 * MARGIN:g} pp. None of the {count} comparisons is corrected for "
+        "the others: by chance alone one interval in twenty leaves 0 out."
+    )
+
+
+def said_twice(table: pd.DataFrame) -> str:
+    """Write contrasts as a Markdown list, each with both of its measures.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From :func:`sfusion.analysis.contrasts.contrasts`.
+
+    Returns
+    -------
+    str
+    """
+    lines = []
+    for title, rows in table.groupby("contrast", sort=False):
+        words = rows.set_index("measure").apply(contrast_text, axis=1)
+        lines.append(
+            f"- {title}: {words['half_removed']}; mean over depths: "
+            f"{words['mean_accuracy']}"
+        )
+    return "\n".join(lines)
+
+
+@exhibit
+def power(studies: dict[str, Results]) -> Exhibit:
+    """Show which differences studies of so few datasets can detect.
+
+    Parameters
+    ----------
+    studies : dict of str to Results
+        By title.
+
+    Returns
+    -------
+    Exhibit
+    """
+    asked = {"position": CONTROLS["position"], "middle": OPPONENTS["middle"]}
+    asked["oracle"] = CONTRASTS["oracle"]
+    parts = []
+    for title, study in studies.items():
+        datasets = study.tasks["task"].nunique()
+        seeds = study.tasks["seed"].nunique()
+        table = contrasts(study, asked, list(MEASURES))
+        size = f"{datasets} datasets, {seeds} seeds"
+        parts.append(table.assign(study=f"{title}: {size}"))
+    table = pd.concat(parts, ignore_index=True)
+    if table.empty:
+        raise StudyLacks("no study ran these strategies")
+    table["detectable"] *= 100
+    texts = table.assign(text=table["detectable"].map("{:.2f}".format))
+    shown = texts.pivot(
+        index="contrast", columns=["study", "measure"], values="text"
+    ).fillna("–")
+    shown.columns = [f"{study}, {MEASURES[name]}" for study, name in shown]
+    position = table[table["contrast"] == CONTROLS["position"].title]
+    halved = position[position["measure"] == "half_removed"]
+    sentences = []
+    for _, row in halved.iterrows():
+        sentences.append(f"{row['study']}: {row['detectable']:.2f} pp")
+    finding = (
+        f"The own forest against position alone, half of the layers removed, would "
+        f"show four times in five from a difference of {'; '.join(sentences)}. A study "
+        f"that detects less than {100 * MARGIN:g} pp can also show that there is no "
+        "difference of that size; another hardly can."
+    )
+    caption = (
+        "Difference (pp of test accuracy) that a study of the same spread between "
+        f"datasets shows with a power of {POWER:.0%}."
+    )
+    return Exhibit("power", table, finding, caption=caption, shown=shown)
 
 
 @cache
@@ -128,8 +229,8 @@ def surviving_layer(results: Results) -> Exhibit:
     """
     gains = gains_by_surviving_layer(results)
     paths = gains["layer"].value_counts()
-    units = gains.pivot_table("gain", UNIT, "layer")
-    drawn = bootstrapped(100 * units)
+    by_unit = gains.pivot_table("gain", UNIT, "layer")
+    drawn = bootstrapped(100 * by_unit)
     by_layer = drawn.set_index("label")["value"]
     drawn["label"] = [
         f"ends on layer {layer} ({paths[layer]} paths)" for layer in drawn["label"]
@@ -137,17 +238,22 @@ def surviving_layer(results: Results) -> Exhibit:
     figure = interval_rows(
         drawn,
         label="label",
-        xlabel="lead over random orders, mean over depths\n"
-        "(pp, 95% interval over datasets and seeds)",
+        sides=("random orders ahead", "own forest ahead"),
+        xlabel="own forest minus random orders, mean over depths (pp)",
     )
-    leads = "; ".join(f"layer {layer}, {lead:+.1f}" for layer, lead in by_layer.items())
+    caption = (
+        "Orders that end on one layer are averaged within a dataset and seed, then "
+        "over seeds and datasets; 95% intervals over the datasets and seeds that drew "
+        "such an order."
+    )
+    leads = [f"layer {layer}, {number_text(by)}" for layer, by in by_layer.items()]
+    on_average = number_text(100 * gains["gain"].mean())
     finding = (
-        f"Lead over orders by the layer that they keep, pp: {leads}. With each of "
-        f"these layers weighted alike it is {by_layer.mean():+.1f}, over the orders as "
-        f"chance drew them {100 * gains['gain'].mean():+.1f}; there are "
+        f"Lead over orders by the layer that they keep, pp: {'; '.join(leads)}. Over "
+        f"all orders as chance drew them it is {on_average}; there are "
         f"{gains['strategy'].nunique()} orders per dataset and seed."
-    ).replace("-", "−")
-    return Exhibit("gain_by_surviving_layer", gains, finding, figure)
+    )
+    return Exhibit("gain_by_surviving_layer", gains, finding, figure, caption)
 
 
 def gains_by_surviving_layer(results: Results) -> pd.DataFrame:
@@ -205,8 +311,10 @@ def all_orders(results: Results) -> Exhibit:
     scores = redrawn(pd.concat(compared), ["name", "removed"])
     pairs = {f"Own forest against {name}": (FOREST, name) for name in ALL_ORDERS}
     table = compare_sets(scores, pairs)
-    headline = table[table["measure"] == "half_removed"]
-    return Exhibit("all_orders", table, contrast_list(headline), shown=in_words(table))
+    caption = f"Differences, with 95% intervals over {table['drawn'].iloc[0]}."
+    return Exhibit(
+        "all_orders", table, said_twice(table), caption=caption, shown=in_words(table)
+    )
 
 
 @exhibit
@@ -255,7 +363,7 @@ def _against(
     table = contrasts(results, which, list(MEASURES))
     if table.empty:
         raise StudyLacks("this study ran none of these strategies")
-    headline = table["measure"] == "half_removed"
-    finding = contrast_list(table[headline & table["contrast"].isin(said)])
+    finding = said_twice(table[table["contrast"].isin(said)])
     figure = draw_contrasts(table)
-    return Exhibit(name, table, finding, figure, shown=in_words(table))
+    caption = interval_caption(table)
+    return Exhibit(name, table, finding, figure, caption, shown=in_words(table))

@@ -1,10 +1,11 @@
-"""Twelve layers: what six layers show, at the depth and size of the paper."""
+"""Twelve layers: what six layers show, on a model of twelve layers of that size."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from sfusion.analysis import sweeps
@@ -18,17 +19,34 @@ from sfusion.analysis.contrasts import (
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.analysis.layer_sets import trained_sets
 from sfusion.analysis.scoreboard import scoreboard
-from sfusion.analysis.scores import distilled, half_of, redrawn
+from sfusion.analysis.scores import distilled, half_of, measured, redrawn, require
 from sfusion.analysis.statistics import (
     bootstrap,
+    careful_interval,
+    compare_pair,
     difference_text,
     interval_text,
     signed_text,
+    t_interval,
+    units,
 )
 from sfusion.experiments.results import UNIT
+from sfusion.pruning.path import PruningPath
 
 if TYPE_CHECKING:
     from sfusion.experiments.results import Results, RowResults
+
+FOREST = "random-forest"
+
+# Whose last removals are shown.
+COLLAPSING = (
+    FOREST,
+    "random-forest-position",
+    "middle-first",
+    "greedy-oracle",
+    "removal-loss",
+    "random",
+)
 
 # Notebooks 02 to 05 ask these on their own.
 ASKED_ELSEWHERE = ("teacher", "one-shot", "siblings")
@@ -141,8 +159,8 @@ def accuracy_by_depth(twelve: Results) -> Exhibit:
 
 
 @exhibit
-def removal_order(twelve: Results) -> Exhibit:
-    """Draw at which step every strategy removes each layer.
+def collapse(twelve: Results) -> Exhibit:
+    """Show what is left after the last removals, and which layers are.
 
     Parameters
     ----------
@@ -152,7 +170,109 @@ def removal_order(twelve: Results) -> Exhibit:
     -------
     Exhibit
     """
-    return replace(sweeps.removal_order(twelve), name="twelve_removal_order")
+    curves = twelve.curves()
+    depth = depth_of(twelve)
+    asked = [name for name in COLLAPSING if name in set(curves["name"])]
+    if FOREST not in asked or "middle-first" not in asked:
+        raise StudyLacks("this study has no own forest or no middle first")
+    late = curves[curves["name"].isin(asked) & (curves["removed"] >= depth - 4)]
+    late = late[late["removed"] < depth].copy()
+    left = [PruningPath.parse(path).remaining(depth) for path in late["path"]]
+    late["first"] = [0 in layers for layers in left]
+    late["last"] = [depth - 1 in layers for layers in left]
+    late["accuracy"] = 100 * late["test_accuracy"]
+    groups = late.groupby(["name", "removed"])
+    table = groups[["accuracy", "first", "last"]].mean()
+    table["models"] = groups.size()
+    texts = {}
+    for name in asked:
+        rows = table.loc[name]
+        texts[strategy_title(name)] = [
+            f"{row.accuracy:.1f} ({row.last:.0%})" for row in rows.itertuples()
+        ]
+    removals = [f"{removed} removed" for removed in table.loc[FOREST].index]
+    shown = pd.DataFrame.from_dict(texts, orient="index", columns=removals)
+    caption = (
+        "Test accuracy (%), mean over models, and in brackets the share of models that "
+        "still have their last layer."
+    )
+    return Exhibit(
+        "twelve_collapse",
+        table.round(4),
+        _collapse_finding(table, late, depth),
+        caption=caption,
+        shown=shown.rename_axis("strategy"),
+    )
+
+
+def _collapse_finding(table: pd.DataFrame, late: pd.DataFrame, depth: int) -> str:
+    scores = redrawn(late, ["name", "removed"])
+    sentences = []
+    for removed in sorted(late["removed"].unique())[-2:]:
+        pair = scores[FOREST, removed], scores["middle-first", removed]
+        last = table.loc[(FOREST, removed), "last"]
+        sentences.append(
+            f"with {removed} removed it is {difference_text(*pair)} against the middle "
+            f"first, and has its last layer on {last:.0%} of the models"
+        )
+    ends = late[(late["name"] == FOREST) & (late["removed"] == depth - 1)]
+    layers = [PruningPath.parse(path).remaining(depth)[0] for path in ends["path"]]
+    counts = pd.Series(layers).value_counts().sort_index()
+    kept = ", ".join(f"layer {layer} on {count}" for layer, count in counts.items())
+    return (
+        f"The own forest at the end: {'; '.join(sentences)}. The layer that it keeps "
+        f"longest: {kept} of {len(ends)} models."
+    )
+
+
+@exhibit
+def fragile(twelve: Results) -> Exhibit:
+    """Ask of one comparison whether it survives other ways to count.
+
+    Parameters
+    ----------
+    twelve : Results
+
+    Returns
+    -------
+    Exhibit
+    """
+    contrast = CONTROLS["position-transfer"]
+    names = [contrast.first, contrast.second]
+    curves = twelve.curves()
+    require(curves["name"], *names)
+    scores = measured(curves[curves["name"].isin(names)])
+    half = (
+        scores["half_removed"][names[0]] - scores["half_removed"][names[1]]
+    ).dropna()
+    mean = scores["mean_accuracy"][names[0]] - scores["mean_accuracy"][names[1]]
+    rows = {
+        "bootstrap over datasets, seeds and texts": bootstrap(half),
+        "Student's interval over datasets": t_interval(half),
+    }
+    tasks = half.index.unique("task")
+    for task in tasks if len(tasks) > 1 else ():
+        rest = half.drop(task, level="task")
+        rows[f"bootstrap without {task}"] = bootstrap(rest)
+    rows["mean over depths, bootstrap"] = bootstrap(mean.dropna())
+    table = pd.DataFrame.from_dict(rows, "index", columns=["pp", "low", "high"])
+    table = (100 * table).rename_axis("way to count")
+    counted = compare_pair(
+        scores["half_removed"][names[0]], scores["half_removed"][names[1]]
+    )
+    clear = (table["low"] > 0) | (table["high"] < 0)
+    texts = [interval_text(*row, signed=True) for row in table.to_numpy()]
+    finding = (
+        f"{contrast.title}, half of the layers removed: the interval leaves 0 out by "
+        f"{clear.sum()} of {len(table)} ways to count; ahead on {counted['ahead']} of "
+        f"{len(tasks)} datasets, exact sign test p = {counted['sign_test']:.3f}."
+    )
+    return Exhibit(
+        "twelve_fragile",
+        table,
+        finding,
+        shown=pd.DataFrame({"difference (pp)": texts}, table.index),
+    )
 
 
 @exhibit
@@ -170,29 +290,51 @@ def half_removed(twelve: Results) -> Exhibit:
     curves = twelve.curves()
     removals = sorted(set(curves["removed"]) - {0})
     half = half_of(removals, depth_of(twelve))
-    scores = 100 * redrawn(
-        curves[curves["removed"].isin([0, half])], ["name", "removed"]
-    )
+    scores = 100 * redrawn(curves, ["name", "removed"])
     original = scores.xs(0, axis=1, level="removed").iloc[:, 0]
-    change = scores.xs(half, axis=1, level="removed").sub(original, axis=0)
-    rows = {name: bootstrap(change[name]) for name in change}
-    table = pd.DataFrame.from_dict(rows, "index", columns=["pp", "low", "high"])
+    halved = scores.xs(half, axis=1, level="removed").sub(original, axis=0)
+    pruned = scores.loc[:, scores.columns.get_level_values("removed") > 0]
+    # A ranking that was followed at once may not have been followed at every depth.
+    complete = pruned.T.groupby(level="name").size() == len(removals)
+    means = pruned.T.groupby(level="name").mean().T.sub(original, axis=0)
+    rows = {}
+    for name in halved:
+        row = list(careful_interval(halved[name]))
+        average = [np.nan] * 3
+        if complete[name]:
+            average = list(careful_interval(means[name]))
+        rows[name] = row + average
+    ends = ["", "_low", "_high"]
+    columns = ["pp", "low", "high", *(f"mean{end}" for end in ends)]
+    table = pd.DataFrame.from_dict(rows, "index", columns=columns)
     table = table.sort_values("pp", ascending=False).rename_axis("strategy")
-    texts = [interval_text(*row, signed=True) for row in table.to_numpy()]
-    shown = pd.DataFrame({"pp": texts}, table.index.map(strategy_title))
+    numbers = table.to_numpy()
+    texts = [interval_text(*row[:3], signed=True) for row in numbers]
+    averages = []
+    for row in numbers:
+        averages.append(
+            "–" if np.isnan(row[3]) else interval_text(*row[3:], signed=True)
+        )
+    shown = pd.DataFrame(
+        {"half of the layers removed (pp)": texts, "mean over depths (pp)": averages},
+        table.index.map(strategy_title),
+    )
     best, second, third = shown.index[:3]
+    by_mean = table["mean"].dropna().sort_values(ascending=False)
     finding = (
         f"With {half} of {depth_of(twelve)} layers removed, {best} comes nearest to "
         f"the original ({texts[0]} pp), before {second} ({texts[1]}) and {third} "
         f"({texts[2]}); {shown.index[-1]} ends last ({texts[-1]}). "
-        f"The own forest takes place {table.index.get_loc('random-forest') + 1} of "
-        f"{len(table)}."
+        f"The own forest takes place {table.index.get_loc(FOREST) + 1} of "
+        f"{len(table)}, and by the mean over depths place "
+        f"{by_mean.index.get_loc(FOREST) + 1} of {len(by_mean)}."
     )
     return Exhibit(
         "twelve_half",
         table,
         finding,
-        caption="Test accuracy minus the original's (pp, 95% interval).",
+        caption="Test accuracy minus the original's, with 95% intervals over "
+        f"{units(halved.iloc[:, 0])}, or Student's over datasets where it is wider.",
         shown=shown,
     )
 

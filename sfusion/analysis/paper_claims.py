@@ -5,8 +5,9 @@ draw seeds, not datasets, and from one seed nothing is decided. The others draw 
 and seeds. All draw test texts too, where the records hold a bit per text. The rule of
 the verdicts stood before the nine datasets were run. What three claims measure was
 changed after that: C2 could not fail while any two signals differed; C5 asked how late
-a strategy removes the ends, which the last layer alone decided, and now asks sets of
-layers that were all trained; C6 was a mean difference, and counts datasets now as the
+a strategy removes the ends, which the last layer alone decided, then sets of layers
+that were all trained, whatever else they keep, and now each end among the sets that
+keep the other; C6 was a mean difference, and counts datasets now as the
 claim does. :func:`sfusion.analysis.scoreboard.first_measures` computes both.
 """
 
@@ -19,10 +20,17 @@ from functools import cached_property, partial
 import numpy as np
 import pandas as pd
 
-from sfusion.analysis.exhibits import StudyLacks
-from sfusion.analysis.layer_sets import gain_of_keeping, redrawn_gain, trained_sets
+from sfusion.analysis.layer_sets import (
+    BOTH_ENDS,
+    FIRST_END,
+    LAST_END,
+    ends_kept,
+    redrawn_gain,
+    trained_sets,
+)
 from sfusion.analysis.scores import (
     distilled,
+    half_of,
     observed,
     protocols,
     redrawn,
@@ -34,9 +42,11 @@ from sfusion.analysis.sizes import ratio_table
 from sfusion.analysis.statistics import (
     MARGIN,
     TIE,
+    Interval,
     bootstrap,
     compare_pair,
     interval_text,
+    number_text,
     units,
 )
 from sfusion.experiments.results import Results
@@ -68,6 +78,8 @@ class Answer:
         What belongs beside the number.
     drawn : str
         What the interval draws.
+    beside : str
+        What stands in brackets after the count of datasets.
     """
 
     ours: float
@@ -77,6 +89,7 @@ class Answer:
     verdict: str
     note: str
     drawn: str
+    beside: str = ""
 
 
 class Evidence:
@@ -187,13 +200,16 @@ def forest_is_best(evidence: Evidence) -> Answer:
     means = task_means(fourteen)
     behind = means.max(axis=1) - means[FOREST]
     line_wins = _share_won(means.to_numpy(), PAPER_STRATEGIES.index(LINE))
+    near_count = (behind <= MARGIN + TIE).sum()
+    near_text = f"{near_count} of {len(means)}"
+    beside = f"within {100 * MARGIN:.0f} pp of the best on {near_text}"
     note = (
-        f"{_seed_by_seed(fourteen, wins)}; within {100 * MARGIN:.0f} percentage point "
-        f"of the best on {(behind <= MARGIN + TIE).sum()} of {len(means)} datasets; "
+        f"{_seed_by_seed(fourteen, wins)}; {beside}; "
         f"linear regression best or tied on {line_wins * len(means):.0f}"
     )
     verdict = judge_both(judge(*won[1:], 7 / 9), judge(*near[1:], 1.0))
-    return _counted(evidence, Answer(*won, 7 / 9, verdict, note, _drawn(fourteen)))
+    answer = Answer(*won, 7 / 9, verdict, note, _drawn(fourteen), beside)
+    return _counted(evidence, answer)
 
 
 def own_signal_gains(evidence: Evidence) -> Answer:
@@ -267,9 +283,11 @@ def distilled_beat_original(evidence: Evidence) -> Answer:
     shrunk = bootstrap(trio, _share_shrunk, tasks=False)
     by_teacher = bootstrap(scores["distilled"] - scores["same-steps"]).points()
     fair = bootstrap(fair_pair, _share_above, tasks=False)
-    sign_test = compare_pair(pair["distilled"], pair["original"])["sign_test"]
+    counted = compare_pair(pair["distilled"], pair["original"])
     note = (
-        f"{_seed_by_seed(pair, _share_above)}; exact sign test p = {sign_test:.2f}; "
+        f"by means over seeds {counted['ahead']} above, {counted['tied']} just equal "
+        f"and {counted['behind']} below; {_seed_by_seed(pair, _share_above)} above; "
+        f"exact sign test p = {counted['sign_test']:.2f}; "
         f"the drop shrinks on {shrunk[0]:.0%} of the others; highest accuracy minus "
         "that of the same steps without a teacher: "
         f"{interval_text(*by_teacher, digits=2, signed=True)} percentage points; "
@@ -309,7 +327,7 @@ def largest_ratio(evidence: Evidence) -> Answer:
 
 
 def ends_are_worth_keeping(evidence: Evidence) -> Answer:
-    """C5: measure what sets of layers gain by keeping the first layer, and the last.
+    """C5: measure what keeping each end gains among the sets that keep the other.
 
     Parameters
     ----------
@@ -318,29 +336,45 @@ def ends_are_worth_keeping(evidence: Evidence) -> Answer:
     Returns
     -------
     Answer
-        Of the end that gains less.
+        Of the end that gains less, with half of the layers removed.
     """
-    sets = trained_sets(evidence.results)
-    if sets.empty:
-        raise StudyLacks("there is no dataset on which every layer was removed alone")
-    means = gain_of_keeping(evidence.results).groupby(["layer", "removed"])["gain"]
-    gains = 100 * means.mean()
-    depths = gains.index.unique("removed")
-    half = depths[len(depths) // 2]
-    halved = sets[sets["removed"] == half]
-    last = gains.index.unique("layer").max()
+    table = ends_kept(evidence.results)
+    depth = int(evidence.results.nodes["layers"].max())
+    conditional = table[table["what"] != BOTH_ENDS]
+    half = half_of(sorted(set(conditional["removed"])), depth)
     found = []
     notes = []
-    for end, layer in {"first": 0, "last": last}.items():
-        gain = bootstrap(100 * redrawn_gain(halved, layer)[half])
+    for end, what in {"first": FIRST_END, "last": LAST_END}.items():
+        rows = conditional[conditional["what"] == what]
+        halved = rows[rows["removed"] == half].iloc[0]
+        gain = Interval(halved["value"], halved["low"], halved["high"])
         found.append(gain)
-        by_depth = ", ".join(f"{one:+.1f}" for one in gains[layer]).replace("-", "−")
-        text = interval_text(*gain, signed=True)
-        notes.append(f"{end} layer {text}, by depth {by_depth}")
-    tasks = ", ".join(sorted(set(sets["task"])))
+        by_depth = ", ".join(number_text(one) for one in rows["value"])
+        notes.append(
+            f"{end} layer {interval_text(*gain, signed=True)}, on {halved['ahead']} of "
+            f"{halved['datasets']} datasets, by number of removals {by_depth}"
+        )
+    both = table[(table["what"] == BOTH_ENDS) & (table["removed"] == half)].iloc[0]
+    text = interval_text(both["value"], both["low"], both["high"], signed=True)
+    notes.append(f"both ends against all other sets {text}")
+    notes.append(_main_effects(evidence.results, half))
+    tasks = ", ".join(sorted(set(trained_sets(evidence.results)["task"])))
     note = f"{'; '.join(notes)}; layers removed: {half}; on {tasks}"
     verdict = judge_both(*(judge(*gain[1:], 0.0, above=True) for gain in found))
-    return Answer(*min(found), 0.0, verdict, note, units(redrawn_gain(halved, 0)))
+    return Answer(*min(found), 0.0, verdict, note, both["drawn"])
+
+
+def _main_effects(results: Results, removed: int) -> str:
+    """Say what the ends gain whatever else is kept: what C5 measured before."""
+    sets = trained_sets(results)
+    halved = sets[sets["removed"] == removed]
+    last = int(results.nodes["layers"].max()) - 1
+    effects = []
+    for end in (0, last):
+        effects.append(bootstrap(100 * redrawn_gain(halved, end)[removed]))
+    verdict = judge_both(*(judge(*gain[1:], 0.0, above=True) for gain in effects))
+    texts = " and ".join(interval_text(*gain, signed=True) for gain in effects)
+    return f"as main effects, whatever the set keeps else, {texts}: {verdict}"
 
 
 def forest_beats_line(evidence: Evidence) -> Answer:

@@ -66,6 +66,8 @@ def scoreboard(results: Results, which: Iterable[str] | None = None) -> pd.DataF
         if claim in COUNTING and answer.verdict != NOT_MEASURED:
             won = evidence.datasets * answer.ours
             count = f"{won:.0f} of {evidence.datasets}"
+            if answer.beside:
+                count += f" ({answer.beside})"
         rows[claim] = {**asdict(answer), "count": count}
     columns = ["ours", "low", "high", "count", "needed", "verdict", "note", "drawn"]
     numbers = pd.DataFrame.from_dict(rows, orient="index")[columns]

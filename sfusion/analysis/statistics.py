@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import binomtest, t
 
 from sfusion.analysis.scores import task_means
 
@@ -21,6 +21,13 @@ TIE = 1e-9  # shares of whole samples: anything larger is a real difference
 
 # Differences within one percentage point count as none: fixed before the runs.
 MARGIN = 0.01
+
+
+# Of so few datasets a percentile interval covers too little: t intervals stand beside.
+FEW = 5
+
+LEVEL = 0.95
+POWER = 0.8
 
 
 class Interval(NamedTuple):
@@ -128,6 +135,76 @@ def bootstrapped(parts: Mapping[str, pd.Series] | pd.DataFrame) -> pd.DataFrame:
     for label, part in parts.items():
         rows.append({"label": label, **bootstrap(part.dropna())._asdict()})
     return pd.DataFrame(rows)
+
+
+def t_interval(frame: pd.Series, level: float = LEVEL) -> Interval:
+    """Compute Student's interval of the mean over datasets.
+
+    Parameters
+    ----------
+    frame : Series
+        Index (task, seed) or (task, seed, draw): the means over seeds are the sample.
+    level : float
+
+    Returns
+    -------
+    Interval
+        Without ends, that is from minus to plus infinity, for one dataset.
+    """
+    means = task_means(frame)
+    if len(means) < 2:
+        return Interval(float(means.mean()), -np.inf, np.inf)
+    reach = t.ppf((1 + level) / 2, len(means) - 1) * means.sem()
+    return Interval(float(means.mean()), means.mean() - reach, means.mean() + reach)
+
+
+def careful_interval(frame: pd.Series) -> Interval:
+    """Compute the bootstrap interval, or where datasets are few the smaller claim.
+
+    Parameters
+    ----------
+    frame : Series
+        Index (task, seed) or (task, seed, draw).
+
+    Returns
+    -------
+    Interval
+        From two to ``FEW`` datasets each end is that of the bootstrap or of Student's
+        interval, whichever lies further from the mean.
+    """
+    drawn = bootstrap(frame)
+    if not 1 < frame.index.unique("task").size <= FEW:
+        return drawn
+    student = t_interval(frame)
+    low = min(drawn.low, student.low)
+    return Interval(drawn.value, low, max(drawn.high, student.high))
+
+
+def detectable(frame: pd.Series, power: float = POWER, level: float = LEVEL) -> float:
+    """Compute the difference that so many datasets would show.
+
+    Parameters
+    ----------
+    frame : Series
+        A difference, index (task, seed) or (task, seed, draw): its means over seeds
+        vary between datasets as those of another study would.
+    power : float
+        How often a study would show it.
+    level : float
+        Of the interval that has to leave 0 out.
+
+    Returns
+    -------
+    float
+        In the unit of the differences: the sum of the quantiles of Student's
+        distribution at both probabilities, times the standard error (declared here).
+    """
+    means = task_means(frame)
+    freedom = len(means) - 1
+    if freedom < 1:
+        return np.inf
+    reach = t.ppf((1 + level) / 2, freedom) + t.ppf(power, freedom)
+    return float(reach * means.sem())
 
 
 def grouped_mean(
@@ -281,7 +358,7 @@ def difference_text(first: pd.Series, second: pd.Series) -> str:
     str
         See :func:`comparison_text`.
     """
-    return comparison_text(*bootstrap((first - second).dropna()))
+    return comparison_text(*careful_interval((first - second).dropna()))
 
 
 def interval_text(
@@ -332,8 +409,9 @@ def compare_pair(first: pd.Series, second: pd.Series) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``difference`` (mean over datasets) with ``low`` and ``high``, its 95% bootstrap
-        interval; ``drawn``, what that draws; ``verdict``, see :func:`judge_difference`;
+        ``difference`` (mean over datasets) with ``low`` and ``high``, its 95% interval,
+        see :func:`careful_interval`; ``drawn``, what that draws; ``detectable``, see
+        :func:`detectable`; ``verdict``, see :func:`judge_difference`;
         ``ahead``, ``tied``, ``behind``: datasets by the sign of the mean over seeds;
         ``sign_test``: exact two-sided p of ``ahead`` against ``behind``, not corrected
         for the number of contrasts.
@@ -342,7 +420,7 @@ def compare_pair(first: pd.Series, second: pd.Series) -> dict[str, Any]:
     means = task_means(difference)
     ahead = int((means > TIE).sum())
     behind = int((means < -TIE).sum())
-    found = bootstrap(difference)
+    found = careful_interval(difference)
     sign_test = 1.0
     if ahead + behind > 0:
         sign_test = binomtest(ahead, ahead + behind).pvalue
@@ -351,6 +429,7 @@ def compare_pair(first: pd.Series, second: pd.Series) -> dict[str, Any]:
         "low": found.low,
         "high": found.high,
         "drawn": units(difference),
+        "detectable": detectable(difference),
         "verdict": judge_difference(found.low, found.high),
         "ahead": ahead,
         "tied": len(means) - ahead - behind,
