@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import html
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,12 +27,14 @@ from sfusion.compression.inputs import (
 from sfusion.compression.output import workplace, write_output
 from sfusion.compression.report import Job, Stopwatch, summary
 from sfusion.compression.request import (
+    Forms,
     Target,
     check_options,
     check_place,
     check_target,
 )
 from sfusion.compression.tokens import fit_tokens
+from sfusion.compression.vocabulary import check_trimmable
 from sfusion.data import corpora
 from sfusion.errors import SfusionError, need_extra
 from sfusion.experiments.parallel import progress
@@ -49,7 +53,12 @@ if TYPE_CHECKING:
     from sklearn.base import RegressorMixin
     from tqdm import tqdm
 
+    from sfusion.compression.depth import Choice
+    from sfusion.compression.inputs import Start, Texts
+    from sfusion.compression.tokens import TextLength
+    from sfusion.data.encoding import Encoded
     from sfusion.data.files import Source
+    from sfusion.data.tasks import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,15 +75,40 @@ class CompressionResult:
         A row per model on the pruning path: ``layers``, ``distilled``, ``chosen``,
         ``path``, ``validation_accuracy`` with its 95% interval ``low`` and ``high``,
         ``parameters``, ``flops``.
+    work : Path or None
+        Where the models of all depths lie, after a run without a target depth.
     """
 
     directory: Path
     report: dict[str, Any]
     curve: pd.DataFrame
+    work: Path | None = None
 
     def __str__(self) -> str:
-        """Return the report in a few lines."""
-        return summary(self.report)
+        """Return the report in a few lines, and what else lies on the disk."""
+        lines = [summary(self.report)]
+        if self.work is not None and self.work.is_dir():
+            files = [file for file in self.work.rglob("*") if file.is_file()]
+            size = sum(file.stat().st_size for file in files) / 1e6
+            lines.append(
+                f"the models of all depths are left in {self.work} ({size:,.0f} MB): "
+                "the same call with a number of layers to keep (and another place to "
+                "write to) takes one of them without training, and then removes it; "
+                "or delete it yourself"
+            )
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Show the report with its curve in a notebook."""
+        shown = f"<pre>{html.escape(str(self))}</pre>"
+        figure = self.directory / "curve.png"
+        if not figure.is_file():  # moved or removed since
+            return shown
+        data = base64.b64encode(figure.read_bytes()).decode()
+        return (
+            f'{shown}\n<img src="data:image/png;base64,{data}" '
+            'alt="Validation accuracy of every model on the pruning path">'
+        )
 
 
 def compress(
@@ -92,6 +126,7 @@ def compress(
     unlabelled: Source | None = None,
     onnx: bool = False,
     int8: bool = False,
+    trim_vocabulary: bool = False,
     labels: Sequence[str] | None = None,
     new_head: bool = False,
     max_length: int | None = None,
@@ -140,8 +175,12 @@ def compress(
         to them.
     onnx, int8 : bool
         Also write ``model.onnx``, and its weights in 8 bits as ``model.int8.onnx``:
-        that only if it loses no more validation accuracy than ``max_drop``, or one
-        percentage point.
+        several ways are tried, and the best on validation is kept if it loses no more
+        accuracy than ``max_drop``, or one percentage point.
+    trim_vocabulary : bool
+        Leave out the pieces of the vocabulary that neither training nor unlabelled
+        texts use, nor other words are spelled with, if validation accuracy stays: for
+        WordPiece and byte-level byte pairs. Texts of other domains suffer.
     labels : sequence of str, optional
         The data's labels in the order of the model's class numbers, where its own names
         differ.
@@ -171,6 +210,7 @@ def compress(
     stopwatch = Stopwatch()
     out = Path(os.path.abspath(out))  # "." has no name of its own
     target = Target(keep, max_drop)
+    forms = Forms(onnx, int8, trim_vocabulary)
     check_target(target)
     check_options(strategy, seed, learning_rate, threads)
     check_place(out)
@@ -185,74 +225,126 @@ def compress(
     texts = read_texts(train, test, unlabelled, (text_column, label_column), seed)
     source = ModelSource.open(model)
     start = load_start(source, texts.rows, labels, new_head, seed)
-    depth = len(layer_stack(start.model))
-    lowest = max(1, len(architecture_of(start.model.config).fixed))
-    target.check_depth(lowest, depth)
+    target.check_depth(_lowest(start), len(layer_stack(start.model)))
+    if trim_vocabulary:
+        check_trimmable(source.tokenizer)
+    ready = _prepare(source, start, texts, labels, max_length, seed)
+    job = Job(source, start, texts, ready.length, strategy, target)
+    threads = threads or cpu_count()
+    with (
+        workplace(out) as work,
+        fixed_threads(threads),
+        progress(1, "compress", quiet) as bar,
+    ):
+        tree = _plant(
+            work,
+            job,
+            ready,
+            partial(_advance, bar),
+            new_head=new_head,
+            learning_rate=learning_rate,
+            threads=threads,
+            seed=seed,
+        )
+        choice = _search(tree, job, distill, bar)
+        curve = tabulate(tree, choice)
+        report = write_output(
+            out, work, job, tree, choice, curve, forms=forms, stopwatch=stopwatch
+        )
+        # A curve is there to be chosen from: its work makes the choice quick.
+        if not target.is_open:
+            shutil.rmtree(work, ignore_errors=True)
+    return CompressionResult(out, report, curve, work if target.is_open else None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """The texts as the model reads them."""
+
+    task: Task
+    length: TextLength
+    unlabelled: Encoded | None
+
+
+def _lowest(start: Start) -> int:
+    """Fewest layers that can be left of a model."""
+    return max(1, len(architecture_of(start.model.config).fixed))
+
+
+def _prepare(
+    source: ModelSource,
+    start: Start,
+    texts: Texts,
+    labels: Sequence[str] | None,
+    max_length: int | None,
+    seed: int,
+) -> _Prepared:
+    """Tokenise the texts as far as they need."""
     tokenizer = source.tokenizer
     train_texts = texts.split["train"]["text"].tolist()
     length = fit_tokens(tokenizer, start.model.config, train_texts, max_length)
     task = tokenise_splits(texts, start, tokenizer, length)
     if labels is None:  # else the user has said which is which
         check_label_order(start, task, texts.rows.where)
-
-    decided: dict[str, Any] = {"labels": list(task.label_names), "new_head": new_head}
     more = None
     if texts.unlabelled is not None:
-        rows = texts.unlabelled
-        more = encode_unlabelled(rows, task, tokenizer, texts.most, seed)
-        decided["unlabelled"] = corpora.fingerprint(rows.frame)
-    threads = threads or cpu_count()
-    base = identity(task, source.fingerprint, seed, length.tokens, threads, **decided)
+        more = encode_unlabelled(texts.unlabelled, task, tokenizer, texts.most, seed)
+    return _Prepared(task, length, more)
+
+
+def _plant(
+    work: Path,
+    job: Job,
+    ready: _Prepared,
+    on_work: Callable[[int], object],
+    *,
+    new_head: bool,
+    learning_rate: float | None,
+    threads: int,
+    seed: int,
+) -> PruningTree:
+    """Make the tree, filed under everything that decides its results."""
+    task = ready.task
+    model = job.start.model
+    decided: dict[str, Any] = {"labels": list(task.label_names), "new_head": new_head}
+    if job.texts.unlabelled is not None:
+        decided["unlabelled"] = corpora.fingerprint(job.texts.unlabelled.frame)
+    fingerprint = job.source.fingerprint
+    base = identity(task, fingerprint, seed, ready.length.tokens, threads, **decided)
     stages = recipes(
         len(task.train),
-        start.model.config.hidden_size,
+        model.config.hidden_size,
         learning_rate,
-        unlabelled=0 if more is None else len(more),
+        unlabelled=0 if ready.unlabelled is None else len(ready.unlabelled),
     )
-    start.model.to(base["device"])
-    job = Job(source, start, texts, length, strategy, target)
-    with (
-        workplace(out) as work,
-        fixed_threads(threads),
-        progress(1, "compress", quiet) as bar,
-    ):
-        tree = PruningTree(
-            lambda: start.model,
-            task,
-            RecordStore(work),
-            stages,
-            base=base,
-            probe=probe_samples(task, PROBE, seed),
-            strategies=[strategy],
-            unlabelled=more,
-            tuned=start.is_tuned,
-            keep_distilled=True,
-            on_work=partial(_advance, bar),
-        )
-        last = lowest if keep is None else keep
-        planned = count_work(tree, strategy, last, target, distill)
-        bar.reset(total=planned.pruning + planned.distillation)
-        fusion = _fit_shipped(strategy)
-        paths = follow(tree, strategy, last, fusion, every=keep is None)
-        _reach(bar, planned.pruning, "distil" if distill else "choose")
-        choice = choose_depth(tree, paths, target, distill)
-        _reach(bar, bar.total, "measure")
-        curve = tabulate(tree, choice)
-        report = write_output(
-            out,
-            work,
-            job,
-            tree,
-            choice,
-            curve,
-            onnx=onnx,
-            int8=int8,
-            stopwatch=stopwatch,
-        )
-        # A curve is there to be chosen from: its work makes the choice quick.
-        if not target.is_open:
-            shutil.rmtree(work, ignore_errors=True)
-    return CompressionResult(out, report, curve)
+    model.to(base["device"])
+    return PruningTree(
+        lambda: model,
+        task,
+        RecordStore(work),
+        stages,
+        base=base,
+        probe=probe_samples(task, PROBE, seed),
+        strategies=[job.strategy],
+        unlabelled=ready.unlabelled,
+        tuned=job.start.is_tuned,
+        keep_distilled=True,
+        on_work=on_work,
+    )
+
+
+def _search(tree: PruningTree, job: Job, distill: bool, bar: tqdm) -> Choice:
+    """Train along the strategy's path, and choose where to stop."""
+    target = job.target
+    last = tree.lowest if target.keep is None else target.keep
+    planned = count_work(tree, job.strategy, last, target, distill)
+    bar.reset(total=planned.pruning + planned.distillation)
+    fusion = _fit_shipped(job.strategy)
+    paths = follow(tree, job.strategy, last, fusion, every=target.keep is None)
+    _reach(bar, planned.pruning, "distil" if distill else "choose")
+    choice = choose_depth(tree, paths, target, distill)
+    _reach(bar, bar.total, "measure")
+    return choice
 
 
 def _fit_shipped(strategy: str) -> RegressorMixin | None:

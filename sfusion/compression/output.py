@@ -25,12 +25,15 @@ from sfusion.compression.latency import latency
 from sfusion.compression.quantisation import write_onnx
 from sfusion.compression.report import Job, Stopwatch, assemble
 from sfusion.compression.tokens import ready_tokenizer
+from sfusion.compression.trimming import Trimmed, said_of, trim_vocabulary
 from sfusion.errors import SfusionError, one_line
 from sfusion.models.layers import copy_model
 from sfusion.pruning.path import ORIGINAL
 
 if TYPE_CHECKING:
     from sfusion.compression.export import OnnxFile
+    from sfusion.compression.inputs import Texts
+    from sfusion.compression.request import Forms
     from sfusion.pruning.tree import PruningTree
 
 
@@ -75,8 +78,7 @@ def write_output(
     choice: Choice,
     curve: pd.DataFrame,
     *,
-    onnx: bool,
-    int8: bool,
+    forms: Forms,
     stopwatch: Stopwatch,
 ) -> dict[str, Any]:
     """Write the model with everything that is reported about it.
@@ -94,8 +96,7 @@ def write_output(
     choice : Choice
     curve : DataFrame
         See :class:`sfusion.compression.compress.CompressionResult`.
-    onnx, int8 : bool
-        Also export.
+    forms : Forms
     stopwatch : Stopwatch
         Made when the compression began.
 
@@ -107,26 +108,38 @@ def write_output(
     folder = work / "output"
     shutil.rmtree(folder, ignore_errors=True)  # of a killed run
     folder.mkdir()
-    with tempfile.TemporaryDirectory(dir=work) as original:
+    original = ready_model(job, tree, Candidate(ORIGINAL))
+    chosen = ready_model(job, tree, choice.chosen)
+    if forms.trim_vocabulary:
+        chosen = trim_vocabulary(
+            chosen.model, chosen.tokenizer, chosen.task, training_texts(job.texts)
+        )
+    with tempfile.TemporaryDirectory(dir=work) as place:
         models = {
-            "before": write_model(Path(original), job, tree, Candidate(ORIGINAL)),
-            "after": write_model(folder, job, tree, choice.chosen),
+            "before": write_model(Path(place), original),
+            "after": write_model(folder, chosen),
         }
+    tests = {"before": original.task.test, "after": chosen.task.test}
     length = job.length.tokens
-    test = tree.task.test
-    measured = {name: measure(model, test, length) for name, model in models.items()}
+    measured = {
+        name: measure(model, tests[name], length) for name, model in models.items()
+    }
     onnx_files: dict[str, OnnxFile] = {}
-    if onnx or int8:
-        limit = job.target.limit if int8 else None
-        onnx_files = write_onnx(folder, models["after"], tree.task, limit)
+    if forms.onnx or forms.int8:
+        limit = job.target.limit if forms.int8 else None
+        onnx_files = write_onnx(folder, models["after"], chosen.task, limit)
     runs: dict[str, Callable] = dict(models)
     for name, exported in onnx_files.items():
         if exported.run is not None:
             runs[name] = exported.run
-    latencies = latency(runs, test)
+            tests[name] = chosen.task.test
+    latencies = latency(runs, tests)
     report = assemble(job, tree, choice, curve, measured, onnx_files, latencies)
-    write(Exhibit("curve", curve, figure=compression_curve(curve)), folder)
+    if forms.trim_vocabulary:
+        report["vocabulary"] = chosen.entry
+        report["notes"].append(said_of(chosen.entry))
     report["seconds"] = stopwatch.read()
+    write(Exhibit("curve", curve, figure=compression_curve(curve)), folder)
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     (folder / "report.json").write_text(text, "utf-8")
     (folder / "README.md").write_text(str(card(report)), "utf-8")
@@ -136,30 +149,65 @@ def write_output(
     return report
 
 
-def write_model(
-    folder: Path, job: Job, tree: PruningTree, candidate: Candidate
-) -> PreTrainedModel:
-    """Write a model and its tokenizer, in the type that the user's was stored in.
+def ready_model(job: Job, tree: PruningTree, candidate: Candidate) -> Trimmed:
+    """Take a model from the tree, in the type that the user's was stored in.
 
     Parameters
     ----------
-    folder : Path
     job : Job
     tree : PruningTree
     candidate : Candidate
 
     Returns
     -------
-    transformers.PreTrainedModel
-        As any user of transformers loads it.
+    Trimmed
+        With all pieces of its vocabulary.
     """
     stored = job.source.config.dtype or torch.float32
     model = copy_model(tree.model(candidate.path, candidate.condition), stored).cpu()
     tokenizer = job.source.tokenizer
     ready_tokenizer(tokenizer, model.config)
+    return Trimmed(model, tokenizer, tree.task, {})
+
+
+def training_texts(texts: Texts) -> list[str]:
+    """List the texts that a model may learn its vocabulary from.
+
+    Parameters
+    ----------
+    texts : Texts
+
+    Returns
+    -------
+    list of str
+        Of the training file those in neither validation nor test, and the unlabelled
+        ones.
+    """
+    held_out: set[str] = set()
+    for split in ("validation", "test"):
+        held_out.update(texts.split[split]["text"])
+    given = texts.rows.frame["text"].tolist()
+    if texts.unlabelled is not None:
+        given += texts.unlabelled.frame["text"].tolist()
+    return [text for text in dict.fromkeys(given) if text not in held_out]
+
+
+def write_model(folder: Path, ready: Trimmed) -> PreTrainedModel:
+    """Write a model and its tokenizer.
+
+    Parameters
+    ----------
+    folder : Path
+    ready : Trimmed
+
+    Returns
+    -------
+    transformers.PreTrainedModel
+        As any user of transformers loads it.
+    """
     with one_line("the model cannot be written, give a place with space"):
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        ready.model.save_pretrained(folder)
+        ready.tokenizer.save_pretrained(folder)
         return load_plain(folder)
 
 

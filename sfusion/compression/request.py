@@ -59,6 +59,21 @@ class Target:
             )
 
 
+@dataclass(frozen=True)
+class Forms:
+    """In which forms the model is written.
+
+    Attributes
+    ----------
+    onnx, int8, trim_vocabulary : bool
+        See :func:`sfusion.compress`.
+    """
+
+    onnx: bool = False
+    int8: bool = False
+    trim_vocabulary: bool = False
+
+
 def check_target(target: Target) -> None:
     """Refuse a target that no model can meet.
 

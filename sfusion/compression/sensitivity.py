@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from sfusion.data.encoding import Encoded
 
+TINY = float(np.finfo(np.float32).tiny)  # divides where there is nothing
+
 
 def rank_products(file: Path, data: Encoded) -> list[str]:
     """Rank the products with weights by the error that 8 bits make in each alone.
@@ -81,14 +83,14 @@ def _relative_error(activations: list[np.ndarray], weight: np.ndarray) -> float:
         exact = values @ weight
         error += float(np.square(_round_tensor(values) @ rounded_weight - exact).sum())
         whole += float(np.square(exact).sum())
-    return error / max(whole, np.finfo(np.float32).tiny)
+    return error / max(whole, TINY)
 
 
 def _round_tensor(values: np.ndarray) -> np.ndarray:
     """Round to 256 even steps between the extremes, of which 0 is one."""
     low = min(0.0, float(values.min()))
     high = max(0.0, float(values.max()))
-    step = max((high - low) / 255, np.finfo(np.float32).tiny)
+    step = max((high - low) / 255, TINY)
     zero = round(-low / step)
     return (np.clip(np.round(values / step) + zero, 0, 255) - zero) * step
 
@@ -96,5 +98,5 @@ def _round_tensor(values: np.ndarray) -> np.ndarray:
 def _round_per_channel(weight: np.ndarray) -> np.ndarray:
     """Round every column to 255 even steps around 0."""
     step = np.abs(weight).max(0, keepdims=True) / 127
-    step = np.maximum(step, np.finfo(np.float32).tiny)
+    step = np.maximum(step, TINY)
     return np.round(weight / step) * step
