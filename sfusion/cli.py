@@ -156,7 +156,7 @@ def compare(
     models: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[DIR DIR...]",
+            metavar="DIR",
             help="Two or more classifiers: directories or names. The others stand "
             "beside the first. model.onnx and model.int8.onnx in them are compared "
             "too.",
@@ -261,7 +261,7 @@ def signals(
 @app.command(
     epilog=_example(
         "sfusion compress --model my-model --train train.csv --test test.csv",
-        "--max-drop 0.01 --out smaller",
+        "--max-drop 0.01 --onnx --int8 --out smaller",
         before=f"\b\nStrategies:\n{_STRATEGIES}\n\n",
     )
 )
@@ -296,7 +296,9 @@ def compress(
     strategy: Annotated[
         str,
         typer.Option(
-            metavar="NAME", help="What chooses the layers: one of those named below."
+            metavar="NAME",
+            help="What chooses the layers: one of those named below. By default "
+            "layers from the middle go, all at once.",
         ),
     ] = DEFAULT_STRATEGY,
     distill: Annotated[

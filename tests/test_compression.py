@@ -1,9 +1,14 @@
 """Compressing one's own model: plain result, truthful report, nothing half-written."""
 
+import base64
+import dataclasses
 import hashlib
+import html
 import json
 import multiprocessing
 import os
+import re
+import shlex
 import shutil
 import signal
 import time
@@ -22,7 +27,7 @@ import sfusion as sf
 from sfusion import SfusionError, cli
 from sfusion.compression import budgets, output
 from sfusion.compression.accuracy import Change, accuracy_interval, paired_change
-from sfusion.compression.card import licence
+from sfusion.compression.card import card, licence
 from sfusion.compression.latency import latency
 from sfusion.compression.report import verdict
 from sfusion.compression.tokens import fit_tokens
@@ -148,6 +153,50 @@ def test_what_is_written(result):
     )
     assert result.report["verdict"] in card.text
     assert result.report["verdict"] in str(result)
+
+
+def test_the_card_shows_first_how_to_use_it_and_what_it_shows_works(
+    result, given, capsys
+):
+    card = (result.directory / "README.md").read_text()
+    headings = re.findall("^## (.*)$", card, re.MULTILINE)
+    assert headings == [
+        "How to use it",
+        "What it costs",
+        "What it is for, and its limits",
+        "How it was made",
+    ]
+    (code,) = re.findall("```python\n(.*?)```", card, re.DOTALL)
+    place = {}
+    exec(code.replace("path/of/this/directory", str(result.directory)), place)
+    assert place["classify"]("river song")[0]["label"] in NAMES
+    assert not re.search(r"\n{3,}|{{|}}| None\b", card)
+
+
+def test_the_command_on_the_card_is_one_that_the_command_line_takes(result, given):
+    command = re.findall("```bash\n(.*?)```", str(card(result.report)), re.DOTALL)[0]
+    words = shlex.split(command.replace("\\\n", " "))
+    files = {
+        "tuned": given / "tuned",
+        "TRAIN_FILE": given / "train.csv",
+        "TEST_FILE": given / "test.csv",
+        "DIRECTORY": result.directory,
+    }
+    words = [str(files.get(word, word)) for word in words]
+    assert words[:2] == ["sfusion", "compress"] and "--keep" in words
+    columns = ["--text-column", "words", "--label-column", "kind"]
+    # The directory is there already: the last thing that is checked before any work.
+    with pytest.raises(SfusionError, match="is not empty: give a new directory"):
+        cli.app([*words[1:], *columns], standalone_mode=False)
+
+
+def test_a_notebook_shows_the_report_with_its_curve(result, tmp_path):
+    shown = result._repr_html_()
+    assert html.escape(result.report["verdict"]) in shown
+    picture = re.search('src="data:image/png;base64,(.*?)"', shown)[1]
+    assert base64.b64decode(picture) == (result.directory / "curve.png").read_bytes()
+    moved = dataclasses.replace(result, directory=tmp_path)
+    assert "<img" not in moved._repr_html_() and "<pre>" in moved._repr_html_()
 
 
 def test_a_tuned_model_is_kept_with_its_own_order_of_labels(result, given):
@@ -319,6 +368,8 @@ def test_without_a_target_there_is_a_curve_and_the_choice_is_quick(
     spread = (original * (1 - original) / found.report["data"]["validation"]) ** 0.5
     within = found.curve[found.curve["validation_accuracy"] >= original - spread]
     assert _chosen(found.curve)["layers"] == within["layers"].min()
+    left = str(tmp_path / ".out.sfusion")
+    assert left in str(found) and "delete it yourself" in str(found)
     # The work is still there: nothing is trained again, and then it goes.
     (tmp_path / "out").rename(tmp_path / "curve")
     monkeypatch.delattr(torch.Tensor, "backward")
@@ -329,6 +380,7 @@ def test_without_a_target_there_is_a_curve_and_the_choice_is_quick(
     )
     assert bar.n == bar.total > 1
     assert again.report["after"]["layers"] == 3
+    assert left not in str(again) and left not in str(found)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["curve", "out"]
 
 

@@ -1,5 +1,6 @@
 """ONNX files: PyTorch's logits for any batch and length, nothing of the machine."""
 
+import re
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -219,7 +220,14 @@ def test_a_compression_writes_and_reports_the_files_that_hold(
         assert entry["latency_ms"]["batch_32"]["median"] > 0
         assert entry["file"] in card
     assert found.report["onnx"]["correct"] == found.report["after"]["correct"]
-    if loss < 0:
+    shown = re.findall("```python\n(.*?)```", card, re.DOTALL)[1]
+    place = {}
+    exec(shown.replace("path/of/this/directory", str(tmp_path / "out")), place)
+    assert place["logits"].shape == (1, 3)
+    if loss > 0:
+        assert found.report["onnx_int8"]["kept"] in str(found)
+        assert found.report["onnx_int8"]["kept"] in card
+    else:
         reason = found.report["onnx_int8"]["left_out"]
         assert reason in card and reason in str(found)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,42 @@ def licence(directory: Path) -> str | None:
     except Exception:
         return None
     return named if isinstance(named, str) else None
+
+
+def command(report: dict[str, Any]) -> str:
+    """Write the command that makes such a model, with names in the place of files.
+
+    Parameters
+    ----------
+    report : dict
+        See :func:`card`.
+
+    Returns
+    -------
+    str
+    """
+    words = [f"--model {shlex.quote(report['model']['name'])}", "--train TRAIN_FILE"]
+    if not report["data"]["held_out_test"]:
+        words.append("--test TEST_FILE")
+    if report["data"]["unlabelled"]:
+        words.append("--unlabelled MORE_TEXTS")
+    target = report["target"]
+    if target["keep"] is not None:
+        words.append(f"--keep {target['keep']}")
+    if target["max_drop"] is not None:
+        words.append(f"--max-drop {target['max_drop']}")
+    words.append(f"--strategy {report['strategy']}")
+    words.append(f"--max-length {report['data']['max_length']}")
+    if not any(row["distilled"] for row in report["curve"]):
+        words.append("--no-distill")
+    options = {
+        "onnx": "--onnx",
+        "onnx_int8": "--int8",
+        "vocabulary": "--trim-vocabulary",
+    }
+    words += [option for part, option in options.items() if part in report]
+    words += [f"--seed {report['seed']}", "--out DIRECTORY"]
+    return " \\\n  ".join(["sfusion compress", *words])
 
 
 def card(report: dict[str, Any]) -> ModelCard:
@@ -63,12 +100,15 @@ def card(report: dict[str, Any]) -> ModelCard:
         model_name=name,
         eval_results=[result],
     )
+    exported = [report[name] for name in ONNX_NAMES if name in report]
     return ModelCard.from_template(
         metadata,
         template_path=str(TEMPLATE),
         base=base,
         table=compression_table(report).to_markdown(floatfmt=".4g"),
         taught=[row["chosen"] for row in report["curve"] if row["distilled"]],
-        exported=[report[name] for name in ONNX_NAMES if name in report],
+        exported=exported,
+        written=[file for file in exported if "left_out" not in file],
+        command=command(report),
         **report,
     )

@@ -245,6 +245,7 @@ def summary(report: dict[str, Any]) -> str:
         table.to_string(float_format="{:.4g}".format, index_names=False),
     ]
     for name in ONNX_NAMES:
-        if name in report and "left_out" in report[name]:
-            lines.append(f"{name}: {report[name]['left_out']}")
+        for key in ("left_out", "kept"):
+            if key in report.get(name, {}):
+                lines.append(f"{name}: {report[name][key]}")
     return "\n".join([*lines, *report["notes"]])

@@ -75,14 +75,15 @@ def trim_vocabulary(
     smaller, former = trim_tokenizer(tokenizer, used_pieces(tokenizer, texts))
     trimmed = with_pieces(model, former)
     length = task.validation.input_ids.shape[1]
-    splits = {}
+    read_anew = {}
     for split in ("validation", "test"):
-        data = getattr(task, split)
-        splits[split] = encode(task.texts[split], data.labels.tolist(), smaller, length)
+        labels = getattr(task, split).labels.tolist()
+        read_anew[split] = encode(task.texts[split], labels, smaller, length)
+    shorter = replace(task, validation=read_anew["validation"], test=read_anew["test"])
     entry = _describe(model, trimmed, former, task)
     problem = _difference(model, trimmed, smaller, former, task)
     before = _accuracy(model, task.validation)
-    after = _accuracy(trimmed, splits["validation"])
+    after = _accuracy(trimmed, shorter.validation)
     entry["validation_before"] = before
     entry["validation_after"] = after
     if problem is None and before - after > TOLERANCE + 1e-9:
@@ -93,7 +94,7 @@ def trim_vocabulary(
     if problem is not None:
         entry["left_out"] = f"not trimmed: {problem}"
         return Trimmed(model, tokenizer, task, entry)
-    return Trimmed(trimmed, smaller, replace(task, **splits), entry)
+    return Trimmed(trimmed, smaller, shorter, entry)
 
 
 def said_of(entry: dict[str, Any]) -> str:
