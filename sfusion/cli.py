@@ -147,7 +147,7 @@ def _compare_study(profile: str) -> int:
 
 @app.command(
     epilog=_example(
-        "sfusion compare my-model smaller --data test.csv",
+        "sfusion compare --data test.csv my-model smaller",
         before="\b\nA study instead, as make compare does:\n"
         "  sfusion compare --profile smoke\n\n",
     )

@@ -25,7 +25,7 @@ from sfusion.compression.latency import latency
 from sfusion.compression.quantisation import write_onnx
 from sfusion.compression.report import Job, Stopwatch, assemble
 from sfusion.compression.tokens import ready_tokenizer
-from sfusion.compression.trimming import Trimmed, said_of, trim_vocabulary
+from sfusion.compression.trimming import ReadyModel, said_of, trim_vocabulary
 from sfusion.errors import SfusionError, one_line
 from sfusion.models.layers import copy_model
 from sfusion.pruning.path import ORIGINAL
@@ -149,7 +149,7 @@ def write_output(
     return report
 
 
-def ready_model(job: Job, tree: PruningTree, candidate: Candidate) -> Trimmed:
+def ready_model(job: Job, tree: PruningTree, candidate: Candidate) -> ReadyModel:
     """Take a model from the tree, in the type that the user's was stored in.
 
     Parameters
@@ -160,14 +160,14 @@ def ready_model(job: Job, tree: PruningTree, candidate: Candidate) -> Trimmed:
 
     Returns
     -------
-    Trimmed
+    ReadyModel
         With all pieces of its vocabulary.
     """
     stored = job.source.config.dtype or torch.float32
     model = copy_model(tree.model(candidate.path, candidate.condition), stored).cpu()
     tokenizer = job.source.tokenizer
     ready_tokenizer(tokenizer, model.config)
-    return Trimmed(model, tokenizer, tree.task, {})
+    return ReadyModel(model, tokenizer, tree.task, {})
 
 
 def training_texts(texts: Texts) -> list[str]:
@@ -192,13 +192,13 @@ def training_texts(texts: Texts) -> list[str]:
     return [text for text in dict.fromkeys(given) if text not in held_out]
 
 
-def write_model(folder: Path, ready: Trimmed) -> PreTrainedModel:
+def write_model(folder: Path, ready: ReadyModel) -> PreTrainedModel:
     """Write a model and its tokenizer.
 
     Parameters
     ----------
     folder : Path
-    ready : Trimmed
+    ready : ReadyModel
 
     Returns
     -------

@@ -25,8 +25,8 @@ CHECKED = 256  # training texts whose answers must stay
 
 
 @dataclass(frozen=True, eq=False)
-class Trimmed:
-    """A model with its tokenizer and texts, trimmed or as they were.
+class ReadyModel:
+    """A model that may be written, with its tokenizer and the texts as it reads them.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class Trimmed:
     task : Task
         Validation and test as this tokenizer reads them; training as before.
     entry : dict
-        Its part of the report; ``left_out`` says why nothing was trimmed.
+        What trimming its vocabulary did, for the report; ``left_out`` says why not.
     """
 
     model: PreTrainedModel
@@ -49,7 +49,7 @@ def trim_vocabulary(
     tokenizer: PreTrainedTokenizerBase,
     task: Task,
     texts: Sequence[str],
-) -> Trimmed:
+) -> ReadyModel:
     """Leave out the pieces that no text uses, if validation accuracy stays.
 
     Parameters
@@ -65,7 +65,7 @@ def trim_vocabulary(
 
     Returns
     -------
-    Trimmed
+    ReadyModel
 
     Raises
     ------
@@ -93,8 +93,8 @@ def trim_vocabulary(
         )
     if problem is not None:
         entry["left_out"] = f"not trimmed: {problem}"
-        return Trimmed(model, tokenizer, task, entry)
-    return Trimmed(trimmed, smaller, shorter, entry)
+        return ReadyModel(model, tokenizer, task, entry)
+    return ReadyModel(trimmed, smaller, shorter, entry)
 
 
 def said_of(entry: dict[str, Any]) -> str:
@@ -103,7 +103,7 @@ def said_of(entry: dict[str, Any]) -> str:
     Parameters
     ----------
     entry : dict
-        Of :class:`Trimmed`.
+        Of :class:`ReadyModel`.
 
     Returns
     -------
@@ -164,8 +164,8 @@ def _describe(
         "pieces_after": len(former),
         "bytes_before": _bytes(model),
         "bytes_after": _bytes(trimmed),
-        "unseen_tokens": float(unseen.sum() / real.sum()),
-        "texts_with_unseen": float(unseen.any(1).float().mean()),
+        "unseen_tokens": int(unseen.sum()) / int(real.sum()),
+        "texts_with_unseen": float(unseen.any(1).double().mean()),
     }
 
 
@@ -174,7 +174,7 @@ def _bytes(model: PreTrainedModel) -> int:
 
 
 def _accuracy(model: PreTrainedModel, data: Encoded) -> float:
-    return float((predict_logits(model, data).argmax(-1) == data.labels).float().mean())
+    return float((predict_logits(model, data).argmax(-1) == data.labels).double().mean())
 
 
 def _difference(

@@ -19,7 +19,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from sfusion.errors import SfusionError
 
 TOKENIZER_FILE = "tokenizer.json"
-SLOW_FILES = ("vocab.txt", "vocab.json", "merges.txt")  # they name all pieces again
+# They would number all pieces again.
+SLOW_FILES = ("vocab.txt", "vocab.json", "merges.txt", "added_tokens.json")
 PROCESSORS = ("TemplateProcessing", "BertProcessing", "RobertaProcessing")
 TEXTS_AT_ONCE = 1000
 # A padding token among the first numbers may be what a model counts positions from.
