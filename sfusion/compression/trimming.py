@@ -12,7 +12,7 @@ import torch
 
 from sfusion.compression.vocabulary import trim_tokenizer, used_pieces
 from sfusion.data.encoding import Encoded, encode
-from sfusion.training.evaluation import predict_logits
+from sfusion.training.evaluation import classified, predict_logits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -174,7 +174,7 @@ def _bytes(model: PreTrainedModel) -> int:
 
 
 def _accuracy(model: PreTrainedModel, data: Encoded) -> float:
-    return float((predict_logits(model, data).argmax(-1) == data.labels).double().mean())
+    return float(classified(model, data).mean())
 
 
 def _difference(
