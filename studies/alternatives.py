@@ -30,6 +30,7 @@ import torch
 from pydantic import Field, PositiveInt
 
 from sfusion.compression.budgets import recipes
+from sfusion.compression.quantisation import PARTLY, VARIANTS
 from sfusion.data.encoding import Encoded
 from sfusion.data.pretrained import fingerprint
 from sfusion.data.tasks import load_task
@@ -305,7 +306,8 @@ def accuracy_rows(
         exported = {("original", tree.depth), ("compress", half)}
         if exports and (one.name, one.layers) in exported:
             make = partial(makers.exported, tree, record["value"])
-            files = tree.record("exported", ORIGINAL, make, **details)
+            ways = [*VARIANTS, PARTLY]
+            files = tree.record("exported", ORIGINAL, make, ways=ways, **details)
             for form, file in files["value"].items():
                 file = {**file, "seconds": record["seconds"]}
                 rows.append(_row(tree, {**key, "format": form}, file))
