@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from sfusion.analysis.contrasts import (
@@ -11,6 +12,7 @@ from sfusion.analysis.contrasts import (
     contrast_text,
     contrasts,
     draw_contrasts,
+    in_words,
 )
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.analysis.scores import MEASURES
@@ -52,7 +54,9 @@ OTHER_TITLES = {
     "angular-distance": "Angular distance",
     "removal-loss": "Removal loss",
 }
+OWN = ("forests", "regressions")  # an own fusion against a transferred one
 REGRETS = ["validation_regret", "test_regret"]
+BEST = 10  # so many candidates are shown to a reader; the table holds all
 CHOSEN = "all, siblings"  # the candidate that became a strategy
 
 
@@ -108,16 +112,29 @@ def regrets(candidates: RowResults) -> Exhibit:
     }
     first = next(iter(QUESTIONS))
     table = pd.concat(parts, axis=1).sort_values((first, "validation_regret"))
-    shown = table.rename(columns=lambda name: name.removesuffix("_regret")).round(2)
+    shown = _regrets_in_words(table)
     table.columns = [f"{title}: {name}" for title, name in table.columns]
     return Exhibit(
         "candidates",
         table.round(3),
         _compared_with_position(candidates),
         caption="Mean regret in percentage points of accuracy, of the parents whose "
-        "children were all tried; lowest on validation first.",
+        "children were all tried; lowest on validation first, the best ten and three "
+        "to compare them with.",
         shown=shown,
     )
+
+
+def _regrets_in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """Keep the best of the candidates, and what they are compared with."""
+    named = table.index.isin(["position", "signals", "chance"])
+    shown = table[named | (np.arange(len(table)) < BEST)].copy()
+    shown.index = [candidate_title(name) for name in shown.index]
+    shown.columns = [
+        f"{title}, {name.removesuffix('_regret')} (pp)" for title, name in shown
+    ]
+    shown = shown.map(lambda value: "–" if np.isnan(value) else f"{value:.2f}")
+    return shown.rename_axis("candidate")
 
 
 def _compared_with_position(candidates: RowResults) -> str:
@@ -129,7 +146,8 @@ def _compared_with_position(candidates: RowResults) -> str:
     is_below = twelve["validation_minus_position_high"] < 0
     both = [name for name in below if is_below[name]]
     lines = [
-        f"With six layers and {six['parents'].iloc[0]} parents *{best}* has the lowest "
+        f"With six layers and {six['parents'].iloc[0]} parents "
+        f"*{candidate_title(best)}* has the lowest "
         f"regret on validation: {_against_position(six.loc[best], 'validation')} "
         f"against position alone, {_against_position(six.loc[best], 'test')} on test, "
         f"where greedy has {_against_position(six.loc['greedy'], 'test')}. Below "
@@ -139,10 +157,10 @@ def _compared_with_position(candidates: RowResults) -> str:
     ]
     items = []
     for name in both:
-        items.append(
-            f"- *{name}*: {_against_position(six.loc[name], 'test')} with six layers, "
-            f"{_against_position(twelve.loc[name], 'test')} with twelve."
-        )
+        on_six = _against_position(six.loc[name], "test")
+        on_twelve = _against_position(twelve.loc[name], "test")
+        title = candidate_title(name)
+        items.append(f"- *{title}*: {on_six} with six layers, {on_twelve} with twelve.")
     return "\n\n".join([*lines, "\n".join(items), _by_depth(candidates)])
 
 
@@ -151,14 +169,16 @@ def _by_depth(candidates: RowResults) -> str:
     is_chosen = (frame["study"] == "nine") & (frame["candidate"] == CHOSEN)
     rows = frame[is_chosen & (frame["removed"] != "all")]
     changes = [number_text(change) for change in rows["test_minus_position"]]
+    listed = ", ".join(changes)
     return (
-        f"With six layers, on test, the regret of *{CHOSEN}* against position alone is "
-        f"{', '.join(changes)} pp at parents without 0 to {len(changes) - 1} layers."
+        f"With six layers, on test, the regret of *{candidate_title(CHOSEN)}* against "
+        f"position alone is {listed} pp at parents without 0 to {len(changes) - 1} "
+        "layers."
     )
 
 
 def _listed(names: list[str] | pd.Index) -> str:
-    return "; ".join(f"*{name}*" for name in names) or "none"
+    return "; ".join(f"*{candidate_title(name)}*" for name in names) or "none"
 
 
 @exhibit
@@ -173,14 +193,16 @@ def transfer(results: Results) -> Exhibit:
     -------
     Exhibit
     """
-    table = contrasts(results, TRANSFERS, ["mean_accuracy"])
+    table = contrasts(results, TRANSFERS, list(MEASURES))
     if table.empty:
         raise StudyLacks("this study has no fusion to compare")
     caption = (
-        "Differences of mean test accuracy over depths, with 95% intervals over "
-        f"{table['drawn'].iloc[0]}."
+        "Differences of test accuracy, with 95% intervals over "
+        f"{table['drawn'].iloc[0]}; none is corrected for the others."
     )
-    return Exhibit("transfer", table, contrast_list(table), caption=caption)
+    asked = table["contrast"].isin([TRANSFERS[name].title for name in OWN])
+    finding = contrast_list(table[asked & (table["measure"] == "half_removed")])
+    return Exhibit("transfer", table, finding, caption=caption, shown=in_words(table))
 
 
 @exhibit
@@ -213,4 +235,9 @@ def siblings(studies: dict[str, Results]) -> Exhibit:
             f"- {study}, {title}: {texts['half_removed']}; mean over depths: "
             f"{texts['mean_accuracy']}."
         )
-    return Exhibit("siblings", table.round(4), "\n".join(items), figure)
+    drawn = " or ".join(table["drawn"].unique())
+    caption = (
+        f"{MEASURES['half_removed'].capitalize()}; 95% intervals over {drawn}, of four "
+        "datasets Student's where it is wider; grey: within 1 pp."
+    )
+    return Exhibit("siblings", table.round(4), "\n".join(items), figure, caption)

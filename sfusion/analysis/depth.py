@@ -26,6 +26,7 @@ from sfusion.analysis.statistics import (
     compare_pair,
     difference_text,
     interval_text,
+    number_text,
     signed_text,
     t_interval,
     units,
@@ -102,8 +103,21 @@ def rates(twelve: Results, recipe: RowResults) -> Exhibit:
         table,
         " ".join(sentences),
         caption="Validation accuracy (%), mean over datasets.",
-        shown=table.set_index(["stage", "learning_rate"]).round(1),
+        shown=_rates_in_words(table),
     )
+
+
+def _rates_in_words(table: pd.DataFrame) -> pd.DataFrame:
+    shown = pd.DataFrame(
+        {
+            "training": table["stage"],
+            "learning rate": table["learning_rate"].map("{:g}".format),
+            "validation accuracy (%)": table["validation_accuracy"].map(
+                "{:.1f}".format
+            ),
+        }
+    )
+    return shown.set_index(["training", "learning rate"])
 
 
 @exhibit
@@ -132,9 +146,23 @@ def datasets(twelve: Results) -> Exhibit:
         "twelve_tasks",
         table,
         finding,
-        caption=f"Shares of right answers on test, means over {seeds} seeds.",
-        shown=table.round(3).convert_dtypes(),
+        caption=f"Texts per split and test accuracies, means over {seeds} seeds.",
+        shown=_datasets_in_words(table),
     )
+
+
+def _datasets_in_words(table: pd.DataFrame) -> pd.DataFrame:
+    counts = {"classes": "classes", "train": "training texts", "test": "test texts"}
+    shares = {
+        "majority_accuracy": "largest class (%)",
+        "tfidf_accuracy": "TF-IDF (%)",
+        "frozen_accuracy": "frozen encoder (%)",
+        "original": "original (%)",
+    }
+    shown = table[[*counts]].round().astype(int).rename(columns=counts)
+    for name, title in shares.items():
+        shown[title] = (100 * table[name]).map("{:.1f}".format)
+    return shown.rename_axis("dataset")
 
 
 def _originals(results: Results) -> pd.DataFrame:
@@ -370,8 +398,9 @@ def one_layer(twelve: Results) -> Exhibit:
         "twelve_one_layer",
         table.round(2),
         finding,
-        caption="Test accuracy without one layer minus the original's (pp).",
-        shown=table.round(1),
+        caption="Test accuracy without one layer minus the original's (pp), by the "
+        "layer's number from the input.",
+        shown=table.map(number_text).rename_axis("dataset").rename_axis(columns=None),
     )
 
 
@@ -434,8 +463,21 @@ def distillation(twelve: Results) -> Exhibit:
         table.round(2),
         "\n".join(lines),
         caption="Test accuracy minus the original's (pp).",
-        shown=table.round(1),
+        shown=_conditions_in_words(table),
     )
+
+
+def _conditions_in_words(table: pd.DataFrame) -> pd.DataFrame:
+    titles = {
+        "original": "original",
+        "original-same-steps": "original, same steps",
+        "pruned": "pruned",
+        "same-steps": "same steps, no teacher",
+        "distilled": "distilled",
+    }
+    shown = table.map(lambda points: "–" if np.isnan(points) else number_text(points))
+    shown = shown.rename(columns=titles).rename_axis("layers left")
+    return shown.rename_axis(columns=None)
 
 
 @exhibit

@@ -21,9 +21,15 @@ from sfusion.pruning.fusion import LABEL, fit_fusion, training_table
 from sfusion.pruning.strategies import lookup
 from sfusion.signals import SIGNALS
 
+HELD_OUT_TITLES = {
+    "parent": "whole parents",
+    "task": "whole datasets",
+    "parent, one tree": "whole parents, each tree alone",
+}
+
 FORECASTERS = {
     "linear-regression": "Linear regression",
-    "random-forest": "Random forest",
+    "random-forest": "Forest",
 }
 
 
@@ -109,8 +115,46 @@ def removals(results: Results) -> Exhibit:
         finding,
         caption="Change of validation accuracy by a removal and the recovery after it, "
         "in percentage points; all seeds.",
-        shown=costs,
+        shown=_costs_in_words(costs),
     )
+
+
+def _costs_in_words(costs: pd.DataFrame) -> pd.DataFrame:
+    titles = {
+        "mean": "mean (pp)",
+        "std": "standard deviation (pp)",
+        "min": "largest loss (pp)",
+        "max": "largest gain (pp)",
+    }
+    shown = costs[list(titles)].map(number_text)
+    shown["standard deviation (pp)"] = costs["std"].map("{:.1f}".format)
+    shown = shown.drop(columns="std").rename(columns=titles)
+    shown["removals"] = costs["rows"]
+    order = [*titles.values(), "removals"]
+    return shown[order].rename_axis("dataset")
+
+
+def _quality_in_words(table: pd.DataFrame) -> pd.DataFrame:
+    shown = table.reset_index()
+    for name in ("r2", "within_r2", "pairs_ordered"):
+        shown[name] = shown[name].map(_per_cent)
+    shown["rank_correlation"] = shown["rank_correlation"].map(
+        lambda value: number_text(value, 2)
+    )
+    titles = {
+        "r2": "variance explained",
+        "rank_correlation": "rank correlation",
+        "within_r2": "explained among siblings",
+        "pairs_ordered": "pairs ordered rightly",
+        "rows": "removals",
+        "siblings": "removals with a sibling",
+    }
+    shown["held out"] = shown["held out"].replace(HELD_OUT_TITLES)
+    return shown.rename(columns=titles).set_index(["fusion", "held out"])
+
+
+def _per_cent(share: float) -> str:
+    return f"{100 * share:.0f}%".replace("-", "−")
 
 
 @exhibit
@@ -142,13 +186,13 @@ def quality(results: Results) -> Exhibit:
         for (model, held_out), found in asked.items()
     ]
     table = pd.DataFrame(rows).set_index("fusion")
-    forest = table[table["held out"] == "parent"].loc["Random forest"]
+    forest = table[table["held out"] == "parent"].loc["Forest"]
     finding = (
-        f"Whole parents held out, the random forest explains {forest['r2']:.0%} of the "
+        f"Whole parents held out, the forest explains {forest['r2']:.0%} of the "
         f"variance, {forest['within_r2']:.0%} among siblings, and orders "
         f"{forest['pairs_ordered']:.0%} of sibling pairs rightly."
     )
-    return Exhibit("fusion_quality", table, finding, shown=table.round(3))
+    return Exhibit("fusion_quality", table, finding, shown=_quality_in_words(table))
 
 
 @exhibit

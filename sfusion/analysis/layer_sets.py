@@ -42,6 +42,7 @@ SET = [*UNIT, "removed", "gone"]
 # Whose regret is drawn; the table holds that of every strategy.
 REGRETTED = (
     "greedy-oracle",
+    "lookup",
     "middle-first",
     "random-forest",
     "random-forest-transfer",
