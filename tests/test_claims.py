@@ -11,6 +11,7 @@ from sfusion.analysis.paper_claims import gain_of_own_signal, judge, judge_both
 from sfusion.analysis.scoreboard import (
     CLAIMS,
     claims,
+    count_text,
     every_claim,
     first_measures,
     optimism,
@@ -158,6 +159,8 @@ def test_c1_says_how_near_the_forest_comes():
     # One point behind on t, two on u, tied with all on v.
     assert "within 1 pp of the best on 2 of 3" in note
     assert "linear regression best or tied on 1" in note
+    text = count_text(row_of("C1", best=best))
+    assert text == "1 of 3 (within 1 pp of the best on 2 of 3)"
 
 
 def test_c2_is_supported_where_every_dataset_has_its_own_signal():

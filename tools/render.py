@@ -48,6 +48,7 @@ DOCUMENTS = {
     README: "README.md.jinja",
     "docs/choosing.md": "choosing.md.jinja",
     "docs/answers.md": "answers.md.jinja",
+    "docs/ceiling.md": "ceiling.md.jinja",
 }
 EXPLORER = ROOT / "docs" / "book" / "explorer.json"
 
@@ -238,6 +239,40 @@ def losers(found: RowResults) -> str:
     return f"it lost more than {margin} on {len(lost)} of the {len(changes)}: {listed}"
 
 
+def ceiling(
+    results: Results, twelve: Results, candidates: RowResults
+) -> dict[str, Any]:
+    """Make what docs/ceiling.md says, from the exhibits of the notebook."""
+    found = sf.ceiling.ceiling(results)
+    lookup = sf.beyond_position.lookup_regret(results, candidates)
+    regret = lookup.table.set_index("name")
+    fusions = regret.drop(index=["lookup table", "greedy", "chance"])
+    beyond = sf.beyond_position.beyond_position(results)
+    halved = found.table[found.table["read"] == sf.ceiling.VALIDATION]
+    halved = halved.iloc[len(halved) // 2]
+    sets = sf.layer_sets.searched_sets(results)
+    return {
+        "depth": int(results.nodes["layers"].max()),
+        "half_gain": interval_text(*halved[["value", "low", "high"]], signed=True),
+        "bound": f"{halved['dataset']:.1f}",
+        "model_bound": f"{halved['model']:.1f}",
+        "sets": sets["gone"].nunique(),
+        "models": f"{len(sets):,}",
+        "table": found.shown.reset_index(),
+        "drawn": found.table["drawn"].iloc[0],
+        "finding": found.finding,
+        "by_dataset": sf.ceiling.ceiling_by_dataset(results).finding,
+        "regret": regret["test_regret"].map("{:.2f}".format).to_dict(),
+        "parents": int(regret["parents"].max()),
+        "fusions": len(fusions),
+        "best_fusion": f"{fusions['test_regret'].min():.2f}",
+        "beyond": beyond.finding,
+        "beyond_table": beyond.shown.reset_index(),
+        "lost": sf.between_models.lost_ends(twelve).finding,
+        "across": sf.between_models.signals_across_models(results, twelve).finding,
+    }
+
+
 def content(results: Results, twelve: Results) -> dict[str, Any]:
     """Gather what the templates name."""
     found = sf.open_results("alternatives")
@@ -285,6 +320,7 @@ def content(results: Results, twelve: Results) -> dict[str, Any]:
         "reproduction": reproduction,
         "default_strategy": DEFAULT_STRATEGY,
         "answers": answers(results),
+        "ceiling": ceiling(results, twelve, candidates),
     }
 
 

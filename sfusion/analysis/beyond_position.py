@@ -228,7 +228,7 @@ def lookup_regret(results: Results, candidates: RowResults) -> Exhibit:
     if (fusions["parents"] != len(found)).any():
         raise StudyLacks("the candidates were tried at other parents than these")
     parts: list[dict[str, str | float]]
-    parts = [{"name": TABLE, "title": "Lookup table, no signal"}]
+    parts = [{"name": TABLE, "title": "Lookup table, no signal", "parents": len(found)}]
     for split in ("validation", "test"):
         regret = grouped_mean(found[split])
         parts[0][f"{split}_regret"] = regret.value

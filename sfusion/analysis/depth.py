@@ -18,7 +18,7 @@ from sfusion.analysis.contrasts import (
 )
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.analysis.layer_sets import trained_sets
-from sfusion.analysis.scoreboard import scoreboard
+from sfusion.analysis.scoreboard import count_text, scoreboard
 from sfusion.analysis.scores import distilled, half_of, measured, redrawn, require
 from sfusion.analysis.statistics import (
     bootstrap,
@@ -516,9 +516,9 @@ def claim_text(row: pd.Series) -> str:
     Returns
     -------
     str
-        Such as ``4 of 9: 0.44 [0.11, 0.56]``; nothing where nothing was measured.
+        Such as ``6 of 9: 0.67 [0.33, 0.89]``; nothing where nothing was measured.
     """
     if pd.isna(row["ours"]):
         return ""
     number = interval_text(row["ours"], row["low"], row["high"], digits=2)
-    return f"{row['count']}: {number}" if row["count"] else number
+    return f"{count_text(row)}: {number}" if row["count"] else number

@@ -55,8 +55,9 @@ def scoreboard(results: Results, which: Iterable[str] | None = None) -> pd.DataF
         Index claim; ``paper`` (the statement), ``standing``, ``measure``, ``first``
         (the measure as it was written before the first runs), ``ours`` (the number),
         ``low`` and ``high`` (95% bootstrap interval), ``count`` (such as "2 of 9", for
-        claims that count datasets), ``needed`` (what the number would have to reach),
-        ``verdict``, ``note``, and ``drawn``, what the interval draws.
+        claims that count datasets), ``beside`` (what belongs behind it), ``needed``
+        (what the number would have to reach), ``verdict``, ``note``, and ``drawn``,
+        what the interval draws.
     """
     evidence = _evidence(results)
     rows = {}
@@ -66,10 +67,9 @@ def scoreboard(results: Results, which: Iterable[str] | None = None) -> pd.DataF
         if claim in COUNTING and answer.verdict != NOT_MEASURED:
             won = evidence.datasets * answer.ours
             count = f"{won:.0f} of {evidence.datasets}"
-            if answer.beside:
-                count += f" ({answer.beside})"
         rows[claim] = {**asdict(answer), "count": count}
-    columns = ["ours", "low", "high", "count", "needed", "verdict", "note", "drawn"]
+    columns = ["ours", "low", "high", "count", "beside", "needed", "verdict"]
+    columns += ["note", "drawn"]
     numbers = pd.DataFrame.from_dict(rows, orient="index")[columns]
     words = CLAIMS.rename(columns={"statement": "paper"}).drop(columns="sign")
     return words.join(numbers, how="right").rename_axis("claim")
@@ -150,6 +150,24 @@ def every_claim(results: Results) -> Exhibit:
     )
 
 
+def count_text(row: pd.Series) -> str:
+    """Write how many datasets a claim counts, and what belongs behind it.
+
+    Parameters
+    ----------
+    row : Series
+        Of :func:`scoreboard`.
+
+    Returns
+    -------
+    str
+        Such as ``4 of 9 (within 1 pp of the best on 9 of 9)``.
+    """
+    if not row["beside"]:
+        return row["count"]
+    return f"{row['count']} ({row['beside']})"
+
+
 def _board_in_words(board: pd.DataFrame) -> pd.DataFrame:
     texts = []
     for _, row in board.iterrows():
@@ -163,7 +181,7 @@ def _board_in_words(board: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "the paper says": board["paper"],
-            "datasets": board["count"],
+            "datasets": board.apply(count_text, axis=1),
             "ours [95% interval]": texts,
             "the interval draws": board["drawn"],
             "needed": needed,
