@@ -232,30 +232,19 @@ def signals(
     seed: Seed = 0,
 ) -> None:
     """Print the signals of a model's layers as CSV, one row each."""
-    from sfusion.compression.inputs import load_start
-    from sfusion.compression.tokens import fit_tokens
-    from sfusion.data.encoding import encode
-    from sfusion.data.files import read_rows
-    from sfusion.data.splits import draw
-    from sfusion.models.source import ModelSource
-    from sfusion.signals.extraction import extract_signals
+    from sfusion.compression.probing import probe_signals
 
-    source = ModelSource.open(model)
-    rows = read_rows(data, text_column, label_column)
-    start = load_start(source, rows, _listed(labels), new_head, seed)
-    drawn = draw(
-        rows.frame["label"].tolist(),
-        rows.frame["text"].tolist(),
-        PROBE,
-        f"probe {seed}",
+    table = probe_signals(
+        model,
+        data,
+        text_column=text_column,
+        label_column=label_column,
+        labels=_listed(labels),
+        new_head=new_head,
+        max_length=max_length,
+        seed=seed,
     )
-    probe = rows.frame.iloc[sorted(drawn)]
-    texts = probe["text"].tolist()
-    tokenizer = source.tokenizer
-    length = fit_tokens(tokenizer, start.model.config, texts, max_length)
-    numbers = probe["label"].map(start.numbers).tolist()
-    encoded = encode(texts, numbers, tokenizer, length.tokens)
-    print(extract_signals(start.model, encoded).to_csv(float_format="%.6g"), end="")
+    print(table.to_csv(float_format="%.6g"), end="")
 
 
 @app.command(

@@ -51,9 +51,9 @@ def one_line(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except SfusionError:
+    except (SfusionError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
-    except Exception as error:
+    except BaseException as error:  # a panic of a tokenizer is no Exception
         raise SfusionError(f"{what}: {first_line(error)}") from error
 
 

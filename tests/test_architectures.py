@@ -36,8 +36,8 @@ from sfusion.signals import MEASURES
 SMALL = {
     "bert": {},
     "distilbert": {"hidden_dim": 24},
-    "roberta": {"max_position_embeddings": 34},
-    "xlm-roberta": {"max_position_embeddings": 34},
+    "roberta": {"max_position_embeddings": 33},
+    "xlm-roberta": {"max_position_embeddings": 36, "pad_token_id": 3},
     "electra": {"embedding_size": 8},
     "mpnet": {"max_position_embeddings": 34},
     "deberta-v2": {

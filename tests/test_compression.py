@@ -30,7 +30,6 @@ from sfusion.compression.accuracy import Change, accuracy_interval, paired_chang
 from sfusion.compression.card import card, licence
 from sfusion.compression.latency import latency
 from sfusion.compression.report import verdict
-from sfusion.compression.tokens import fit_tokens
 from sfusion.data import tasks
 from sfusion.data.tokenizers import load_tokenizer
 from sfusion.experiments.parallel import progress
@@ -335,15 +334,6 @@ def test_what_the_user_may_not_have_meant_is_noted(given, tmp_path):
     card = (tmp_path / "out" / "README.md").read_text()
     for words in ("100% of the training texts are longer than 4 tokens", "new head"):
         assert words in str(found) and words in card
-
-
-def test_a_text_of_which_the_tokenizer_makes_no_token_is_one_line(given):
-    with tiny.refused(match="makes no token of the text"):
-        fit_tokens(
-            load_tokenizer(given / "base"),
-            sf.load_model(given / "base").config,
-            ["a text", "\x01"],
-        )
 
 
 @pytest.mark.parametrize("drop", [0.0, 0.3, 0.99])

@@ -322,3 +322,33 @@ def of_units(results, query):
         results,
         **{name: getattr(results, name).merge(units, on=UNIT) for name in FRAMES},
     )
+
+
+THEME_NAMES = ("boats", "works", "songs")
+
+
+def write_tuned_model(folder, names=THEME_NAMES, seed=1):
+    """Save a tiny BERT that knows its themes by name, with its training texts."""
+    import sfusion as sf
+    from sfusion.data.encoding import encode
+    from sfusion.data.tokenizers import load_tokenizer
+    from sfusion.training.recipes import Recipe
+
+    write_model(folder, layers=3)
+    texts, labels = sentences(240, 3, seed)
+    tokenizer = load_tokenizer(folder)
+    model = sf.load_model(folder, label_names=names)
+    numbers = [names.index(THEME_NAMES[label]) for label in labels]
+    recipe = Recipe(samples=2400, learning_rate=0.003, freeze_embeddings=False)
+    sf.fine_tune(model, encode(texts, numbers, tokenizer, 16), recipe, seed=0)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def labelled(count, seed):
+    """Make a frame of texts and the names of their themes."""
+    texts, labels = sentences(count, 3, seed)
+    return pd.DataFrame(
+        {"text": texts, "label": [THEME_NAMES[label] for label in labels]}
+    )

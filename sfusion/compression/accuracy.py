@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.stats import binomtest
 
+from sfusion.compression.recall import recall_per_class
 from sfusion.models.size import size
 from sfusion.training.evaluation import predict_logits
 
@@ -99,8 +100,8 @@ class Measured:
     Attributes
     ----------
     entry : dict
-        Its part of the report: accuracy with interval, hash of the predicted class
-        names in the order of the samples (a line each), sizes.
+        Its part of the report: accuracy with interval, recall per class, hash of the
+        predicted class names in the order of the samples (a line each), sizes.
     right : ndarray of bool, shape (N,)
         Which samples were right.
     """
@@ -124,11 +125,14 @@ def measure(model: PreTrainedModel, data: Encoded, max_length: int) -> Measured:
     -------
     Measured
     """
-    predicted = predict_logits(model, data).argmax(-1)
+    logits = predict_logits(model, data)
+    predicted = logits.argmax(-1)
     right = (predicted == data.labels).numpy()
-    names = "\n".join(model.config.id2label[int(number)] for number in predicted)
+    classes = [model.config.id2label[number] for number in range(logits.shape[1])]
+    names = "\n".join(classes[int(number)] for number in predicted)
     entry = {
         **asdict(accuracy_interval(right.sum(), len(right))),
+        "recall": recall_per_class(predicted, data.labels, classes),
         "predictions_sha256": hashlib.sha256(names.encode()).hexdigest(),
         **size(model, max_length),
         "bytes": sum(p.numel() * p.element_size() for p in model.parameters()),

@@ -18,7 +18,6 @@ from joblib import cpu_count
 from sfusion.compression.budgets import recipes
 from sfusion.compression.depth import choose_depth, count_work, tabulate
 from sfusion.compression.inputs import (
-    check_label_order,
     encode_unlabelled,
     load_start,
     read_texts,
@@ -34,6 +33,7 @@ from sfusion.compression.request import (
     check_target,
 )
 from sfusion.compression.tokens import fit_tokens
+from sfusion.compression.understanding import understand_texts
 from sfusion.compression.vocabulary import check_trimmable
 from sfusion.data import corpora
 from sfusion.errors import SfusionError, need_extra
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from sfusion.compression.depth import Choice
     from sfusion.compression.inputs import Start, Texts
     from sfusion.compression.tokens import TextLength
+    from sfusion.compression.understanding import Understanding
     from sfusion.data.encoding import Encoded
     from sfusion.data.files import Source
     from sfusion.data.tasks import Task
@@ -229,7 +230,9 @@ def compress(
     if trim_vocabulary:
         check_trimmable(source.tokenizer)
     ready = _prepare(source, start, texts, labels, max_length, seed)
-    job = Job(source, start, texts, ready.length, strategy, target)
+    understood = ready.understood
+    job = Job(source, start, texts, ready.length, strategy, target, understood)
+    understood.say(quiet)
     threads = threads or cpu_count()
     with (
         workplace(out) as work,
@@ -264,6 +267,7 @@ class _Prepared:
     task: Task
     length: TextLength
     unlabelled: Encoded | None
+    understood: Understanding
 
 
 def _lowest(start: Start) -> int:
@@ -284,12 +288,11 @@ def _prepare(
     train_texts = texts.split["train"]["text"].tolist()
     length = fit_tokens(tokenizer, start.model.config, train_texts, max_length)
     task = tokenise_splits(texts, start, tokenizer, length)
-    if labels is None:  # else the user has said which is which
-        check_label_order(start, task, texts.rows.where)
+    understood = understand_texts(texts, start, task, tokenizer, length, labels)
     more = None
     if texts.unlabelled is not None:
         more = encode_unlabelled(texts.unlabelled, task, tokenizer, texts.most, seed)
-    return _Prepared(task, length, more)
+    return _Prepared(task, length, more, understood)
 
 
 def _plant(

@@ -6,21 +6,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-from scipy.optimize import linear_sum_assignment
 from transformers import PreTrainedModel
 
 from sfusion.compression.budgets import most_samples
+from sfusion.compression.doubts import doubt_rows
 from sfusion.compression.tokens import TextLength
+from sfusion.compression.understanding import Understanding, understand
 from sfusion.data.encoding import Encoded, encode
 from sfusion.data.files import Rows, read_rows
 from sfusion.data.labels import order_labels, resolve_labels
-from sfusion.data.splits import draw, split_rows
+from sfusion.data.splits import SPLITS, draw, split_rows
 from sfusion.data.tasks import Task, tokenise
 from sfusion.errors import SfusionError
 from sfusion.models.source import ModelSource, numbered
 from sfusion.training.distillation import NO_LABEL
-from sfusion.training.evaluation import predict_logits
 from sfusion.training.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from sfusion.data.files import Source
-
-ORDER_CHECKED = 200  # validation texts, by which another order of the labels shows
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +45,8 @@ class Texts:
         Texts that a stage sees at most.
     held_out : bool
         Whether the test texts were held out of the training file.
+    doubts : tuple of str
+        What in the files the user may not have meant.
     """
 
     rows: Rows
@@ -55,6 +54,7 @@ class Texts:
     unlabelled: Rows | None
     most: int
     held_out: bool
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +70,15 @@ class Start:
         Class number of each label of the texts.
     unused : tuple of str
         Weights in the model's files that it does not use.
+    missing : tuple of str
+        Weights of a head that the files lack.
     """
 
     model: PreTrainedModel
     is_tuned: bool
     numbers: dict[str, int]
     unused: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
 
 def read_texts(
@@ -110,7 +113,8 @@ def read_texts(
     more = None if unlabelled is None else read_rows(unlabelled, columns[0], None)
     most = most_samples(len(rows.frame))
     split = split_rows(rows, tests, seed=seed, limit=most)
-    return Texts(rows, split, more, most, held_out=test is None)
+    doubts = tuple(doubt_rows(rows, tests))
+    return Texts(rows, split, more, most, held_out=test is None, doubts=doubts)
 
 
 def load_start(
@@ -141,12 +145,12 @@ def load_start(
     """
     if labels is not None and len(set(labels)) < len(labels):
         raise SfusionError(f"labels {', '.join(labels)}: name each once")
-    saved = source.as_saved()
+    saved = source.as_saved(new_head)
     used = sorted(set(rows.frame["label"]))
-    if saved.has_head and not new_head:
+    if saved.has_head:
         numbers = resolve_labels(used, source.labels, rows.where, labels)
         saved.model.config.update(numbered(labels or source.labels))
-        return Start(saved.model, True, numbers)
+        return Start(saved.model, True, numbers, saved.unused)
     names = tuple(labels or order_labels(rows.names, [rows.frame], rows.where))
     for label in used:
         if label not in names:
@@ -155,7 +159,7 @@ def load_start(
             )
     model = saved.with_new_head(names, derive_seed("head", seed))
     numbers = {label: names.index(label) for label in used}
-    return Start(model, False, numbers, saved.unused)
+    return Start(model, False, numbers, saved.unused, saved.missing)
 
 
 def tokenise_splits(
@@ -230,39 +234,42 @@ def encode_unlabelled(
     )
 
 
-def check_label_order(start: Start, task: Task, where: str) -> None:
-    """Refuse labels that a fine-tuned model seems to know in another order.
+def understand_texts(
+    texts: Texts,
+    start: Start,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    length: TextLength,
+    labels: Sequence[str] | None,
+) -> Understanding:
+    """Say what was understood of a compression's input.
 
     Parameters
     ----------
+    texts : Texts
     start : Start
     task : Task
-    where : str
-        The texts, for the message.
+    tokenizer : transformers.PreTrainedTokenizerBase
+    length : TextLength
+    labels
+        See :func:`sfusion.compress`.
+
+    Returns
+    -------
+    Understanding
 
     Raises
     ------
     SfusionError
-        When the model answers half of the validation texts rightly, and twice as many
-        as now, if its classes stand in another order.
+        See :func:`sfusion.compression.understanding.understand`.
     """
-    if not start.is_tuned:
-        return
-    count = min(ORDER_CHECKED, len(task.validation))
-    step = len(task.validation) // count
-    data = task.validation.take(range(0, count * step, step))
-    predicted = predict_logits(start.model, data).argmax(1).numpy()
-    answers = np.zeros((len(task.label_names),) * 2, dtype=int)
-    np.add.at(answers, (data.labels.numpy(), predicted), 1)
-    own, turned = linear_sum_assignment(answers, maximize=True)
-    right = answers.trace() / count
-    best = answers[own, turned].sum() / count
-    if best < 0.5 or best < 2 * right:
-        return
-    label_of = {number: label for label, number in start.numbers.items()}
-    order = [label_of.get(number, "?") for number in own[turned.argsort()]]
-    raise SfusionError(
-        f"{where}: the model answers {right:.0%} of the validation texts rightly, and "
-        f"{best:.0%} if its classes stand in another order: name them in the model's "
-        f"order (--labels), maybe {','.join(order)}"
+    return understand(
+        start,
+        texts.split,
+        {split: getattr(task, split) for split in SPLITS},
+        tokenizer,
+        length,
+        texts.rows.where,
+        is_order_given=labels is not None,
+        doubts=texts.doubts,
     )

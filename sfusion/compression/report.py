@@ -18,6 +18,7 @@ from sfusion.analysis.statistics import interval_text
 from sfusion.compression.accuracy import Measured, paired_change
 from sfusion.compression.card import licence
 from sfusion.compression.export import ONNX_NAMES, OnnxFile
+from sfusion.compression.recall import lost_classes
 from sfusion.compression.request import Target
 from sfusion.data.splits import SPLITS
 
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from sfusion.compression.inputs import Start, Texts
     from sfusion.compression.latency import Latencies
     from sfusion.compression.tokens import TextLength
+    from sfusion.compression.understanding import Understanding
     from sfusion.models.source import ModelSource
     from sfusion.pruning.tree import PruningTree
 
-# Share of texts that are cut, above which the user is told.
-MANY_CUT = 0.1
+# Of what was understood: what concerns the model.
+MODEL_FACTS = ("unused_weights", "new_weights", "accuracy_as_it_stands")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ class Job:
     length : TextLength
     strategy : str
     target : Target
+    understood : Understanding
     """
 
     source: ModelSource
@@ -72,6 +75,7 @@ class Job:
     length: TextLength
     strategy: str
     target: Target
+    understood: Understanding
 
 
 def assemble(
@@ -113,6 +117,7 @@ def assemble(
         stage: recipe.model_dump(exclude={"removals"})
         for stage, recipe in tree.recipes.items()
     }
+    recalls = {name: side.entry["recall"] for name, side in measured.items()}
     report = {
         **entries,
         "model": _describe_model(job),
@@ -129,7 +134,7 @@ def assemble(
         "change": asdict(change),
         "latency_ratio": latencies.ratios,
         "curve": curve.to_dict("records"),
-        "notes": _notes(job),
+        "notes": [*job.understood.doubts, *lost_classes(recalls)],
     }
     report["verdict"] = verdict(report)
     return report
@@ -137,6 +142,7 @@ def assemble(
 
 def _describe_model(job: Job) -> dict[str, Any]:
     source = job.source
+    facts = job.understood.facts
     place = Path(source.name)
     # Not its place on this machine.
     name = place.resolve().name if place.is_dir() else source.name
@@ -145,6 +151,7 @@ def _describe_model(job: Job) -> dict[str, Any]:
         "type": source.config.model_type,
         "licence": licence(source.directory),
         "was_fine_tuned": job.start.is_tuned,
+        **{name: facts[name] for name in MODEL_FACTS},
     }
 
 
@@ -156,6 +163,7 @@ def _describe_data(job: Job, tree: PruningTree) -> dict[str, Any]:
         "held_out_test": job.texts.held_out,
         "max_length": job.length.tokens,
         "cut": job.length.cut,
+        "texts_per_class": job.understood.facts["texts_per_class"],
         **{split: len(getattr(task, split)) for split in SPLITS},
         "unlabelled": len(tree.taught) - len(task.train),
     }
@@ -173,24 +181,6 @@ def _describe_machine(tree: PruningTree) -> dict[str, Any]:
             for library in ("torch", "transformers", "sfusion")
         },
     }
-
-
-def _notes(job: Job) -> list[str]:
-    """Say what the user may not have meant."""
-    notes = []
-    length = job.length
-    if length.cut > MANY_CUT:
-        notes.append(
-            f"{length.cut:.0%} of the training texts are longer than {length.tokens} "
-            "tokens and were cut there: a larger max_length reads more of them"
-        )
-    if not job.start.is_tuned:
-        unused = ", ".join(job.start.unused)
-        also = f" (not used: {unused})" if unused else ""
-        notes.append(
-            f"the model was fine-tuned first, with a new head in place of its own{also}"
-        )
-    return notes
 
 
 def verdict(report: dict[str, Any]) -> str:

@@ -271,7 +271,7 @@ def split_rows(
     ------
     SfusionError
         When there is one class alone, the test file has a label that the training file
-        lacks, or too few texts are left for a split.
+        lacks, or all texts of a class, or too few texts are left for a split.
     """
     order_labels((), [train.frame], train.where)
     rest = train.frame.drop_duplicates("text", ignore_index=True)
@@ -283,6 +283,7 @@ def split_rows(
         rest = rest[~rest["text"].isin(held["text"])]
         if rest.empty:
             raise SfusionError(f"{train.where}: every text occurs in {test.where}")
+        _refuse_taken(rest, train, test)
     order_labels((), [rest], train.where)
     share = min(VALIDATION_SHARE, VALIDATION_LIMIT / len(rest))
     pool = Pool(rest, held, "text", (), share, train.where)
@@ -291,6 +292,17 @@ def split_rows(
     for split in ("validation", "test"):
         parts[split] = parts[split].sort_index()
     return {split: part.reset_index(drop=True) for split, part in parts.items()}
+
+
+def _refuse_taken(rest: pd.DataFrame, train: Rows, test: Rows) -> None:
+    """Refuse a class whose texts all stand in the test file."""
+    left = set(rest["label"])
+    for label in train.frame["label"]:
+        if label not in left:
+            raise SfusionError(
+                f"{train.where}: every text of the class {label!r} occurs in "
+                f"{test.where}, none is left to train on: take some out of that file"
+            )
 
 
 def _refuse_strange(test: Rows, train: Rows) -> None:

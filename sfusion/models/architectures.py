@@ -25,8 +25,9 @@ class Architecture:
         that a configuration leaves out are skipped.
     reads : {"first", "last"}
         Token that the head reads: the first, or the last real one.
-    spare_positions : int
-        Rows of the position table that no token uses.
+    spare_positions : int or "padding"
+        Rows of the position table that no token uses; or positions are counted from the
+        row behind the padding token's.
     fixed : tuple of int
         Layers that must stay where they are.
     shared : bool
@@ -37,7 +38,7 @@ class Architecture:
     layers: str
     embeddings: tuple[str, ...]
     reads: Literal["first", "last"] = "first"
-    spare_positions: int = 0
+    spare_positions: int | Literal["padding"] = 0
     fixed: tuple[int, ...] = ()
     shared: bool = False
 
@@ -52,18 +53,18 @@ ARCHITECTURES = {
     "distilbert": Architecture(
         "distilbert.transformer.layer", ("distilbert.embeddings",)
     ),
-    # Positions are counted from the padding token's number plus one.
     "roberta": Architecture(
-        "roberta.encoder.layer", ("roberta.embeddings",), spare_positions=2
+        "roberta.encoder.layer", ("roberta.embeddings",), spare_positions="padding"
     ),
     "xlm-roberta": Architecture(
-        "roberta.encoder.layer", ("roberta.embeddings",), spare_positions=2
+        "roberta.encoder.layer", ("roberta.embeddings",), spare_positions="padding"
     ),
     "electra": Architecture(
         "electra.encoder.layer", ("electra.embeddings", "electra.embeddings_project")
     ),
     # The layers of these two share a table of relative positions; DeBERTa's keys and
-    # queries of the contents may project it too.
+    # queries of the contents may project it too. MPNet counts positions from 2,
+    # whichever token pads.
     "mpnet": Architecture(
         "mpnet.encoder.layer",
         ("mpnet.embeddings", "mpnet.encoder.relative_attention_bias"),
@@ -181,4 +182,7 @@ def token_limit(config: PreTrainedConfig) -> int | None:
     positions = getattr(config, "max_position_embeddings", None)
     if not positions:
         return None
-    return positions - architecture_of(config).spare_positions
+    spare = architecture_of(config).spare_positions
+    if spare == "padding":
+        spare = config.pad_token_id + 1
+    return positions - spare

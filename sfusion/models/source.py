@@ -19,15 +19,26 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
+from sfusion.data.labels import shown
 from sfusion.data.pretrained import fingerprint, locate_model
 from sfusion.data.tokenizers import load_tokenizer
 from sfusion.errors import SfusionError, one_line
-from sfusion.models.architectures import architecture_of
+from sfusion.models.architectures import architecture_of, layer_stack
+from sfusion.models.weights import (
+    body_prefixes,
+    of_body,
+    refuse_adapter,
+    refuse_integers,
+    refuse_not_finite,
+)
 
 # The new classification head is announced as "missing weights" at every load: that is
 # intended.
 hf_logging.set_verbosity_error()
 hf_logging.disable_progress_bar()
+
+# Types that weights may be stored in.
+STORED = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 # Eager, because the default attention kernels return no attention weights.
 _BUILT = {
@@ -38,11 +49,15 @@ _BUILT = {
 
 
 class _Loaded(NamedTuple):
-    """A model, the weights that its files lack, and those that it has no place for."""
+    """A model, the weights that its files lack, and those that it has no place for.
+
+    Of another size: in the files and in the model.
+    """
 
     model: PreTrainedModel
     missing: list[str]
     unused: tuple[str, ...]
+    other_size: list[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,11 +73,14 @@ class SavedClassifier:
         that they lack, the same every time.
     unused : tuple of str
         Weights in the files that the model has no place for.
+    missing : tuple of str
+        Weights of the head that the files lack.
     """
 
     model: PreTrainedModel
     has_head: bool
     unused: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
 
     def with_new_head(
         self,
@@ -85,10 +103,11 @@ class SavedClassifier:
         """
         config = copy.deepcopy(self.model.config)
         config.update({**numbered(label_names), "problem_type": None})
-        with torch.random.fork_rng(devices=[]):
+        failed = "a new head cannot be put on the model"
+        with one_line(failed), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             fresh = AutoModelForSequenceClassification.from_config(config, **_BUILT)
-        fresh.base_model.load_state_dict(self.model.base_model.state_dict())
+            fresh.base_model.load_state_dict(self.model.base_model.state_dict())
         return fresh.eval()
 
 
@@ -127,18 +146,17 @@ class ModelSource:
         SfusionError
             When nothing by that name can be had, or it is an adapter alone.
         """
-        directory = locate_model(name_or_dir)
-        if (directory / "adapter_config.json").is_file():
-            raise SfusionError(
-                f"model {str(name_or_dir)!r}: Adapters are not read "
-                "(adapter_config.json); merge it into its model and give that"
-            )
-        return cls(str(name_or_dir), directory)
+        name = str(name_or_dir)
+        with one_line(f"model {shown(name)} cannot be opened"):
+            directory = locate_model(name_or_dir)
+            refuse_adapter(directory, name)
+        return cls(name, directory)
 
     @cached_property
     def fingerprint(self) -> str:
         """Hash of all that decides the model's results."""
-        return fingerprint(self.directory)
+        with one_line(self._unreadable):
+            return fingerprint(self.directory)
 
     @cached_property
     def config(self) -> PreTrainedConfig:
@@ -148,11 +166,17 @@ class ModelSource:
                 self.directory,
                 trust_remote_code=False,
             )
-        quantisation = getattr(config, "quantization_config", None)
-        if quantisation is not None:
+        for setting in ("quantization_config", "compression_config"):
+            if getattr(config, setting, None) is not None:
+                raise SfusionError(
+                    f"model {self.name!r} has {setting}, it is quantised: give its "
+                    "weights in floating point"
+                )
+        stored = config.dtype
+        if stored is not None and stored not in STORED:
             raise SfusionError(
-                f"model {self.name!r} has quantization_config: give its weights in "
-                "floating point"
+                f"model {self.name!r} is stored as {stored} (dtype in config.json): "
+                "give its weights as float32, float16 or bfloat16"
             )
         return config
 
@@ -174,7 +198,14 @@ class ModelSource:
                 f"model {self.name!r} numbers its classes {', '.join(map(str, names))} "
                 "(id2label in config.json): number them from 0"
             )
-        return tuple(str(names[number]) for number in range(len(names)))
+        labels = tuple(str(names[number]) for number in range(len(names)))
+        for label in labels:
+            if labels.count(label) > 1:
+                raise SfusionError(
+                    f"model {self.name!r} has several classes {label!r} (id2label in "
+                    "config.json): name each once"
+                )
+        return labels
 
     @property
     def _unreadable(self) -> str:
@@ -199,8 +230,13 @@ class ModelSource:
             config.num_labels = num_labels
         return self._load(config, seed).model
 
-    def as_saved(self) -> SavedClassifier:
+    def as_saved(self, new_head: bool = False) -> SavedClassifier:
         """Load the classifier that the files hold.
+
+        Parameters
+        ----------
+        new_head : bool
+            Whether the head in the files is left aside, whatever it is.
 
         Returns
         -------
@@ -209,27 +245,44 @@ class ModelSource:
         Raises
         ------
         SfusionError
-            When the model cannot be loaded, its files lack some of the layers or
-            embeddings, its architecture is not known, or it is not a single-label
-            classifier.
+            When the model cannot be loaded, its files lack some of the weights below
+            the head, hold some that are quantised or not finite, its architecture is
+            not known, or it is not a single-label classifier.
         """
         architecture = architecture_of(self.config)
-        loaded = self._load(self.config)
-        parts = (architecture.layers, *architecture.embeddings)
-        body = tuple(f"{part}." for part in parts)
-        lost = [name for name in loaded.missing if name.startswith(body)]
+        if not new_head:
+            self._check_problem()
+        loaded = self._load(self.config, any_head=new_head)
+        model = loaded.model
+        body = body_prefixes(model, architecture.layers)
+        lost = of_body([*loaded.missing, *loaded.other_size], body)
         if lost:
             raise SfusionError(f"model {self.name!r} lacks weights, {lost[0]} for one")
-        has_head = not loaded.missing
-        kind = self.config.problem_type
-        if has_head and kind in ("regression", "multi_label_classification"):
-            raise SfusionError(
-                f"model {self.name!r} is made for {kind}: "
-                "give a classifier with one label per text"
-            )
-        return SavedClassifier(loaded.model, has_head, loaded.unused)
+        with one_line(self._unreadable):
+            if len(layer_stack(model)) == 0:
+                raise SfusionError(f"model {self.name!r} has no layers")
+            refuse_integers(self.directory, model, self.name)
+            refuse_not_finite(model, self.name)
+        has_head = not loaded.missing and not new_head
+        return SavedClassifier(model, has_head, loaded.unused, tuple(loaded.missing))
 
-    def _load(self, config: PreTrainedConfig, seed: int = 0) -> _Loaded:
+    def _check_problem(self) -> None:
+        kind = self.config.problem_type
+        if kind == "multi_label_classification":
+            raise SfusionError(
+                f"model {self.name!r} gives a text several labels "
+                "(multi_label_classification), which is not built: give a classifier "
+                "with one label per text, or train a new head (--new-head)"
+            )
+        if kind == "regression":
+            raise SfusionError(
+                f"model {self.name!r} is made for {kind}: give a classifier with one "
+                "label per text, or train a new head (--new-head)"
+            )
+
+    def _load(
+        self, config: PreTrainedConfig, seed: int = 0, any_head: bool = False
+    ) -> _Loaded:
         """Load a classifier, what its files lack drawn by the seed."""
         with one_line(self._unreadable), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -238,10 +291,15 @@ class ModelSource:
                 config=config,
                 use_safetensors=True,
                 output_loading_info=True,
+                ignore_mismatched_sizes=any_head,
                 **_BUILT,
             )
-        missing = sorted(info["missing_keys"])
-        return _Loaded(model.eval(), missing, tuple(sorted(info["unexpected_keys"])))
+            return _Loaded(
+                model.eval(),
+                missing=sorted(info["missing_keys"]),
+                unused=tuple(sorted(info["unexpected_keys"])),
+                other_size=sorted(key for key, *_ in info["mismatched_keys"]),
+            )
 
 
 def load_model(
