@@ -270,9 +270,9 @@ def test_signals_of_a_tokenizer_that_pads_with_nothing(model, signals, tmp_path)
 
 def test_signals_of_a_large_file_are_those_of_a_probe(signals, data, monkeypatch):
     pd.DataFrame(
-        {"text": [f"text {i}" for i in range(1200)], "label": [0, 1, 2] * 400}
+        {"text": [f"river {i}" for i in range(1200)], "label": [0, 1, 2] * 400}
     ).to_csv(data)
-    counted = "sfusion.signals.extraction.extract_signals"
+    counted = "sfusion.compression.probing.extract_signals"
     monkeypatch.setattr(
         counted, lambda _, probe: pd.DataFrame({"count": probe.labels.bincount()})
     )

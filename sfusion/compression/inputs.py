@@ -11,11 +11,10 @@ from transformers import PreTrainedModel
 from sfusion.compression.budgets import most_samples
 from sfusion.compression.doubts import doubt_rows
 from sfusion.compression.tokens import TextLength
-from sfusion.compression.understanding import Understanding, understand
 from sfusion.data.encoding import Encoded, encode
 from sfusion.data.files import Rows, read_rows
 from sfusion.data.labels import order_labels, resolve_labels
-from sfusion.data.splits import SPLITS, draw, split_rows
+from sfusion.data.splits import draw, split_rows
 from sfusion.data.tasks import Task, tokenise
 from sfusion.errors import SfusionError
 from sfusion.models.source import ModelSource, numbered
@@ -231,45 +230,4 @@ def encode_unlabelled(
         [NO_LABEL] * len(drawn),
         tokenizer,
         task.train.input_ids.shape[1],
-    )
-
-
-def understand_texts(
-    texts: Texts,
-    start: Start,
-    task: Task,
-    tokenizer: PreTrainedTokenizerBase,
-    length: TextLength,
-    labels: Sequence[str] | None,
-) -> Understanding:
-    """Say what was understood of a compression's input.
-
-    Parameters
-    ----------
-    texts : Texts
-    start : Start
-    task : Task
-    tokenizer : transformers.PreTrainedTokenizerBase
-    length : TextLength
-    labels
-        See :func:`sfusion.compress`.
-
-    Returns
-    -------
-    Understanding
-
-    Raises
-    ------
-    SfusionError
-        See :func:`sfusion.compression.understanding.understand`.
-    """
-    return understand(
-        start,
-        texts.split,
-        {split: getattr(task, split) for split in SPLITS},
-        tokenizer,
-        length,
-        texts.rows.where,
-        is_order_given=labels is not None,
-        doubts=texts.doubts,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +12,18 @@ import pandas as pd
 from sfusion.compression.doubts import doubt_classes, doubt_tokens
 from sfusion.compression.trial import judge, try_model
 from sfusion.data.labels import list_names
-from sfusion.data.splits import count_classes
+from sfusion.data.splits import SPLITS, count_classes
 from sfusion.models.architectures import architecture_of, layer_stack
 from sfusion.models.weights import group_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from sfusion.compression.inputs import Start
+    from sfusion.compression.inputs import Start, Texts
     from sfusion.compression.tokens import TextLength
     from sfusion.compression.trial import Trial
     from sfusion.data.encoding import Encoded
+    from sfusion.data.tasks import Task
 
 # Classes whose texts are counted one by one; of more the smallest and the largest.
 COUNTED = 10
@@ -127,6 +128,47 @@ def understand(
         "accuracy_as_it_stands": trial.accuracy if start.is_tuned else None,
     }
     return Understanding(tuple(lines), tuple(found), facts)
+
+
+def understand_texts(
+    texts: Texts,
+    start: Start,
+    task: Task,
+    tokenizer: PreTrainedTokenizerBase,
+    length: TextLength,
+    labels: Sequence[str] | None,
+) -> Understanding:
+    """Say what was understood of a compression's input.
+
+    Parameters
+    ----------
+    texts : Texts
+    start : Start
+    task : Task
+    tokenizer : transformers.PreTrainedTokenizerBase
+    length : TextLength
+    labels
+        See :func:`sfusion.compress`.
+
+    Returns
+    -------
+    Understanding
+
+    Raises
+    ------
+    SfusionError
+        See :func:`understand`.
+    """
+    return understand(
+        start,
+        texts.split,
+        {split: getattr(task, split) for split in SPLITS},
+        tokenizer,
+        length,
+        texts.rows.where,
+        is_order_given=labels is not None,
+        doubts=texts.doubts,
+    )
 
 
 def _label_names(start: Start) -> list[str]:
