@@ -239,7 +239,10 @@ def importance(results: Results) -> Exhibit:
         drawn,
         label="title",
         value="importance",
-        xlabel="rise in squared error when permuted, share of the variance\n(± 1 s.d.)",
+        xlabel="rise in squared error when permuted, share of the variance",
         series="fusion",
+        sort=True,
+        digits=2,
     )
-    return Exhibit("fusion_importance", table, finding, figure)
+    caption = "Mean over folds and shuffles, with a standard deviation to either side."
+    return Exhibit("fusion_importance", table, finding, figure, caption)

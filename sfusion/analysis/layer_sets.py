@@ -11,7 +11,7 @@ import seaborn as sns
 from scipy.special import comb
 
 from sfusion.analysis.appearance import (
-    COLUMN,
+    PAGE,
     PlainFigure,
     in_registry_order,
     strategy_colour,
@@ -55,7 +55,6 @@ REGRETTED = (
     "random-keep-last",
     "random",
     "bottom-first",
-    "top-first",
 )
 
 FIRST_END = "first layer kept, of sets that keep the last"
@@ -386,14 +385,14 @@ def kept_layers(results: Results) -> Exhibit:
 def _draw_kept(gains: pd.DataFrame) -> PlainFigure:
     means = 100 * gains.pivot_table("gain", "removed", "layer")
     limit = means.abs().max(axis=None)
-    figure, axes = one_panel(COLUMN + 0.8, 0.26 * len(means) + 0.7)
+    figure, axes = one_panel(PAGE, 0.36 * len(means) + 0.8)
     texts = means.map(lambda gain: f"{gain:+z.1f}".replace("-", "−"))
     sns.heatmap(
         means,
         ax=axes,
         annot=texts,
         fmt="",
-        annot_kws={"fontsize": 6},
+        annot_kws={"fontsize": 9},
         cmap="RdBu",
         vmin=-limit,
         vmax=limit,
