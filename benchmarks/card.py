@@ -11,6 +11,7 @@ usage: python benchmarks/card.py [--model minilm-l6] [--processes 1 16] [--steps
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -61,11 +62,8 @@ def work(name: str, steps: int, start: Barrier, times: Queue) -> None:
         recipe = Recipe(samples=BATCH_SIZE * count, batch_size=BATCH_SIZE)
         start.wait()
         # The loss that is returned has waited for the card.
-        spent = seconds(
-            lambda recipe=recipe: fine_tune(
-                model, data, recipe, seed=0, precision=precision
-            )
-        )
+        train = partial(fine_tune, model, data, recipe, seed=0, precision=precision)
+        spent = seconds(train)
     times.put(spent)
 
 

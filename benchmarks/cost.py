@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
+from experiments import evaluated_texts
 from transformers import AutoModelForSequenceClassification, BertConfig
 
 from sfusion.experiments.profiles import Profile, load_profile
@@ -68,7 +69,7 @@ def waves(profile: Profile) -> Iterator[Wave]:
     """
     forward = flops(profile)
     experiments = len(profile.tasks) * len(profile.seeds)
-    texts = profile.sizes.validation + profile.sizes.test
+    texts = evaluated_texts(profile)
     names = [name for name in profile.strategies or STUDIED if name != "greedy-oracle"]
     for fused in (False, True):
         chosen = [n for n in names if (STRATEGIES[n].learned_from is not None) == fused]

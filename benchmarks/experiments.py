@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from sfusion.errors import SfusionError
 from sfusion.experiments.profiles import Profile, load_profile
 from sfusion.experiments.store import RecordStore
 from sfusion.experiments.trees import Experiment, open_tree
@@ -15,7 +16,10 @@ from sfusion.pruning.tree import PruningTree
 from sfusion.training.recipes import StrictModel
 
 REPEATS = 5
-QUICK = {"sizes": {"train": 160, "probe": 32}, "recovery": {"samples": 64}}
+QUICK: dict[str, Any] = {
+    "sizes": {"train": 160, "probe": 32},
+    "recovery": {"samples": 64},
+}
 
 
 def seconds(function: Callable[[], Any]) -> float:
@@ -40,6 +44,16 @@ def changed(profile: Profile, **changes: Any) -> Profile:
             value = section.model_copy(update=value)
         updates[name] = value
     return profile.model_copy(update=updates)
+
+
+def evaluated_texts(profile: Profile) -> int:
+    """Count the texts that every node of a study is evaluated on."""
+    sizes = profile.sizes
+    if sizes.validation is None or sizes.test is None:
+        raise SfusionError(
+            f"profile {profile.name!r} takes all texts: give sizes for an estimate"
+        )
+    return sizes.validation + sizes.test
 
 
 def make_experiment(*, seed: int = 0, **changes: Any) -> Experiment:

@@ -6,6 +6,8 @@ its bytes over the memory's rate; each as a share of the time that the step take
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from experiments import median_seconds
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -35,9 +37,9 @@ class Operators(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.products = []
+        self.products: list[tuple[Any, list[torch.Tensor]]] = []
         self.bytes = 0
-        self._operands = {}
+        self._operands: dict[tuple[Any, ...], list[torch.Tensor]] = {}
 
     def __torch_dispatch__(self, function, types, arguments=(), kwargs=None):
         result = function(*arguments, **(kwargs or {}))
@@ -63,7 +65,7 @@ def best_product_rate(dtype: torch.dtype, count: int = 20) -> float:
     left = torch.randn(ROWS, INNER, dtype=dtype)
     right = torch.randn(INNER, COLUMNS, dtype=dtype)
 
-    def multiply():
+    def multiply() -> None:
         for _ in range(count):
             left @ right
 

@@ -14,6 +14,7 @@ import json
 import tempfile
 import time
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -26,7 +27,7 @@ GIB = 2**30
 FEW = {"samples": 64}
 
 
-def run_study(name: str, folder: str, whole: bool, texts: int) -> None:
+def run_study(name: str, folder: Path, whole: bool, texts: int) -> None:
     """Run a study on a profile's own data and model.
 
     With few samples to train on, unless all are asked for. A model that takes long on a
@@ -52,7 +53,7 @@ def measure(
     largest = 0
     workers = set()
     with tempfile.TemporaryDirectory() as folder:
-        arguments = (profile, folder, whole, texts)
+        arguments = (profile, Path(folder), whole, texts)
         study = get_context("spawn").Process(target=run_study, args=arguments)
         study.start()
         root = psutil.Process(study.pid)

@@ -24,7 +24,7 @@ from uuid import uuid4
 
 import numpy as np
 import pandas as pd
-from experiments import changed
+from experiments import changed, evaluated_texts
 
 from sfusion.disk import write_atomically
 from sfusion.experiments import forest, pruning_study
@@ -146,18 +146,16 @@ def scaled_work(nodes: pd.DataFrame, small: Profile, full: Profile) -> float:
     is_original = nodes["removed"] == 0
     originals = nodes.loc[is_original, "training"].sum()
     recoveries = nodes.loc[~is_original, "training"].sum()
-    texts = full.sizes.validation + full.sizes.test
-    few_texts = small.sizes.validation + small.sizes.test
     return float(
         originals * full.original.samples / small.original.samples
         + recoveries * full.recovery.samples / small.recovery.samples
-        + nodes["evaluation"].sum() * texts / few_texts
+        + nodes["evaluation"].sum() * evaluated_texts(full) / evaluated_texts(small)
         + nodes["extraction"].sum()
     )
 
 
 def _timed(function: Callable, stage: str, spent: dict[str, float]) -> Callable:
-    def call(*arguments, **options):
+    def call(*arguments: Any, **options: Any) -> Any:
         start = time.perf_counter()
         result = function(*arguments, **options)
         spent[stage] += time.perf_counter() - start

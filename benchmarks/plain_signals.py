@@ -6,6 +6,7 @@ function takes a BERT classifier and a probe set and returns one number per laye
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,13 +21,15 @@ if TYPE_CHECKING:
 
 BATCH = 32
 
+Masked = tuple[torch.Tensor, torch.Tensor]  # values of a batch, and its mask
 
-def batches(data, size=BATCH):
+
+def batches(data: Encoded, size: int = BATCH) -> Iterator[Encoded]:
     for start in range(0, len(data), size):
         yield data.take(range(start, min(start + size, len(data))))
 
 
-def hidden_states(model, data):
+def hidden_states(model: PreTrainedModel, data: Encoded) -> Iterator[Masked]:
     """Yield each batch's outputs of all layers, (layers, B, T, H), and its mask."""
     with torch.no_grad():
         for batch in batches(data):
@@ -38,7 +41,7 @@ def hidden_states(model, data):
             yield torch.stack(output.hidden_states[1:]), batch.attention_mask.bool()
 
 
-def real_tokens(model, data):
+def real_tokens(model: PreTrainedModel, data: Encoded) -> torch.Tensor:
     """Return the outputs of all layers at all real tokens, (layers, tokens, H)."""
     return torch.cat(
         [hidden[:, mask] for hidden, mask in hidden_states(model, data)], 1
@@ -57,7 +60,7 @@ def energy(model: PreTrainedModel, data: Encoded) -> list[float]:
     return (real_tokens(model, data).square().sum((1, 2)) / len(data)).tolist()
 
 
-def pooled(model, data):
+def pooled(model: PreTrainedModel, data: Encoded) -> np.ndarray:
     means = [
         (hidden * mask.unsqueeze(-1)).sum(2) / mask.sum(1, keepdim=True)
         for hidden, mask in hidden_states(model, data)
@@ -65,7 +68,9 @@ def pooled(model, data):
     return torch.cat(means, 1).numpy()
 
 
-def information(model, data, target):
+def information(
+    model: PreTrainedModel, data: Encoded, target: np.ndarray
+) -> list[float]:
     values = []
     for layer in pooled(model, data):
         count = min(8, len(layer) - 1, layer.shape[1])
@@ -87,7 +92,7 @@ def information_flow_mi(model: PreTrainedModel, data: Encoded) -> list[float]:
     return information(model, data, torch.cat(logits).argmax(-1).numpy())
 
 
-def mean_gradients(model, data):
+def mean_gradients(model: PreTrainedModel, data: Encoded) -> None:
     """Leave the gradient of the mean loss over the probe set in the parameters."""
     model.zero_grad()
     for batch in batches(data):
@@ -99,7 +104,7 @@ def mean_gradients(model, data):
         (loss * len(batch) / len(data)).backward()
 
 
-def squared_gradients(model):
+def squared_gradients(model: PreTrainedModel) -> np.ndarray:
     return np.array(
         [
             float(sum(p.grad.square().sum() for p in layer.parameters()))
@@ -115,10 +120,10 @@ def gradient_norm(model: PreTrainedModel, data: Encoded) -> list[float]:
 
 def gradient_fisher(model: PreTrainedModel, data: Encoded) -> list[float]:
     """One sample at a time: autograd keeps no gradients of single samples."""
-    total = 0.0
+    total = np.zeros(len(model.bert.encoder.layer))
     for batch in batches(data, 1):
         mean_gradients(model, batch)
-        total = total + squared_gradients(model)
+        total += squared_gradients(model)
     return (total / len(data)).tolist()
 
 
@@ -130,7 +135,7 @@ def gradient_taylor(model: PreTrainedModel, data: Encoded) -> list[float]:
     ]
 
 
-def matrices(layer):
+def matrices(layer: torch.nn.Module) -> list[torch.Tensor]:
     return [p.detach() for p in layer.parameters() if p.dim() == 2]
 
 
@@ -152,7 +157,7 @@ def weight_entropy(model: PreTrainedModel, data: Encoded) -> list[float]:
     return values
 
 
-def attentions(model, data):
+def attentions(model: PreTrainedModel, data: Encoded) -> Iterator[Masked]:
     """Yield each batch's attention, (layers, B, heads, T, T), and its mask."""
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")  # the default kernels return no weights
@@ -167,7 +172,7 @@ def attentions(model, data):
     model.set_attn_implementation(before)
 
 
-def mean_over_queries(pairs):
+def mean_over_queries(pairs: Iterable[Masked]) -> list[float]:
     """Average (layers, B, heads, T) over real queries, from batches and masks."""
     sums = [
         ((values * mask[:, None]).sum((1, 2, 3)), int(mask.sum()) * values.shape[2])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,7 +44,7 @@ def rows(data: Encoded) -> list[dict[str, Any]]:
     ]
 
 
-def load(directory: str, task: Task) -> PreTrainedModel:
+def load(directory: Path, task: Task) -> PreTrainedModel:
     """Load the pretrained model with a new head."""
     return AutoModelForSequenceClassification.from_pretrained(
         directory, num_labels=len(task.label_names)
@@ -52,7 +53,7 @@ def load(directory: str, task: Task) -> PreTrainedModel:
 
 def make_trainer(
     model: PreTrainedModel,
-    directory: str,
+    directory: Path,
     train: list[dict[str, Any]],
     recipe: Recipe,
     seed: int,
@@ -94,7 +95,7 @@ class PlainSweep:
     """
 
     def __init__(
-        self, directory: str, task: Task, recovery: Recipe, probe: Encoded, seed: int
+        self, directory: Path, task: Task, recovery: Recipe, probe: Encoded, seed: int
     ) -> None:
         self.directory = directory
         self.task = task
@@ -106,7 +107,7 @@ class PlainSweep:
             "validation": rows(task.validation),
             "test": rows(task.test),
         }
-        self.nodes = []
+        self.nodes: list[dict[str, Any]] = []
 
     def run(self, original: Recipe, strategies: list[str]) -> pd.DataFrame:
         """Fine-tune the original, then follow strategies: signals or ``random-...``."""
@@ -126,7 +127,7 @@ class PlainSweep:
         layers = model.bert.encoder.layer
         left = list(range(len(layers)))
         order = np.random.default_rng(self.seed).permutation(len(left))
-        path = ()
+        path: tuple[int, ...] = ()
         while len(left) > 1:
             signals = self._take_signals(model)
             if strategy in signals:

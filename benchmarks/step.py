@@ -36,7 +36,7 @@ def recovery(experiment: Experiment) -> Callable[[], float]:
     recipe = experiment.profile.recovery
     precision = tree.base["precision"]
 
-    def train():
+    def train() -> float:
         model = copy.deepcopy(tree.source())
         return fine_tune(model, tree.task.train, recipe, seed=0, precision=precision)
 
@@ -86,7 +86,7 @@ def signals_over_pass(experiment: Experiment) -> float:
     for parameter in embedding_parameters(passes):
         parameter.requires_grad_(False)
 
-    def forward_backward():
+    def forward_backward() -> None:
         batches = torch.arange(len(probe)).split(experiment.profile.recovery.batch_size)
         for batch in map(probe.take, batches):
             logits = passes(batch.input_ids, batch.attention_mask).logits.float()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,7 @@ Found = dict[str, Any]
 
 def summary(found: Found) -> str:
     """Write what was measured as Markdown, section by section."""
-    parts = []
+    parts: list[str] = []
     for name, write in SECTIONS.items():
         if name in found:
             parts.extend(write(found[name]))
@@ -89,7 +89,7 @@ def _memory(found: Found) -> Iterator[str]:
     )
 
 
-SECTIONS = {
+SECTIONS: dict[str, Callable[[Any], Iterator[str]]] = {
     "budgets": _budgets,
     "step": _step,
     "node": _node,

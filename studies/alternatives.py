@@ -21,7 +21,7 @@ and for as many samples on the labelled ones alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Annotated, Any, Literal
@@ -52,7 +52,7 @@ from sfusion.pruning.identity import identity
 from sfusion.pruning.node import pack, unpack
 from sfusion.pruning.path import ORIGINAL, PruningPath
 from sfusion.pruning.searches import follow
-from sfusion.pruning.strategies import DEFAULT_STRATEGY, STRATEGIES
+from sfusion.pruning.strategies import DEFAULT_STRATEGY
 from sfusion.pruning.tree import PruningTree, probe_samples
 from sfusion.training.distillation import NO_LABEL
 from sfusion.training.evaluation import classified
@@ -129,10 +129,13 @@ class AlternativesProfile(StudyProfile):
 class AlternativeRun:
     """The rows of one frame, of one model on one task and seed."""
 
-    frame: Literal["accuracy", "defaults", "unlabelled", "speed"]
-    asked: ComparedModel | None = None
-    task: str = ""
-    seed: int = 0
+    frame: Literal["accuracy", "defaults", "unlabelled"]
+    asked: ComparedModel
+    task: str
+    seed: int
+
+
+SPEED = "speed"  # the unit that times all of them
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,7 @@ def list_alternatives(
     rows = shipped_rows()
     rows = rows[rows["task"] != task]
     own = rows["model"] == asked.model
-    fusion = fit_fusion(rows[own] if own.any() else rows, STRATEGIES[RANKINGS[0]].model)
+    fusion = fit_fusion(rows[own] if own.any() else rows, RANKINGS[0])
     yield Alternative("original", tree.depth, partial(makers.original, tree))
     yield Alternative(
         "original, trained longer", tree.depth, partial(makers.trained_longer, tree)
@@ -407,6 +410,7 @@ class AlternativesStudy(RowStudy):
 
     kind = "alternatives"
     profile_type = AlternativesProfile
+    profile: AlternativesProfile
     frames = {
         "accuracy": Compared(
             keys=("model", "task", "seed", "alternative", "layers", "format"),
@@ -427,14 +431,14 @@ class AlternativesStudy(RowStudy):
         "speed": Compared(keys=("model", "alternative", "layers", "format", "batch")),
     }
 
-    def units(self) -> list[AlternativeRun]:
+    def units(self) -> list[AlternativeRun | str]:
         """List what is judged, and the timing of all."""
         judged = self._judged()
-        return [*judged, AlternativeRun("speed")]
+        return [*judged, SPEED]
 
-    def rounds(self) -> list[list[AlternativeRun]]:
+    def rounds(self) -> Sequence[Sequence[AlternativeRun | str]]:
         """Time the models when all others are done."""
-        return [self._judged(), [AlternativeRun("speed")]]
+        return [self._judged(), [SPEED]]
 
     def _judged(self) -> list[AlternativeRun]:
         runs = []
@@ -445,12 +449,14 @@ class AlternativesStudy(RowStudy):
                         runs.append(AlternativeRun(frame, asked, task, seed))
         return runs
 
-    def measure(self, unit: AlternativeRun, store: RecordStore) -> dict[str, list[Row]]:
+    def measure(
+        self, unit: AlternativeRun | str, store: RecordStore
+    ) -> dict[str, list[Row]]:
         """Make and judge the alternatives of one unit."""
         profile = load_profile(self.profile.profile)
-        if unit.frame == "speed":
+        if isinstance(unit, str):
             models = {one.model: one.depths for one in self.profile.accuracy}
-            return {"speed": time_models(profile, models, self.profile.speed_task)}
+            return {SPEED: time_models(profile, models, self.profile.speed_task)}
         labelled = getattr(unit.asked, "labelled", None)
         tree, rest = open_compression(
             profile, unit.asked.model, unit.task, unit.seed, store, labelled

@@ -121,10 +121,11 @@ def _candidates() -> dict[str, Candidate]:
     everything = tuple(EVERYTHING)
     found["all, scaled"] = Candidate(everything, "scaled")
     found["all, depth"] = Candidate(everything, "depth")
-    searched = {"reads_searches": True}
-    found["position, searches"] = Candidate(tuple(POSITION), **searched)
-    found["all, searches"] = Candidate(everything, **searched)
-    found["all, siblings, searches"] = Candidate(everything, "siblings", **searched)
+    found["position, searches"] = Candidate(tuple(POSITION), reads_searches=True)
+    found["all, searches"] = Candidate(everything, reads_searches=True)
+    found["all, siblings, searches"] = Candidate(
+        everything, "siblings", reads_searches=True
+    )
     found["all, siblings, ridge"] = Candidate(
         everything, "siblings", "ridge-regression"
     )
@@ -394,6 +395,7 @@ class CandidatesStudy(RowStudy):
 
     kind = "candidates"
     profile_type = CandidatesProfile
+    profile: CandidatesProfile
     frames = {
         "regrets": Compared(
             keys=("study", "candidate", "removed"),

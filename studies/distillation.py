@@ -205,7 +205,9 @@ def make_objective(
     data = data.to(device)
     logits = None if logits is None else logits.to(device)
 
-    def of_logits(output: Any, labels: torch.Tensor, indices: torch.Tensor):
+    def of_logits(
+        output: Any, labels: torch.Tensor, indices: torch.Tensor
+    ) -> torch.Tensor:
         student = output.logits.float()
         if condition.temperature is None or logits is None:
             return functional.cross_entropy(student, labels)
@@ -217,7 +219,10 @@ def make_objective(
             condition.hard_weight,
         )
 
-    def of_term(output: Any, labels: torch.Tensor, indices: torch.Tensor):
+    def of_term(
+        output: Any, labels: torch.Tensor, indices: torch.Tensor
+    ) -> torch.Tensor:
+        assert teacher is not None and term is not None  # of a condition with a term
         # As the student has read it.
         batch = data.take(indices)
         if not labels.is_cuda:
@@ -231,7 +236,9 @@ def make_objective(
             )
         return term(output, taught, batch.attention_mask)
 
-    def objective(output: Any, labels: torch.Tensor, indices: torch.Tensor):
+    def objective(
+        output: Any, labels: torch.Tensor, indices: torch.Tensor
+    ) -> torch.Tensor:
         if first_half:
             return of_term(output, labels, indices)
         if term is None:
@@ -372,6 +379,7 @@ class DistillationStudy(RowStudy):
 
     kind = "distillation"
     profile_type = DistillationProfile
+    profile: DistillationProfile
     frames = {
         "rows": Compared(
             keys=("task", "seed", "condition"),

@@ -35,7 +35,7 @@ from sfusion.pruning.path import ORIGINAL, PruningPath
 from sfusion.pruning.searches import pruning_path
 from sfusion.training.distillation import distill
 from sfusion.training.evaluation import classified
-from sfusion.training.recipes import Recipe
+from sfusion.training.recipes import Distillation, Recipe
 from sfusion.training.seeds import derive_seed
 
 if TYPE_CHECKING:
@@ -178,6 +178,7 @@ def _without_recovery(
 ) -> dict[str, Outcome]:
     """Evaluate what a distillation alone, or its control, makes of fewer layers."""
     recipe = tree.recipes["distillation"]
+    assert isinstance(recipe, Distillation)
 
     def compute() -> dict[str, str]:
         trained = distill(

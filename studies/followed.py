@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from sfusion.experiments.results import UNIT, Results
@@ -19,6 +21,9 @@ from sfusion.pruning.path import ORIGINAL, PruningPath
 from sfusion.pruning.registry import Strategy, View, choose
 from sfusion.pruning.strategies import STRATEGIES
 from sfusion.signals import SIGNALS
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 RANKED_ONCE = (
     "random-forest-other-model",
@@ -51,16 +56,19 @@ def ranked_once(name: str, model: str) -> Chooser:
     strategy = replace(STRATEGIES[name], once=True)
     if strategy.learned_from is None:
         return lambda task, seed: strategy
+    assert strategy.model is not None and strategy.score is not None  # of a fusion
+    regressor = strategy.model
+    rank = strategy.score
     rows = shipped_rows(strategy.reads, without=model)
 
     def fitted(task: str, seed: int) -> Strategy | None:
         learned = rows[(rows["task"] != task) & (rows["seed"] == seed)]
         if learned.empty:
             return None
-        fusion = fit_fusion(learned, strategy.model, strategy.reads)
+        fusion = fit_fusion(learned, regressor, strategy.reads)
 
-        def score(view: View):
-            return strategy.score(replace(view, fusion=fusion))
+        def score(view: View) -> ArrayLike:
+            return rank(replace(view, fusion=fusion))
 
         return replace(strategy, score=score)
 
@@ -139,7 +147,8 @@ def _walk(
             break
         signals = nodes[read if read in alike else alike[0]]
         layers = tuple(signals["layer"])
-        view = View(layers, signals, None, None, depth, gone)
+        rng = np.random.default_rng(0)  # no strategy that is followed draws
+        view = View(layers, signals, rng, None, depth, gone)
         path = path.then(choose(strategy, view))
         paths.append(path)
     return paths

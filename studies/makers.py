@@ -37,9 +37,11 @@ from sfusion.pruning.tree import PruningTree
 from sfusion.training.distillation import distill
 from sfusion.training.evaluation import classified
 from sfusion.training.loop import fine_tune
+from sfusion.training.recipes import Distillation
 from sfusion.training.seeds import derive_seed
 
 if TYPE_CHECKING:
+    from model2vec import StaticModel
     from sklearn.base import RegressorMixin
     from transformers import PreTrainedModel
 
@@ -144,8 +146,9 @@ def taught(
         data = data + more
         teacher = tree.model(ORIGINAL)
     seed = derive_seed("distillation", tree.base["seed"])
-    options = {"seed": seed, "precision": tree.base["precision"]}
-    return distill(start, teacher, data, recipe, **options)
+    assert isinstance(recipe, Distillation)
+    precision = tree.base["precision"]
+    return distill(start, teacher, data, recipe, seed=seed, precision=precision)
 
 
 def student(tree: PruningTree, layers: int) -> Made:
@@ -215,6 +218,7 @@ def exported(tree: PruningTree, made: Made) -> dict[str, Made]:
     with tempfile.TemporaryDirectory() as folder:
         exported = write_onnx(Path(folder), model, tree.task, limit=math.inf)
         for form, written in exported.items():
+            assert written.run is not None  # no size is too large for it
             file: Made = {**made, "megabytes": written.entry["bytes"] / 1e6}
             for split in SPLITS:
                 data = getattr(tree.task, split)
@@ -247,7 +251,7 @@ def frozen_encoder(tree: PruningTree) -> Made:
     return made
 
 
-def static_embeddings(name: str):
+def static_embeddings(name: str) -> StaticModel:
     """Make static embeddings of a pretrained encoder (model2vec), once a machine.
 
     Parameters

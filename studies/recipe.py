@@ -121,7 +121,7 @@ def measured_paths(stage: Stage, depth: int) -> list[tuple[PruningPath, str | No
         return [(ORIGINAL, None), (half, None), (half, "distilled")]
     null = PruningPath(((),) * RECOVERIES)
     pruned = PruningPath.of(*order[:RECOVERIES])
-    paths = [(ORIGINAL, None)]
+    paths: list[tuple[PruningPath, str | None]] = [(ORIGINAL, None)]
     for path in (null, pruned):
         for count in range(1, RECOVERIES + 1):
             paths.append((PruningPath(path.steps[:count]), None))
@@ -133,6 +133,7 @@ class RecipeStudy(RowStudy):
 
     kind = "recipe"
     profile_type = RecipeProfile
+    profile: RecipeProfile
     frames = {
         "rows": Compared(
             keys=(

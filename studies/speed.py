@@ -56,7 +56,7 @@ def classifiers(name: str, task: Task, depths: Iterable[int]) -> dict[tuple, Tim
     tokenizer = load_tokenizer(name)
     length = task.train.input_ids.shape[1]
 
-    def classify(run: Callable, texts: list[str]):
+    def classify(run: Callable[..., Any], texts: list[str]) -> Any:
         tokens = tokenizer(
             texts,
             padding=True,
@@ -68,7 +68,7 @@ def classifiers(name: str, task: Task, depths: Iterable[int]) -> dict[tuple, Tim
         return getattr(logits, "logits", logits).argmax(-1)
 
     depth = source.config.num_hidden_layers
-    made = {}
+    made: dict[tuple[str, int, str], Callable[[list[str]], Any]] = {}
     for layers in (depth, *depths):
         model = remove_layers(source, range(layers, depth)).eval()
         made["transformer", layers, "torch"] = partial(classify, model)
@@ -76,6 +76,7 @@ def classifiers(name: str, task: Task, depths: Iterable[int]) -> dict[tuple, Tim
             with tempfile.TemporaryDirectory() as folder:
                 files = write_onnx(Path(folder), model, task, limit=math.inf)
                 for form, file in files.items():
+                    assert file.run is not None  # no size is too large for it
                     made["transformer", layers, form] = partial(classify, file.run)
     for kind, make in text_pipelines(name).items():
         pipeline = make().fit(task.texts["train"], task.train.labels.numpy())

@@ -167,12 +167,12 @@ class RowStudy(Study):
             Rows by the name of their frame.
         """
 
-    def rounds(self) -> list[Sequence[Hashable]]:
+    def rounds(self) -> Sequence[Sequence[Hashable]]:
         """List the units in rounds, where some need what others have filed.
 
         Returns
         -------
-        list of sequence
+        sequence of sequence
             A round begins when the one before it has ended; by default a single one.
         """
         return [self.units()]
