@@ -16,6 +16,8 @@ from sfusion.analysis.held_out import (
 )
 from sfusion.experiments.results import RowResults
 from sfusion.pruning.fusion import FUSION_MODELS, LABEL
+from sfusion.signals import REDUNDANCY
+from studies.candidates import CANDIDATES
 
 
 @pytest.fixture
@@ -77,8 +79,16 @@ def test_exhibits_of_the_forecast_say_what_they_find(planted, monkeypatch):
     linear = quality.table.loc["Linear regression"]
     assert list(linear["held out"]) == ["parent", "task", "parent, one tree"]
     assert linear["pairs_ordered"].tolist() == [1, 1, 1]
+    read = quality.shown.loc["Linear regression"]
+    assert read["pairs ordered rightly"].tolist() == ["100%"] * 3
+    assert list(read.index) == [
+        "whole parents",
+        "whole datasets",
+        "whole parents, each tree alone",
+    ]
+    assert list(removals.shown["removals"]) == [40, 40]
     importance = forecasts.importance(study)
-    assert "random forest puts Weight-Norm first" in importance.finding
+    assert "forest puts Weight-Norm first" in importance.finding
     assert len(importance.table) == 2 * len(SIGNALS) and importance.figure is not None
 
 
@@ -98,9 +108,7 @@ def test_forests_that_order_siblings_are_compared_in_each_study():
     shown = candidates.siblings({"six": results, "twelve": results})
     assert set(shown.table["study"]) == {"six", "twelve"}
     assert shown.table["difference"].tolist() == pytest.approx([0.1] * 16)
-    line = (
-        "twelve, Transferred forest that orders siblings against greedy search: ahead"
-    )
+    line = "twelve, Transferred forest ordering siblings against greedy search: ahead"
     assert line in shown.finding and shown.figure is not None
     transfer = candidates.transfer(results)
     assert set(transfer.table["verdict"]) == {"equivalent"}
@@ -127,10 +135,39 @@ def test_candidates_are_compared_with_position():
                 rows.append(_candidate(study, removed, name, regret))
     shown = candidates.regrets(RowResults({"regrets": pd.DataFrame(rows)}, {}))
     assert list(shown.table.index) == list(regrets)
-    assert "*all, siblings* has the lowest regret" in shown.finding
+    assert "*All measures, against siblings* has the lowest regret" in shown.finding
     pair = (
         "−0.50 [−0.70, −0.40] pp with six layers, −0.50 [−0.70, −0.40] pp with twelve"
     )
-    assert f"- *all, siblings*: {pair}." in shown.finding
-    assert "*signals*" not in shown.finding
+    assert f"- *All measures, against siblings*: {pair}." in shown.finding
+    assert "*Signals*" not in shown.finding
+    titles = ["Greedy search", "All measures, against siblings", "Signals"]
+    assert list(shown.shown.index) == titles
+    column = "six layers, every removal, validation (pp)"
+    assert shown.shown[column].tolist() == ["0.00", "0.50", "2.00"]
     assert "−0.5 pp at parents without 0 to 0 layers" in shown.finding
+
+
+@pytest.mark.parametrize(
+    "name, title",
+    [
+        ("position", "Position"),
+        (
+            "all, siblings, searches",
+            "All measures, against siblings, from searches too",
+        ),
+        (
+            "all, pairs, logistic",
+            "All measures, pairs of siblings, logistic regression",
+        ),
+        ("chance", "A random layer"),
+        ("removal-loss", "Removal loss"),
+    ],
+)
+def test_a_candidate_has_a_title_in_words(name, title):
+    assert candidates.candidate_title(name) == title
+
+
+def test_every_candidate_that_is_tried_has_a_title():
+    for name in ["greedy", "chance", *REDUNDANCY, *CANDIDATES]:
+        assert candidates.candidate_title(name)
