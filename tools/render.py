@@ -22,7 +22,7 @@ from explorer import explorer
 from first_study import answers
 
 import sfusion as sf
-from sfusion.analysis.alternatives import datasets_and_seeds
+from sfusion.analysis.alternatives import FORMATS, datasets_and_seeds
 from sfusion.analysis.contrasts import (
     CONTRASTS,
     CONTROLS,
@@ -60,13 +60,6 @@ SPEED = [
     ("three layers", "compress", 3, "torch"),
     ("three layers, 8 bits (ONNX)", "compress", 3, "onnx_int8"),
 ]
-
-FORMATS = {
-    "torch": "torch, float32",
-    "onnx": "ONNX",
-    "onnx_int8": "ONNX, 8 bits",
-    "sklearn": "scikit-learn",
-}
 
 Contrasts = dict[str, pd.DataFrame]
 

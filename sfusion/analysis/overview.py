@@ -16,6 +16,7 @@ from sfusion.analysis.contrasts import (
 )
 from sfusion.analysis.drawing import interval_rows
 from sfusion.analysis.exhibits import Exhibit, exhibit
+from sfusion.analysis.rankings import DATASET_COLUMNS
 from sfusion.analysis.scoreboard import scoreboard
 from sfusion.analysis.statistics import (
     MARGIN,
@@ -102,7 +103,8 @@ def originals(results: Results) -> Exhibit:
         f"{' and '.join(beaten)} of {len(runs)} runs."
     )
     shown = table.rename_axis("dataset").convert_dtypes()
-    caption = "Texts per split and test accuracies, means over seeds"
+    shown = shown.rename(columns=DATASET_COLUMNS)
+    caption = "Texts per split, and test accuracies as shares, means over seeds"
     return Exhibit("originals", table, finding, caption=caption, shown=shown)
 
 

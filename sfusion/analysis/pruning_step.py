@@ -132,7 +132,12 @@ def signals(step: Step) -> Exhibit:
     lines = [f"The twelve signals name {len(step.right)} different layers:", ""]
     for layer in step.right.index:
         lines.append(f"- layer {layer}: {_named_by(step, layer)}.")
-    return Exhibit("step_signals", table, "\n".join(lines), _draw_bars(table))
+    caption = (
+        "Each panel has a scale of its own, since only the differences between layers "
+        "decide. In colour the layer that a strategy following the signal removes."
+    )
+    figure = _draw_bars(table)
+    return Exhibit("step_signals", table, "\n".join(lines), figure, caption)
 
 
 def _named_by(step: Step, layer: int) -> str:
@@ -143,7 +148,7 @@ def _named_by(step: Step, layer: int) -> str:
 @styled
 def _draw_bars(table: pd.DataFrame) -> Figure:
     titles = {strategy_title(name): name for name in PAPER_SIGNALS}
-    figure, panels = panel_grid(list(titles), 1.0, 0.3)
+    figure, panels = panel_grid(list(titles), 1.15, 0.3)
     for title, axes, _ in panels:
         bars = table[table["signal"] == titles[title]]
         full = COLOURS[SIGNALS[titles[title]].group]
@@ -151,8 +156,7 @@ def _draw_bars(table: pd.DataFrame) -> Figure:
         axes.bar(bars["layer"], bars["value"], color=colours)
         axes.axhline(0, color="black", linewidth=0.6)
         axes.set_xticks(bars["layer"])
-        axes.tick_params(axis="y", labelsize=5)
-        axes.set_ylabel(SIGNALS[titles[title]].unit, fontsize=5)
+        axes.set_yticks([])
     for panel in panels[-3:]:
         panel.axes.set_xlabel("layer")
     return figure
@@ -192,9 +196,13 @@ def accuracies(step: Step) -> Exhibit:
         series="stage",
         zero=original["accuracy"],
         zero_line=ORIGINAL,
-        xlabel=f"test accuracy (%, 95% interval over {step.texts} texts)",
+        xlabel="test accuracy (%, 95% interval)",
     )
-    return Exhibit("step_accuracies", table, "\n".join(lines), figure)
+    caption = (
+        f"Filled: right after the removal; hollow: after the recovery. {step.texts} "
+        "test texts; Wilson intervals."
+    )
+    return Exhibit("step_accuracies", table, "\n".join(lines), figure, caption)
 
 
 @exhibit

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import yaml
 from matplotlib.figure import Figure
 
 from sfusion.analysis.appearance import (
+    COLOURS,
     COLUMN,
     PAGE,
     in_registry_order,
     strategy_title,
     styled,
 )
-from sfusion.analysis.drawing import draw_heat_map, one_panel
+from sfusion.analysis.drawing import draw_heat_map, one_panel, panel_grid
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.fusion import standardise
@@ -23,6 +26,23 @@ from sfusion.signals import MEASURES, SIGNALS, recorded
 
 if TYPE_CHECKING:
     from sfusion.experiments.results import Results
+
+
+# Columns of Results.tasks, and what they are called in print.
+DATASET_COLUMNS = {
+    "train": "training texts",
+    "validation": "validation texts",
+    "test": "test texts",
+    "majority_accuracy": "largest class",
+    "tfidf_accuracy": "TF-IDF",
+    "frozen_accuracy": "frozen encoder",
+    "test_accuracy": "original",
+}
+
+# What the docstrings of the signals leave to say, by signal.
+CARDS = yaml.safe_load(
+    Path(__file__).with_name("cards.yaml").read_text(encoding="utf-8")
+)
 
 
 @exhibit
@@ -50,25 +70,85 @@ def definitions(results: Results) -> Exhibit:
             "source": signal.source,
         }
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("signal")
-    return Exhibit("signal_definitions", table, shown=table.set_index("title"))
+    shown = table.set_index("title").rename(columns={"removed_first": "removed first"})
+    return Exhibit("signal_definitions", table, shown=shown.rename_axis("measure"))
 
 
 @exhibit
-def readings(results: Results) -> Exhibit:
-    """Tabulate a sentence for each signal, in the words of neuroscience.
+def cards(results: Results, group: str) -> Exhibit:
+    """Show a card for each signal of a group: picture, formula, reading, and traps.
 
     Parameters
     ----------
     results : Results
+    group : str
+        Such as ``activation``.
 
     Returns
     -------
     Exhibit
+        Its figure has the signals over the layers of the unpruned models; its finding
+        is the text of the cards. Signals that have no card yet show their docstring.
     """
-    signals = [SIGNALS[name] for name in recorded(results.signals)]
-    sentences = {signal.title: signal.reading for signal in signals}
-    table = pd.Series(sentences, name="reading").rename_axis("signal").to_frame()
-    return Exhibit("signal_readings", table, shown=table)
+    names = [name for name in recorded(results.signals) if _group(name) == group]
+    if not names:
+        raise StudyLacks(f"this study recorded no signal of the group {group}")
+    frame = standardised_signals(results)
+    table = frame[frame["signal"].isin(names)]
+    means = table.groupby(["signal", "layer"], sort=False, as_index=False)["value"]
+    caption = (
+        "Standard deviations from the mean over the layers of a model, means over "
+        "datasets and seeds. In colour the layer that goes first."
+    )
+    return Exhibit(
+        f"cards_{group.replace(' ', '_')}",
+        table,
+        "\n\n".join(_card_text(name) for name in names),
+        _draw_cards(means.mean()),
+        caption,
+    )
+
+
+def _group(name: str) -> str:
+    return SIGNALS[name].group
+
+
+def _card_text(name: str) -> str:
+    """Write a card as Markdown, from a signal's docstring and the file of cards."""
+    signal = SIGNALS[name]
+    card = CARDS.get(name, {})
+    formula = f"$${card['tex']}$$" if card else f"`{signal.formula}`"
+    idea = f" {card['idea']}" if card else ""
+    lines = [
+        f"**{signal.title}.** {signal.reading}{idea}",
+        formula,
+    ]
+    said = f"*Unit:* {signal.unit}. *Whose:* {signal.source}."
+    if card:
+        lines.append(f"*Low means:* {card['low']} *What fools it:* {card['fools']}")
+    lines.append(said)
+    return "\n\n".join(lines)
+
+
+@styled
+def _draw_cards(means: pd.DataFrame) -> Figure:
+    names = list(dict.fromkeys(means["signal"]))
+    titles = {strategy_title(name): name for name in names}
+    figure, panels = panel_grid(list(titles), 1.5, 0.3)
+    for title, axes, leftmost in panels:
+        name = titles[title]
+        bars = means[means["signal"] == name].set_index("layer")["value"]
+        is_lowest = SIGNALS[name].removed_first == "lowest"
+        first = bars.idxmin() if is_lowest else bars.idxmax()
+        full = COLOURS[_group(name)]
+        colours = [full if layer == first else "0.8" for layer in bars.index]
+        axes.bar(bars.index, bars, color=colours)
+        axes.axhline(0, color="black", linewidth=0.6)
+        axes.set_xticks(bars.index)
+        axes.set_xlabel("layer")
+        if leftmost:
+            axes.set_ylabel("s.d.")
+    return figure
 
 
 @exhibit
@@ -87,8 +167,8 @@ def datasets(results: Results) -> Exhibit:
     tasks = results.tasks.drop(columns="seed")
     table = tasks.groupby("task", sort=False).first().round(3)
     short = table.assign(fingerprint=table["fingerprint"].str[:12])
-    caption = "Of the first seed; accuracies on test"
-    shown = short.rename_axis("dataset")
+    caption = "Of the first seed; accuracies on test, as shares"
+    shown = short.rename_axis("dataset").rename(columns=DATASET_COLUMNS)
     return Exhibit("tasks", table, caption=caption, shown=shown)
 
 
