@@ -4,6 +4,7 @@ The committed studies were run without them; all that reads these must go on as 
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,20 +13,9 @@ import pytest
 
 from sfusion.experiments.profiles import ROOT
 
-SIGNAL = '''
-@signal("Weight-Peak 2", "weight", "weight units")
-def _weight_peak(layer: LayerPass) -> float:
-    """The strongest synapse: layers without a strong one go first.
-
-    mean over W of max |w|
-
-    declared here
-    """
-    peaks = [float(matrix.abs().max()) for matrix in layer.matrices]
-    return sum(peaks) / len(peaks)
-
-
-'''
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+EXAMPLE, FOLLOWED = re.findall(r"```python\n(.+?)```", CONTRIBUTING, re.DOTALL)
+SIGNAL = f"\n{EXAMPLE}\n\n"
 STRATEGY = '''
 @strategy("second-first", "Second layer first", "position")
 def second_first(view: View) -> ArrayLike:
@@ -52,7 +42,7 @@ from studies.candidates import CANDIDATES, removals, score_layers
 from studies.followed import followed_paths
 
 folder = Path(sys.argv[1])
-NEW = ["weight-peak-2", "second-first"]
+NEW = ["strongest-weight", "second-first"]
 profile = tiny.make_profile(
     tiny.write_model(folder / "model"),
     strategies=[*NEW, "energy", "linear-regression", "random-forest-all-transfer"],
@@ -83,14 +73,21 @@ assert shipped.predict(features[shipped.feature_names_in_]).shape == (len(featur
 # Every exhibit that reads signals shows the new study, and a committed one.
 committed = sf.open_results("embedded")
 for results, count in ((study, 13), (committed, 12)):
-    assert len(sf.rankings.readings(results).table) == count
+    names = sf.rankings.definitions(results).table.index
+    assert (NEW[0] in names) == (count == 13)
     assert len(sf.rankings.signal_correlation(results).table) == count
     assert f"of {count} signals" in sf.rankings.signal_profile(results).finding
     assert sf.forecasts.removals(results).finding
     sf.rankings.definitions(results)
 assert not (sf.scoreboard.scoreboard(committed)["verdict"] == "not measured").any()
-assert followed_paths(committed, "reversed-weight-peak-2") == []
+assert followed_paths(committed, "reversed-strongest-weight") == []
 assert followed_paths(committed, "reversed-energy")
+
+# The example of CONTRIBUTING shows its row; the sweep that it asks for is this study.
+sf.sweep = lambda profile, strategies: study.curves()
+exec(sys.argv[2])
+assert NEW[0] in curves["name"].unique()
+
 tried = removals(committed)
 assert NEW[0] not in tried
 linear = replace(CANDIDATES["signals"], model="linear-regression")
@@ -128,7 +125,7 @@ def test_a_signal_and_a_strategy_are_added_by_a_function_each(project, tmp_path)
     data = str(data_folder())
     environment = os.environ | {"PYTHONPATH": path, "SFUSION_DATA": data}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", SESSION, tmp_path],
+        [sys.executable, "-W", "ignore", "-c", SESSION, tmp_path, FOLLOWED],
         cwd=project,
         env=environment | {"SFUSION_JOBS": "1"},
         capture_output=True,

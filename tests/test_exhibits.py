@@ -19,7 +19,7 @@ from sfusion.analysis import (
     rankings,
     sweeps,
 )
-from sfusion.analysis.exhibits import Exhibit, StudyLacks
+from sfusion.analysis.exhibits import Exhibit, StudyLacks, in_plain_words
 from sfusion.pruning.path import PruningPath
 from sfusion.signals import MEASURES, PAPER_SIGNALS, SIGNALS
 
@@ -307,3 +307,16 @@ def test_a_reversed_signal_is_compared_by_the_sets_that_it_leaves():
     assert "1 to 1 of 1" in found.finding
     rivals = directions.forest_against_signals(study, candidates).table
     assert rivals["difference"].tolist() == pytest.approx([0, -0.09])
+
+
+def test_a_table_is_read_in_plain_words_with_true_minus_signs():
+    table = pd.DataFrame(
+        {"learning_rate": [3e-05, 0.1], "change": [-1.25, 0.5]},
+        index=pd.Index(["a", "b"], name="task"),
+    )
+    shown = in_plain_words(table)
+    assert shown.index.name == "dataset"
+    assert list(shown.columns) == ["learning rate", "change"]
+    assert shown["change"].tolist() == ["−1.25", "0.5"]
+    assert shown["learning rate"].tolist() == [3e-05, 0.1]
+    assert table.index.name == "task"

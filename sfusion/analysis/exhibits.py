@@ -50,6 +50,56 @@ class Exhibit:
     shown: pd.DataFrame | None = None
 
 
+# What people read, where a table has a name of the code's.
+PLAIN = {
+    "task": "dataset",
+    "flops": "FLOPs",
+    "pp": "minus the original (pp)",
+    "samples": "samples",
+    "learning_rate": "learning rate",
+    "head_rate": "rate of the head, times",
+    "freeze_embeddings": "embeddings frozen",
+    "batch_size": "texts per step",
+    "hard_weight": "weight of the labels",
+    "weight_decay": "weight decay",
+    "removals": "layers removed",
+    "removed": "layers removed",
+    "lost": "what is removed",
+    "path": "model",
+    "layers": "layers left",
+    "test_selected": "depth chosen on test (%)",
+    "validation_selected": "depth chosen on validation (%)",
+    "original_same_steps": "original, same steps (%)",
+    "standing": "who says so",
+}
+
+
+def in_plain_words(table: pd.DataFrame) -> pd.DataFrame:
+    """Write a table as people read it: headings in words, true minus signs.
+
+    Parameters
+    ----------
+    table : DataFrame
+
+    Returns
+    -------
+    DataFrame
+        Its numbers are those of the table; negative ones are text.
+    """
+    shown = table.rename(columns=PLAIN)
+    shown = shown.rename_axis(index=[PLAIN.get(n, n) for n in table.index.names])
+    shown.columns.names = [PLAIN.get(name, name) for name in table.columns.names]
+    for place, kind in enumerate(table.dtypes):
+        if kind.kind == "f" and (table.iloc[:, place] < 0).any():
+            texts = [_number_text(number) for number in table.iloc[:, place]]
+            shown.isetitem(place, texts)
+    return shown
+
+
+def _number_text(number: float) -> str:
+    return f"{number:.4g}".replace("-", "−")
+
+
 @dataclass
 class _Folders:
     """Where :func:`show` writes; nowhere until a notebook says so."""
@@ -149,7 +199,7 @@ def show(shown: Exhibit) -> None:
         display(shown.figure, metadata=metadata)
     if shown.shown is not None:
         with pd.option_context("display.max_colwidth", None):
-            display(shown.shown, metadata=metadata)
+            display(in_plain_words(shown.shown), metadata=metadata)
     if shown.caption:
         display(Markdown(f"*{shown.caption}*"), metadata=metadata)
     if shown.finding:
