@@ -151,7 +151,13 @@ def test_a_signal_that_is_the_same_in_all_layers_orders_nothing():
 
 def test_every_measure_is_defined():
     assert list(rankings.definitions(UNITS).table.index) == list(MEASURES)
-    assert len(rankings.readings(UNITS).table) == len(SIGNALS)
+
+
+def test_every_signal_of_the_paper_has_a_card():
+    assert set(rankings.CARDS) == set(PAPER_SIGNALS)
+    for card in rankings.CARDS.values():
+        assert set(card) == {"tex", "idea", "low", "fools"}
+        assert card["tex"].count("{") == card["tex"].count("}")
 
 
 # --- one step

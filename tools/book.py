@@ -115,6 +115,10 @@ def lay_claims(folder: Path) -> None:
 def lay_out(source: Path) -> None:
     """Write everything that Sphinx reads into an empty folder."""
     shutil.copytree(PAGES, source)
+    answer = sf.overview.answer(sf.open_results(SHOWN), sf.open_results(TWELVE))
+    index = source / "index.md"
+    text = index.read_text(encoding="utf-8").replace("ANSWER", answer.finding, 1)
+    index.write_text(text, encoding="utf-8")
     (source / "notebooks").mkdir()
     lay_notebooks(source / "notebooks")
     (source / "claims").mkdir()

@@ -51,7 +51,7 @@ PHRASES = {
     "ahead, by less than 1 pp": "is ahead of {other}, but by less than 1 pp",
     "behind, by less than 1 pp": "is behind {other}, but by less than 1 pp",
     "no difference of 1 pp or more": "is within 1 pp of {other}",
-    "cannot tell": "is neither clearly ahead of {other} nor behind",
+    "cannot tell": "shows no clear difference from {other}",
 }
 
 # A claim's number in words; {count}, {ours} and {within} are filled in.
