@@ -15,6 +15,8 @@ from sfusion.experiments.results import BUILD, COMMITTED
 SHOWN = "nine"  # the profile whose results the notebooks, figures/ and README show
 TWELVE = "base"  # the one of twelve layers, which stands beside it
 DEFAULT = "embedded"  # the one that a fresh machine can reproduce
+# These take longest to replay: the one trains a model, the other fits forests.
+COMPUTING = ("02_one_pruning_step", "04_fusion")
 NOTEBOOKS = sorted(file.stem for file in (ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -65,19 +67,26 @@ def execute_all(profile: str, mode: str) -> None:
     target = folders(load_profile(profile).name, mode)
     if profile.endswith(".yaml"):
         profile = str(Path(profile).resolve())  # notebooks run in their own folder
-    calls = [(name, profile, mode, target) for name in _largest_first()]
+    calls = [(name, profile, mode, target) for name in longest_first()]
     with pool(1) as run, progress(len(calls), "notebooks") as bar:
         for _ in run(execute, calls):
             bar.update()
 
 
-def _largest_first() -> list[str]:
-    """Order the notebooks so that the workers end together: the largest draw most."""
+def longest_first() -> list[str]:
+    """Order the notebooks so that the workers end together.
 
-    def size(name: str) -> int:
-        return (ROOT / "notebooks" / f"{name}.ipynb").stat().st_size
+    Returns
+    -------
+    list of str
+        Those that compute, then the others, of which the largest draw most.
+    """
 
-    return sorted(NOTEBOOKS, key=size, reverse=True)
+    def length(name: str) -> tuple[bool, int]:
+        size = (ROOT / "notebooks" / f"{name}.ipynb").stat().st_size
+        return name in COMPUTING, size
+
+    return sorted(NOTEBOOKS, key=length, reverse=True)
 
 
 def execute(name: str, profile: str, mode: str, target: Folders) -> None:

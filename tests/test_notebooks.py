@@ -15,7 +15,7 @@ from sfusion.analysis import scores
 from sfusion.analysis.statistics import bootstrap
 from sfusion.experiments.profiles import ROOT
 from sfusion.experiments.results import COMMITTED, FRAMES
-from sfusion.notebooks import NOTEBOOKS, SHOWN
+from sfusion.notebooks import COMPUTING, NOTEBOOKS, SHOWN, longest_first
 from sfusion.pruning.fusion import FUSION_MODELS
 
 BOOKS = {
@@ -60,6 +60,12 @@ def test_a_code_cell_is_short_and_shows_no_wrangling(name):
             assert not isinstance(node, ast.For | ast.ListComp | ast.DictComp)
     imports = re.findall(r"^(?:import|from) .*", text_of(*code), re.M)
     assert imports == ["import sfusion as sf"]
+
+
+def test_those_that_compute_are_replayed_first():
+    order = longest_first()
+    assert set(order[: len(COMPUTING)]) == set(COMPUTING)
+    assert sorted(order) == NOTEBOOKS
 
 
 def test_the_code_of_all_notebooks_is_small():
