@@ -148,7 +148,9 @@ def _compare_study(profile: str) -> int:
 @app.command(
     epilog=_example(
         "sfusion compare --data test.csv my-model smaller",
-        before="\b\nA study instead, as make compare does:\n"
+        before="Of classifiers it prints accuracy, its paired difference from the "
+        "first, the share of texts with the same label, recall where it differs most, "
+        "milliseconds and megabytes.\n\n\b\nA study instead, as make compare does:\n"
         "  sfusion compare --profile smoke\n\n",
     )
 )
@@ -184,12 +186,7 @@ def compare(
     max_length: MaxLength = None,
     threads: Threads = None,
 ) -> int:
-    """Measure classifiers side by side on one file; or check a reproduced study.
-
-    Of classifiers: accuracy with its paired difference from the first, share of texts
-    with the same label, recall where it differs most, milliseconds, megabytes. Without
-    classifiers: build/<profile> against results/<profile>.
-    """
+    """Measure classifiers side by side on one file, or check a reproduced study."""
     if not models:
         if data is not None:
             raise SfusionError("--data is for classifiers: name two or more of them")
