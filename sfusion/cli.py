@@ -17,7 +17,7 @@ import typer
 
 from sfusion import notebooks
 from sfusion.disk import write_atomically
-from sfusion.errors import SfusionError, need_extra
+from sfusion.errors import SfusionError, need_extra, one_line
 from sfusion.experiments.profiles import PROBE, PROFILES, load_profile, need_checkout
 from sfusion.experiments.results import BUILD, COMMITTED, load_results
 from sfusion.pruning.strategies import COMPRESSION_STRATEGIES, DEFAULT_STRATEGY
@@ -66,11 +66,12 @@ LabelColumn = Annotated[
     str, typer.Option(metavar="NAME", help="Column of the labels in all files.")
 ]
 Labels = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
         metavar="A,B,...",
-        help="The data's labels in the order of the model's classes, with commas. "
-        "By default the model's own names.",
+        help="The data's labels in the order of the model's classes: with commas; or "
+        "the option once for each, where names hold commas; or a file with a name on "
+        "each line. By default the model's own names.",
     ),
 ]
 NewHead = Annotated[
@@ -356,9 +357,18 @@ def compress(
     print(f"{result}\nwritten to {result.directory}")
 
 
-def _listed(text: str | None) -> list[str] | None:
-    """Split names at commas."""
-    return None if text is None else text.split(",")
+def _listed(given: list[str] | None) -> list[str] | None:
+    """Read names: each given by itself, on a line of a file, or between commas."""
+    if not given:
+        return None
+    if len(given) > 1:
+        return given
+    file = Path(given[0])
+    with one_line(f"labels {given[0]!r} cannot be read"):
+        if file.is_file():
+            lines = file.read_text("utf-8-sig").splitlines()
+            return [line.strip() for line in lines if line.strip()]
+    return [name.strip() for name in given[0].split(",")]
 
 
 def _warn(message: Warning | str, *_: object, **__: object) -> None:

@@ -1,8 +1,11 @@
 """What is said before any training: what was understood, doubted and refused."""
 
+import errno
 import json
+import os
 import re
 import shutil
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -42,8 +45,8 @@ def signals(own, capsys):
     """Run the command; return its exit code and the lines on stderr."""
 
     def signals(model=own / "model", data=own / "data.csv", *options):
-        arguments = ["signals", "--model", str(model), "--data", str(data), *options]
-        code = cli.main(arguments)
+        arguments = ["signals", "--model", model, "--data", data, *options]
+        code = cli.main(list(map(str, arguments)))
         return code, capsys.readouterr().err
 
     return signals
@@ -314,3 +317,67 @@ def test_recall_is_counted_per_class_and_a_lost_class_is_named():
     lost = lost_classes(recalls)
     assert [line.split("'")[1] for line in lost] == ["b"]
     assert "0 of its 6 test texts are found, 3 before" in lost[0]
+
+
+def test_a_place_that_cannot_take_the_model_is_refused_before_the_training(
+    own, tmp_path, monkeypatch
+):
+    frame = tiny.labelled(90, 6)
+
+    def refusal():
+        options = {"out": tmp_path / "out", "keep": 2, "quiet": True}
+        line = tiny.refusal(sf.compress, own / "model", frame, **options)
+        assert list(tmp_path.iterdir()) == []
+        return line
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.path.ismount", lambda _: True)
+        assert "where another disk is mounted" in refusal()
+    with monkeypatch.context() as patch:
+        free = mock.Mock(free=10_000)
+        patch.setattr("shutil.disk_usage", lambda _: free)
+        assert "MB are needed" in refusal() and "no space in" in refusal()
+    with monkeypatch.context() as patch:
+        full = OSError(errno.ENOSPC, "No space left on device")
+        patch.setattr("tempfile.TemporaryFile", mock.Mock(side_effect=full))
+        assert "cannot be written (No space left on device)" in refusal()
+
+
+def test_the_finished_work_is_kept_and_named_when_the_last_step_fails(
+    own, tmp_path, monkeypatch
+):
+    out = tmp_path / "out"
+    replace = os.replace
+
+    def fail(source, target):
+        if target == out:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace(source, target)
+
+    monkeypatch.setattr("os.replace", fail)
+    options = {"keep": 2, "distill": False, "threads": 1, "quiet": True}
+    frame = tiny.labelled(90, 6)
+    with tiny.refused("the model is finished, but cannot be moved") as error:
+        sf.compress(own / "model", frame, out=out, **options)
+    folder = tmp_path / ".out.sfusion" / "output"
+    assert str(error.value).endswith(f"it is kept in {folder}")
+    assert (folder / "report.json").is_file() and not out.exists()
+    assert sf.load_model(folder).config.num_hidden_layers == 2
+
+
+def test_labels_are_named_at_once_one_by_one_or_in_a_file(own, signals, tmp_path):
+    frame = pd.read_csv(own / "data.csv")
+    longer = {"boats": "boats, all", "works": "the works", "songs": "songs"}
+    frame["label"] = frame["label"].map(longer)
+    data = tmp_path / "longer.csv"
+    frame.to_csv(data, index=False)
+    one_by_one = [word for name in longer.values() for word in ("--labels", name)]
+    assert signals(own / "model", data, *one_by_one)[0] == 0
+    file = tmp_path / "names.txt"
+    file.write_text("\n".join(longer.values()) + "\n", "utf-8-sig")
+    assert signals(own / "model", data, "--labels", file)[0] == 0
+    code, said = signals(own / "model", data, "--labels", "boats, works, songs")
+    assert code == 2 and "has the label 'boats, all'" in said
+    frame["label"] = frame["label"].replace("boats, all", "boats")
+    frame.to_csv(data, index=False)
+    assert signals(own / "model", data, "--labels", "boats, the works, songs")[0] == 0

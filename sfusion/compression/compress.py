@@ -30,6 +30,7 @@ from sfusion.compression.request import (
     Target,
     check_options,
     check_place,
+    check_space,
     check_target,
 )
 from sfusion.compression.tokens import fit_tokens
@@ -232,6 +233,7 @@ def compress(
     ready = _prepare(source, start, texts, labels, max_length, seed)
     understood = ready.understood
     job = Job(source, start, texts, ready.length, strategy, target, understood)
+    check_space(out, start.model)
     understood.say(quiet)
     threads = threads or cpu_count()
     with (

@@ -67,7 +67,10 @@ def workplace(out: Path) -> Iterator[Path]:
             "place"
         ) from None
     except OSError as error:
-        raise SfusionError(f"cannot write {out}: {error.strerror or error}") from error
+        raise SfusionError(
+            f"cannot write {out}: {error.strerror or error}; what is done so far is "
+            f"kept in {work}, and the same command goes on from there"
+        ) from error
 
 
 def write_output(
@@ -145,8 +148,19 @@ def write_output(
     (folder / "README.md").write_text(str(card(report)), "utf-8")
     for file in folder.iterdir():  # some libraries leave theirs to the owner
         shutil.copymode(folder / "report.json", file)
-    os.replace(folder, out)  # an empty directory gives way
+    _move(folder, out)
     return report
+
+
+def _move(folder: Path, out: Path) -> None:
+    """Put the finished directory in its place; an empty one gives way."""
+    try:
+        os.replace(folder, out)
+    except OSError as error:
+        raise SfusionError(
+            f"the model is finished, but cannot be moved to {out} "
+            f"({error.strerror or error}): it is kept in {folder}"
+        ) from error
 
 
 def ready_model(job: Job, tree: PruningTree, candidate: Candidate) -> ReadyModel:

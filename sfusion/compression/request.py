@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sfusion.errors import SfusionError
+from sfusion.data.labels import shown
+from sfusion.errors import SfusionError, one_line
 from sfusion.pruning.strategies import COMPRESSION_STRATEGIES
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# At once on the disk: the original and what becomes of it.
+MODELS_KEPT = 2
 
 # One percentage point of accuracy, where the user names no other limit.
 WITHIN = 0.01
@@ -131,13 +141,51 @@ def check_place(out: Path) -> None:
     ------
     SfusionError
     """
-    if out.is_symlink():
-        raise SfusionError(f"{out} is a link: give the directory itself")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    with one_line(f"{shown(str(out))} cannot be written"):
+        if out.is_symlink():
+            raise SfusionError(f"{out} is a link: give the directory itself")
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise SfusionError(
+                f"{out} exists already and is not empty: give a new directory"
+            )
+        if os.path.ismount(out):
+            raise SfusionError(
+                f"{out} is where another disk is mounted, nothing can take its place: "
+                "give a directory in it"
+            )
+        if not out.parent.is_dir():
+            raise SfusionError(f"{out.parent} is not a directory; create it first")
+    try:
+        with tempfile.TemporaryFile(dir=out.parent) as trial:
+            trial.write(b"some text")
+    except OSError as error:
         raise SfusionError(
-            f"{out} exists already and is not empty: give a new directory"
+            f"{out.parent} cannot be written ({error.strerror or error}): choose "
+            "another directory"
+        ) from None
+
+
+def check_space(out: Path, model: PreTrainedModel) -> None:
+    """Refuse a place with no space for the models that lie there meanwhile.
+
+    Parameters
+    ----------
+    out : Path
+        Absolute.
+    model : transformers.PreTrainedModel
+        The original, in float32.
+
+    Raises
+    ------
+    SfusionError
+    """
+    size = sum(
+        weights.numel() * weights.element_size() for weights in model.parameters()
+    )
+    needed = MODELS_KEPT * size
+    free = shutil.disk_usage(out.parent).free
+    if free < needed:
+        raise SfusionError(
+            f"no space in {out.parent}: about {needed / 1e6:,.1f} MB are needed while "
+            f"the model is made, {free / 1e6:,.1f} MB are free"
         )
-    if not out.parent.is_dir():
-        raise SfusionError(f"{out.parent} is not a directory; create it first")
-    if not os.access(out.parent, os.W_OK):
-        raise SfusionError(f"{out.parent} cannot be written: choose another directory")

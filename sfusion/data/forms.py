@@ -16,7 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sfusion.errors import SfusionError, first_line
+from sfusion.data.labels import shown
+from sfusion.errors import SfusionError, first_line, one_line
 
 LONGEST_FIELD = 2**31 - 1  # characters of a CSV file's field: no limit
 
@@ -69,8 +70,10 @@ def read_file(path: Path) -> Content:
     SfusionError
         When it is missing, of another form, not Unicode text, or cannot be read.
     """
-    if not path.is_file():
-        raise SfusionError(f"no file {path}")
+    # A name may be too long to be asked for, or hold what no name can.
+    with one_line(f"{shown(str(path))} cannot be read"):
+        if not path.is_file():
+            raise SfusionError(f"no file {path}")
     kind = form_of(path)
     if kind not in SUFFIXES:
         raise SfusionError(

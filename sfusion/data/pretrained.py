@@ -61,6 +61,8 @@ def locate_model(name_or_dir: str | Path) -> Path:
         return _locate_embedded(name)
     if name == MPNET:
         return fetch_mpnet()
+    if not name:
+        raise SfusionError("the name of the model is empty: give a directory or a name")
     directory = Path(name)
     if not directory.is_dir():
         return fetch_from_hub(name)
