@@ -132,7 +132,7 @@ def compression_curve(curve: pd.DataFrame) -> Figure:
     """
     shown = 100 * curve[["validation_accuracy", "low", "high"]]
     shown["model"] = [_model_label(row) for row in curve.to_dict("records")]
-    colours = curve["distilled"].map({True: COLOURS["fusion"], False: "#666666"})
+    colours = curve["distilled"].map({True: COLOURS["teacher"], False: "#666666"})
     return interval_rows(
         shown,
         label="model",
