@@ -223,7 +223,7 @@ def test_an_interval_far_out_is_cut_off_with_an_arrow_and_keeps_its_number():
     table = pd.DataFrame({"row": list("abcd"), "value": [0.0, 1.0, -1.0, 60.0]})
     table = table.assign(low=table["value"] - 1, high=table["value"] + 1)
     axes = interval_rows(table, label="row", xlabel="points").axes[0]
-    assert axes.get_xlim()[1] < 10
+    assert 2 < axes.get_xlim()[1] < 59  # the others whole, the one far out not
     arrows = [line for line in axes.lines if line.get_marker() == ">"]
     assert [line.get_xdata()[0] for line in arrows] == [axes.get_xlim()[1]]
     numbers = [text.get_text() for text in axes.texts]

@@ -273,7 +273,13 @@ def test_what_cannot_be_split_is_one_line():
         "test.csv has the label 'violet', train.csv has not", _split, frame, strange
     )
     _refuses("every text occurs in test.csv", _split, frame, frame)
-    _refuses("train.csv has 1 class", _split, frame, frame[frame["label"] != "red"])
+    _refuses(
+        "every text of the class 'green' occurs in test.csv",
+        _split,
+        frame,
+        frame[frame["label"] != "red"],
+    )
+    _refuses("train.csv has 1 class", _split, frame[frame["label"] == "red"])
     _refuses("too few texts for a validation split", _split, frame[:3])
 
 

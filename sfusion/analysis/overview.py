@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ from sfusion.analysis.statistics import (
     interval_text,
     verdict_text,
 )
+from sfusion.errors import StudyLacks
 from sfusion.experiments.results import UNIT
 
 if TYPE_CHECKING:
@@ -169,6 +171,10 @@ def answer(results: Results, twelve: Results) -> Exhibit:
         boards.append(scoreboard(study)["verdict"])
     table = pd.concat(tables, ignore_index=True)
     rows = table.set_index(["contrast", "layers"])
+    needed = [SIX[name].title for name in ("random", "middle", "position")]
+    for title, layers in itertools.product(needed, ("six", "twelve")):
+        if (title, layers) not in rows.index:
+            raise StudyLacks(f"{title!r} on {layers} layers is not in these studies")
     random = rows.loc[SIX["random"].title]
     middle = rows.loc[SIX["middle"].title]
     position = rows.loc[SIX["position"].title]
