@@ -9,6 +9,7 @@ either accuracy.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -25,6 +26,8 @@ from sfusion.pruning.path import ORIGINAL, PruningPath
 from sfusion.training.recipes import Recipe
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from sfusion.experiments.store import RecordStore
 
 # What is evaluated of every set: name, and the condition of its extra steps.
@@ -96,22 +99,27 @@ class ChoicesStudy(RowStudy):
         found = rows.set_index(["task", "seed", "strategy"])["path"]
         originals = []
         choices = []
-        for task in self.profile.tasks:
-            for seed in self.profile.seeds:
-                originals.append(Choice(task, seed))
-                chosen = defaultdict(list)
-                for label in self.profile.strategies:
-                    if (task, seed, label) not in found.index:
-                        raise SfusionError(
-                            f"results/{self.profile.profile} does not say which layers "
-                            f"{label} removes on {task}, seed {seed}: leave it out of "
-                            f"profile {self.profile.name!r}"
-                        )
-                    path = PruningPath.parse(found[task, seed, label])
-                    chosen[tuple(sorted(path.removed))].append(label)
-                for removed, labels in chosen.items():
-                    choices.append(Choice(task, seed, removed, tuple(labels)))
+        for task, seed in itertools.product(self.profile.tasks, self.profile.seeds):
+            originals.append(Choice(task, seed))
+            choices += self._choices(found, task, seed)
         return [originals, choices]
+
+    def _choices(self, found: pd.Series, task: str, seed: int) -> list[Choice]:
+        """List the sets that strategies came to on one task and seed, each once."""
+        chosen = defaultdict(list)
+        for label in self.profile.strategies:
+            if (task, seed, label) not in found.index:
+                raise SfusionError(
+                    f"results/{self.profile.profile} does not say which layers {label} "
+                    f"removes on {task}, seed {seed}: leave it out of profile "
+                    f"{self.profile.name!r}"
+                )
+            path = PruningPath.parse(found[task, seed, label])
+            chosen[tuple(sorted(path.removed))].append(label)
+        return [
+            Choice(task, seed, removed, tuple(labels))
+            for removed, labels in chosen.items()
+        ]
 
     def measure(self, unit: Choice, store: RecordStore) -> dict[str, list[Row]]:
         """Recover and distil the layers that one choice leaves."""

@@ -4,8 +4,8 @@ Half of the layers go, the middle first, and every way of getting there sees the
 number of samples since the original was trained. *Step by step* recovers after every
 removal, *at once* after all of them; both learn from the labels. *Taught* spends all
 samples in the distillation of the smaller model, without a recovery before it.
-*Recovered, then taught* divides them as a compression does: its recovery's share
-first, the rest with the teacher. As a distillation has a rate of its own, *at once,
+*Recovered, then taught* divides them as the study ``nine`` does at half: the share of
+its recoveries first, the rest with the teacher. As a distillation has a rate of its own, *at once,
 the teacher's rate* learns from the labels at that rate: what is between it and *taught*
 is the teacher's doing. A way of compressing is chosen by validation accuracy; test
 accuracy says what it is worth.
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 ORDER = "middle-first"  # reads no signals
 SPLITS = ("validation", "test")
 
-# What a compression spends on the recovery of half of six layers, 3 x 2,000 samples,
+# What the study nine spends on the recoveries of three removals, 3 x 2,000 samples,
 # beside the 20,000 of its distillation.
 RECOVERED_SHARE = 3 / 13
 
