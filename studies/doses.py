@@ -6,9 +6,9 @@ removal, *at once* after all of them; both learn from the labels. *Taught* spend
 samples in the distillation of the smaller model, without a recovery before it.
 *Recovered, then taught* divides them as the study ``nine`` does at half: the share of
 its recoveries first, the rest with the teacher. As a distillation has a rate of its
-own, *at once, the teacher's rate* learns from the labels at that rate: what is between it and *taught*
-is the teacher's doing. A way of compressing is chosen by validation accuracy; test
-accuracy says what it is worth.
+own, *at once, the teacher's rate* learns from the labels at that rate: what is between
+it and *taught* is the teacher's doing. A way of compressing is chosen by validation
+accuracy; test accuracy says what it is worth.
 """
 
 from __future__ import annotations
