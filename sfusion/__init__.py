@@ -20,6 +20,7 @@ _EXPORTS = {
         "defaults",
         "depth",
         "directions",
+        "doses",
         "forecasts",
         "layer_sets",
         "overview",
