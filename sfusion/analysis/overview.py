@@ -149,6 +149,32 @@ def _one_word(verdicts: pd.Series) -> str:
     return "Not as it stands"
 
 
+def _three(rows: pd.DataFrame, layers: str) -> str:
+    """Say in clauses how the own forest stands to chance, to a rule, and to position.
+
+    What several clauses have in common is said once.
+    """
+    opponents = {
+        "random": "random orders",
+        "middle": "*middle layers first*",
+        "position": "a forest that reads only where a layer stands",
+    }
+    clauses: dict[str, list[str]] = {}
+    for name, other in opponents.items():
+        clause = phrase(rows.loc[(SIX[name].title, layers)], other)
+        verb, _, rest = clause.partition(f" {other}")
+        verb, preposition = verb.rsplit(" ", 1)
+        clauses.setdefault(verb, []).append(f"{preposition} {other}{rest}")
+    said = [f"{verb} {_listed(objects)}" for verb, objects in clauses.items()]
+    return ", and ".join(said)
+
+
+def _listed(items: list[str]) -> str:
+    if len(items) < 3:
+        return " and ".join(items)
+    return f"{', '.join(items[:-1])}, and {items[-1]}"
+
+
 @exhibit
 def answer(results: Results, twelve: Results) -> Exhibit:
     """Answer the question of the project in a few sentences.
@@ -175,18 +201,14 @@ def answer(results: Results, twelve: Results) -> Exhibit:
     for title, layers in itertools.product(needed, ("six", "twelve")):
         if (title, layers) not in rows.index:
             raise StudyLacks(f"{title!r} on {layers} layers is not in these studies")
-    random = rows.loc[SIX["random"].title]
-    middle = rows.loc[SIX["middle"].title]
-    position = rows.loc[SIX["position"].title]
-    rule = "*middle layers first* (a rule that learns nothing)"
+    middle = rows.loc[SIX["middle"].title, "difference"]
+    as_well = (middle.abs() < MARGIN).all()
+    without_signals = ", and a rule that learns nothing does about as well"
     finding = (
-        f"**{_one_word(pd.concat(boards))}: with half of a six-layer model's layers "
-        f"removed, a fusion of twelve signals {phrase(random.loc['six'], 'chance')}, "
-        f"and it {phrase(middle.loc['six'], rule)}.** On a model of twelve layers "
-        f"it {phrase(random.loc['twelve'], 'chance')}, and it "
-        f"{phrase(middle.loc['twelve'], 'that rule')}. A forest that reads all signals "
-        f"{phrase(position.loc['six'], 'one that reads only where a layer stands')} "
-        f"on six layers, and {phrase(position.loc['twelve'], 'that one')} on twelve."
+        f"**{_one_word(pd.concat(boards))}{without_signals if as_well else ''}.** "
+        "With half of the layers removed from a model of six, a forest that fuses "
+        f"twelve signals {_three(rows, 'six')}. With half removed from a model of "
+        f"twelve, it {_three(rows, 'twelve')}."
     )
     return Exhibit("answer", table, finding)
 
