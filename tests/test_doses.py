@@ -45,8 +45,8 @@ def test_losses_are_shown_by_total_and_way(found):
     losses = shown.table.set_index(["total", "way"])["value"]
     assert losses["100 samples", "step by step"] == pytest.approx(-4)
     assert losses["200 samples", "taught"] == pytest.approx(-0.25)
-    assert "With 200 samples" in shown.finding
-    assert "between −2.0 and −0.2 pp" in shown.finding
+    few_against_many = "*Taught* with 100 samples against *step by step* with 200"
+    assert f"{few_against_many} samples: ahead by 1.5 pp" in shown.finding
     assert "2 datasets, one seed" in shown.caption
 
 

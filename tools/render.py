@@ -266,6 +266,22 @@ def ceiling(
     }
 
 
+def doses(found: RowResults) -> dict[str, str]:
+    """Say how much it matters where samples go."""
+    table = sf.doses.ways_compared(found).table.rename(columns={"value": "difference"})
+    fewest = table["total"].min()
+    few = table[table["total"] == fewest].set_index(["first", "second"])
+    other = "one that was pruned step by step with as many"
+    return {
+        "units": datasets_and_seeds(found["rows"]),
+        "fewest": f"{fewest:,}",
+        "at_once": phrase(few.loc[("at once", "step by step")], other),
+        "across": sf.doses.by_total(found).finding,
+        "compared": sf.doses.ways_compared(found).finding,
+        "preferred": sf.doses.preferred_by_validation(found).finding,
+    }
+
+
 def content(results: Results, twelve: Results) -> dict[str, Any]:
     """Gather what the templates name."""
     found = sf.open_results("alternatives")
@@ -294,6 +310,7 @@ def content(results: Results, twelve: Results) -> dict[str, Any]:
         "fast": by_key(sf.open_results(FAST)),
         "answer": sf.overview.answer(results, twelve).finding,
         "rate_ratio": _rate_ratio(results),
+        "doses": doses(sf.open_results("doses")),
         "losers": losers(found),
         "default": defaults.loc["The default against the original"],
         "summary": summary({"notes": [], **report}),

@@ -72,12 +72,13 @@ def by_total(found: RowResults) -> Exhibit:
             loss = bootstrap(losses[total, way]).points()
             rows.append({"total": _total(total), "way": way, **loss._asdict()})
     table = pd.DataFrame(rows)
-    largest = table[table["total"] == table["total"].iloc[-1]]
-    best = largest.loc[largest["value"].idxmax()]
+    totals = losses.columns.unique("total")
+    few = losses[totals.min(), "taught"]
+    many = losses[totals.max(), "step by step"]
+    words = comparison_text(*bootstrap(few - many))
     finding = (
-        f"With {best['total']}, the most that was tried, the means over datasets lie "
-        f"between {number_text(largest['value'].min())} and "
-        f"{number_text(largest['value'].max())} pp from the original."
+        f"*Taught* with {_total(totals.min())} against *step by step* with "
+        f"{_total(totals.max())}: {words}."
     )
     colours = {way: COLOURS["teacher" if way in TAUGHT else "position"] for way in WAYS}
     figure = interval_rows(
