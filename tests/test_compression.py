@@ -265,7 +265,8 @@ def test_the_verdict_says_plainly_whether_accuracy_held(result, change, held, se
     said = verdict(
         {**result.report, "target": {"keep": 2, "max_drop": None}, "change": change}
     )
-    assert ("NOT within 1 pp" in said) != held and "within 1 pp of" in said
+    assert ("not more than 1 pp below the original" in said) == held
+    assert ("it is more than 1 pp below the original" in said) != held
     assert ("too few" in said) != settled
 
 

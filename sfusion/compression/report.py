@@ -208,8 +208,8 @@ def verdict(report: dict[str, Any]) -> str:
     said = (
         f"{after['layers']} of {before['layers']} layers are left, {speed:.1f} times "
         f"as fast; test accuracy went from {before['accuracy']:.1%} to "
-        f"{after['accuracy']:.1%}, {points} pp: {'within' if held else 'NOT within'} "
-        f"{100 * limit:g} pp of the original"
+        f"{after['accuracy']:.1%}, {points} pp: {'not' if held else 'it is'} more "
+        f"than {100 * limit:g} pp below the original"
     )
     if low_held != held or high_held != held:
         said += " on these texts, which are too few to settle it"
