@@ -22,7 +22,11 @@ from explorer import explorer
 from first_study import answers
 
 import sfusion as sf
-from sfusion.analysis.alternatives import FORMATS, datasets_and_seeds
+from sfusion.analysis.alternatives import (
+    FORMATS,
+    alternative_title,
+    datasets_and_seeds,
+)
 from sfusion.analysis.contrasts import (
     CONTRASTS,
     CONTROLS,
@@ -163,7 +167,7 @@ def alternatives(found: RowResults) -> dict[str, Any]:
     table = sf.alternatives.alternatives(found).table
     columns = {
         "model": table["model"],
-        "alternative": table["alternative"],
+        "alternative": table["alternative"].map(alternative_title),
         "layers": table["layers"].astype(str).replace("0", "–"),
         "as": table["format"].map(FORMATS),
         "minus the original (pp)": table.apply(points, axis=1),

@@ -44,6 +44,7 @@ SAID = {
     FOREST: "a forest learned in the dataset",
     SEARCH: "greedy search",
     BEST_SINGLE: "finding the best single signal",
+    "middle-first": "the middle first",
     "random-forest-transfer": "a transferred forest",
     POSITION: "position alone, transferred,",
 }
@@ -51,7 +52,6 @@ SAID = {
 # Drawn in colour and named.
 NAMED = (
     *SAID,
-    "middle-first",
     "angular-distance",
     "random",
 )
@@ -205,7 +205,10 @@ def overhead(results: Results) -> Exhibit:
         if name in table.index:
             said.append(f"{title} costs {table.loc[name, 'times']:.1f}")
     finding = f"In times the fine-tuning of one pruning path: {'; '.join(said)}."
-    caption = "Each point is a strategy, with the 95% bootstrap interval of its gain"
+    caption = (
+        "Each point is a strategy that removes one layer at a time, with the 95% "
+        "bootstrap interval of its gain"
+    )
     return Exhibit("overhead", table.round(2), finding, _draw(table), caption)
 
 

@@ -61,7 +61,7 @@ IN_WORDS = {
     "C1": "best or tied on {count} datasets, {within}",
     "C2": "{ours} pp more from a signal chosen for the dataset than from one for all",
     "C3": "above the original on {count} datasets",
-    "C4": "the ratio grows to at most {ours} times the original's",
+    "C4": "the ratio to all parameters grows to at most {ours} times the original's",
     "C5": "{ours} pp from keeping the end that matters less, the first layer or the "
     "last",
     "C6": "ahead on {count} datasets",
