@@ -275,5 +275,10 @@ def test_a_tokenizer_pads_at_the_end_and_masks(tmp_path):
 
 def test_an_unknown_architecture_says_where_to_add_it():
     file = "sfusion/models/architectures.py"
-    with tiny.refused(match=f"'albert' is not known .*: add .* in {file}"):
+    with tiny.refused(match=f"'t5' is not known .*: add .* in {file}"):
+        architecture_of(AutoConfig.for_model("t5"))
+
+
+def test_a_model_with_the_same_weights_in_every_layer_is_refused():
+    with tiny.refused("'albert'", "same weights in every layer", "give a model"):
         architecture_of(AutoConfig.for_model("albert"))

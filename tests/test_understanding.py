@@ -3,8 +3,10 @@
 import errno
 import json
 import os
+import pkgutil
 import re
 import shutil
+from pathlib import Path
 from unittest import mock
 
 import numpy as np
@@ -231,6 +233,34 @@ def test_weights_that_are_no_floating_numbers_are_refused(signals, model, words)
     _change_weights(model, harm)
     code, said = signals(model)
     assert code == 2 and words in said and harmed in said
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["config.json", "model.safetensors", "tokenizer.json", "data.csv"],
+)
+def test_a_file_that_may_not_be_read_is_one_line(signals, monkeypatch, name):
+    """Permission bits hold back no administrator, therefore the opening refuses."""
+
+    def forbid(opening):
+        def opened(file, *arguments, **options):
+            if not isinstance(file, int) and Path(file).name == name:
+                raise PermissionError(errno.EACCES, "Permission denied", str(file))
+            return opening(file, *arguments, **options)
+
+        return opened
+
+    for place in (
+        "builtins.open",
+        "io.open",
+        "sfusion.models.weights.safe_open",
+        "transformers.modeling_utils.safe_open",
+    ):
+        monkeypatch.setattr(place, forbid(pkgutil.resolve_name(place)))
+    code, said = signals()
+    assert code == 2
+    assert name in said and "Permission denied" in said
+    assert len(said.splitlines()) == 1
 
 
 def test_a_new_head_is_put_on_whatever_head_there_is(own, signals, model, tmp_path):

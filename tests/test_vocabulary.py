@@ -195,6 +195,35 @@ def test_a_compression_writes_a_plain_model_of_fewer_pieces(tmp_path):
     assert json.loads((small.directory / "report.json").read_text()) == small.report
 
 
+def test_a_model_of_fewer_pieces_is_exported_to_onnx(tmp_path):
+    pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    texts, labels = tiny.sentences(120, 3, seed=4)
+    options = {"keep": 1, "distill": False, "threads": 1, "quiet": True}
+    small = sf.compress(
+        "minilm-l6",
+        pd.DataFrame({"text": texts, "label": labels}),
+        out=tmp_path / "small",
+        onnx=True,
+        trim_vocabulary=True,
+        **options,
+    )
+    entry = small.report["vocabulary"]
+    assert entry["pieces_after"] < entry["pieces_before"]
+    tokenizer = AutoTokenizer.from_pretrained(small.directory)
+    read = tokenizer([*texts[:8], UNSEEN], padding=True, return_tensors="pt")
+    session = onnxruntime.InferenceSession(small.directory / "model.onnx")
+    fed = {name: read[name].numpy() for name in ("input_ids", "attention_mask")}
+    (found,) = session.run(None, fed)
+    model = AutoModelForSequenceClassification.from_pretrained(small.directory)
+    with torch.no_grad():
+        expected = model(**read).logits.numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    assert small.report["onnx"]["largest_difference"] < 1e-3
+    size = (small.directory / "model.onnx").stat().st_size
+    assert size < small.report["vocabulary"]["bytes_before"]
+
+
 def test_rows_are_copied_and_special_tokens_renumbered(tiny_bert):
     former = np.array([0, 2, 3, 7, 20])
     smaller = with_pieces(tiny_bert, former)

@@ -85,6 +85,9 @@ ARCHITECTURES = {
     "qwen2": _DECODER,
 }
 
+# One layer's weights serve every layer: to leave layers out would save no memory.
+SAME_WEIGHTS = ("albert",)
+
 
 def architecture_of(config: PreTrainedConfig) -> Architecture:
     """Look an architecture up.
@@ -100,8 +103,15 @@ def architecture_of(config: PreTrainedConfig) -> Architecture:
     Raises
     ------
     SfusionError
-        When ``ARCHITECTURES`` does not name it.
+        When ``ARCHITECTURES`` does not name it, or its layers have no weights of their
+        own.
     """
+    if config.model_type in SAME_WEIGHTS:
+        raise SfusionError(
+            f"architecture {config.model_type!r} uses the same weights in every layer, "
+            "without a layer it would be as large: give a model whose layers have "
+            "weights of their own"
+        )
     if config.model_type not in ARCHITECTURES:
         known = ", ".join(ARCHITECTURES)
         raise SfusionError(
