@@ -414,42 +414,55 @@ def trained(monkeypatch):
     return seen
 
 
+def tiny_study(kind, profile_class, study_class, **content):
+    """Make a study of the tiny task and seed that the content asks for."""
+    asked = profile_class(
+        name=kind, description="tiny", study=kind, precision="fp32", **content
+    )
+    return study_class(asked)
+
+
+ONE_UNIT = {"profile": "tiny", "tasks": ["agnews"], "seeds": [0]}
+
+
+def assert_nothing_is_trained_again(study, folder, rows, trained):
+    trained.clear()
+    again = study.run(folder, quiet=True)["rows"]
+    assert trained == []
+    pd.testing.assert_frame_equal(again, rows)
+
+
 def test_every_recipe_is_tried_once(profile, tmp_path, trained):
     trials = [
         {"profile": "tiny", "stage": "recovery", "seeds": [0], "changes": [{}]},
         {"profile": "tiny", "stage": "original", "seeds": [0], "changes": [{}]},
     ]
-    asked = recipes.RecipeProfile(
-        name="recipe",
-        description="tiny",
-        study="recipe",
+    study = tiny_study(
+        "recipe",
+        recipes.RecipeProfile,
+        recipes.RecipeStudy,
         tasks=["agnews"],
         trials=trials,
-        precision="fp32",
     )
-    found = recipes.RecipeStudy(asked).run(tmp_path / "run", quiet=True)
-    assert list(found["rows"]["path"])[:2] == ["", "x"]
-    assert len(found["rows"]) == 11 + 1
+    rows = study.run(tmp_path / "run", quiet=True)["rows"]
+    assert list(rows["path"])[:2] == ["", "x"]
+    assert len(rows) == 11 + 1
     assert len(trained) == 11  # the original serves both
-    recipes.RecipeStudy(asked).run(tmp_path / "run", quiet=True)
-    assert len(trained) == 11
+    assert_nothing_is_trained_again(study, tmp_path / "run", rows, trained)
 
 
 def test_every_condition_is_trained_once(profile, tmp_path, trained):
-    asked = distillation.DistillationProfile(
-        name="distillation",
-        description="tiny",
-        study="distillation",
-        profile="tiny",
-        tasks=["agnews"],
-        seeds=[0],
+    study = tiny_study(
+        "distillation",
+        distillation.DistillationProfile,
+        distillation.DistillationStudy,
+        **ONE_UNIT,
         epochs=2,
         learning_rate=0.003,
         low_rate=0.0003,
-        precision="fp32",
     )
-    study = distillation.DistillationStudy(asked)
-    rows = study.run(tmp_path / "run", quiet=True)["rows"].set_index("condition")
+    found = study.run(tmp_path / "run", quiet=True)["rows"]
+    rows = found.set_index("condition")
     assert set(rows.index) == {*distillation.STARTS, *distillation.CONDITIONS}
     # The original and four recoveries; a run per condition, TinyBERT's two, three
     # recoveries that the teacher joins.
@@ -457,27 +470,20 @@ def test_every_condition_is_trained_once(profile, tmp_path, trained):
     half = rows[(rows["layers_left"] == 3) & (rows.index != "pruned")]
     assert set(half["samples"]) == {2 * 30 + 3 * 16}
     assert rows.loc["KD T=2 + later text", "texts"] > 30 == rows.loc["KD T=2", "texts"]
-    trained.clear()
-    again = study.run(tmp_path / "run", quiet=True)["rows"].set_index("condition")
-    assert trained == []
-    pd.testing.assert_frame_equal(again, rows)
+    assert_nothing_is_trained_again(study, tmp_path / "run", found, trained)
 
 
 def test_every_way_of_spending_a_total_sees_as_many_samples(profile, tmp_path, trained):
-    asked = doses.DosesProfile(
-        name="doses",
-        description="tiny",
-        study="doses",
-        profile="tiny",
-        tasks=["agnews"],
-        seeds=[0],
+    study = tiny_study(
+        "doses",
+        doses.DosesProfile,
+        doses.DosesStudy,
+        **ONE_UNIT,
         original=profile.original,
         recovery=profile.recovery,
         removals=3,
         totals=[39],
-        precision="fp32",
     )
-    study = doses.DosesStudy(asked)
     rows = study.run(tmp_path / "run", quiet=True)["rows"]
     assert list(rows["way"]) == [doses.ORIGINAL_MODEL, *doses.WAYS]
     assert list(rows["total"]) == [0, 39, 39, 39, 39, 39]
@@ -485,10 +491,7 @@ def test_every_way_of_spending_a_total_sees_as_many_samples(profile, tmp_path, t
     assert original == profile.original.samples
     # Three recoveries; one; the control; the distillation alone; a recovery and one.
     assert spent == [13, 13, 13, 39, 39, 39, 9, 30]
-    trained.clear()
-    again = study.run(tmp_path / "run", quiet=True)["rows"]
-    assert trained == []
-    pd.testing.assert_frame_equal(again, rows)
+    assert_nothing_is_trained_again(study, tmp_path / "run", rows, trained)
 
 
 def test_strategies_that_chose_the_same_layers_share_their_model(
@@ -501,20 +504,17 @@ def test_strategies_that_chose_the_same_layers_share_their_model(
     ]
     results = SimpleNamespace(trajectories=pd.DataFrame(rows))
     monkeypatch.setattr(choices, "open_results", lambda name: results)
-    asked = choices.ChoicesProfile(
-        name="choices",
-        description="tiny",
-        study="choices",
-        profile="tiny",
-        tasks=["agnews"],
-        seeds=[0],
+    study = tiny_study(
+        "choices",
+        choices.ChoicesProfile,
+        choices.ChoicesStudy,
+        **ONE_UNIT,
         original=profile.original,
         recovery=profile.recovery,
         removals=3,
         strategies=list(chosen),
-        precision="fp32",
     )
-    found = choices.ChoicesStudy(asked).run(tmp_path / "run", quiet=True)["rows"]
+    found = study.run(tmp_path / "run", quiet=True)["rows"]
     # The original; a recovery and a distillation of each of two sets.
     assert len(trained) == 1 + 2 * 2
     kept = found.set_index(["strategy", "stage"])["kept"]
@@ -553,19 +553,16 @@ def alternatives_study(profile, monkeypatch):
         lambda name: SimpleNamespace(encode=text_lengths),
     )
     monkeypatch.setattr(makers, "exported", lambda tree, made: {})
-    content = {
-        "name": "alternatives",
-        "description": "tiny",
-        "study": "alternatives",
-        "profile": "tiny",
-        "accuracy": [{**asked, "depths": [4, 3]}],
-        "defaults": [{**asked, "depths": [3]}],
-        "unlabelled": [{**asked, "labelled": 10}],
-        "speed_task": "agnews",
-        "precision": "fp32",
-    }
-    profile = alternatives.AlternativesProfile(**content)
-    return alternatives.AlternativesStudy(profile)
+    return tiny_study(
+        "alternatives",
+        alternatives.AlternativesProfile,
+        alternatives.AlternativesStudy,
+        profile="tiny",
+        accuracy=[{**asked, "depths": [4, 3]}],
+        defaults=[{**asked, "depths": [3]}],
+        unlabelled=[{**asked, "labelled": 10}],
+        speed_task="agnews",
+    )
 
 
 def measure_frame(study, name, store):
