@@ -224,7 +224,8 @@ def _doubt_length(length: TextLength, split: str) -> list[str]:
     texts = "training texts" if split == "train" else "texts"
     return [
         f"{length.cut:.0%} of the {texts} are longer than {length.tokens} tokens and "
-        "were cut there: a larger max_length reads more of them"
+        "were cut there, and what stands behind is not read: a larger max_length reads "
+        "more of them, where the model takes it"
     ]
 
 
