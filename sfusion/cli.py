@@ -59,6 +59,9 @@ Model = Annotated[
         help="Directory, Hub name, minilm-l6 or mpnet-base (fetched once).",
     ),
 ]
+# What sfusion.data.forms reads.
+FORMS = "CSV or TSV, JSON or JSON lines, Parquet; text also as .gz"
+
 TextColumn = Annotated[
     str, typer.Option(metavar="NAME", help="Column of the texts in all files.")
 ]
@@ -170,7 +173,7 @@ def compare(
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Labelled texts that no model was trained on: CSV, JSONL or Parquet.",
+            help=f"Labelled texts that no model was trained on: {FORMS}.",
         ),
     ] = None,
     profile: Annotated[
@@ -211,25 +214,35 @@ def compare(
     return 0
 
 
-@app.command(epilog=_example("sfusion signals --model minilm-l6 --data reviews.csv"))
+@app.command(epilog=_example("sfusion signals --model my-model --data reviews.csv"))
 def signals(
     model: Model,
     data: Annotated[
         str,
         typer.Option(
             metavar="FILE",
-            help=f"CSV, JSON or Parquet. Of more than {PROBE} texts so many are "
-            "drawn, classes in proportion.",
+            help=f"Labelled texts: {FORMS}. Of more than {PROBE} so many are drawn, "
+            "classes in proportion.",
         ),
     ],
     text_column: TextColumn = "text",
     label_column: LabelColumn = "label",
     labels: Labels = None,
-    new_head: NewHead = False,
+    new_head: Annotated[
+        bool,
+        typer.Option(
+            "--new-head", help="Put a new, untrained head in place of the model's own."
+        ),
+    ] = False,
     max_length: MaxLength = None,
     seed: Seed = 0,
 ) -> None:
-    """Print the signals of a model's layers as CSV, one row each."""
+    """Print the signals of a model's layers as CSV, one row each.
+
+    Where a signal ranks the layers, the one with its lowest value goes first; of
+    attention-entropy it is the highest. Gradients and mutual information read the
+    labels, and gradients the head: a new one is not trained here.
+    """
     from sfusion.compression.probing import probe_signals
 
     table = probe_signals(
@@ -255,7 +268,7 @@ def signals(
 def compress(
     model: Model,
     train: Annotated[
-        str, typer.Option(metavar="FILE", help="CSV, JSON or Parquet, with labels.")
+        str, typer.Option(metavar="FILE", help=f"Labelled texts: {FORMS}.")
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Directory to create.")],
     test: Annotated[
@@ -275,9 +288,9 @@ def compress(
         float | None,
         typer.Option(
             metavar="SHARE",
-            help="Instead of --keep: the smallest model that loses no more validation "
-            "accuracy, such as 0.01 for one percentage point. With neither, the "
-            "smallest within one standard error of the original.",
+            help="Instead of --keep: the smallest model whose validation accuracy is "
+            "at most so far below the original's, such as 0.01 for one percentage "
+            "point. With neither, the smallest within one standard error of it.",
         ),
     ] = None,
     strategy: Annotated[
@@ -323,7 +336,9 @@ def compress(
     learning_rate: Annotated[
         float | None,
         typer.Option(
-            metavar="RATE", help="Of every stage. By default as the model's width asks."
+            metavar="RATE",
+            help="One learning rate for all stages. By default it depends on the "
+            "stage and on the model's hidden units.",
         ),
     ] = None,
     threads: Threads = None,
@@ -400,7 +415,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     except typer.TyperException as error:  # of what was typed
         message = " ".join(error.format_message().split()).rstrip(".")
-        print(f"error: {message}; see sfusion --help", file=sys.stderr)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context else "sfusion"
+        print(f"error: {message}; see {command} --help", file=sys.stderr)
         return 2
     if code == STOPPED:
         print("stopped: the same command goes on from here", file=sys.stderr)

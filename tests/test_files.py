@@ -167,6 +167,15 @@ def test_a_bad_file_is_one_line(tmp_path, name, content, message):
     _refuses(message, read_rows, tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [("I give it\n5", 5), ("Sports\nThe match was", "Sports"), ("Good, 5\nso", 5)],
+)
+def test_a_text_may_have_a_line_that_names_a_class(text, label):
+    frame = pd.DataFrame({"text": [text, "other"], "label": [label, "none"]})
+    assert read_rows(frame).frame["text"].tolist() == [text, "other"]
+
+
 ROWS = [{"text": "a, b", "label": "one"}, {"text": "c|d", "label": "two"}]
 COMMAS = pd.DataFrame(ROWS).to_csv(index=False)
 LINES = "\n".join(map(json.dumps, ROWS))

@@ -20,7 +20,7 @@ from sfusion import SfusionError
 from sfusion.data.encoding import Encoded
 from sfusion.data.tasks import Task
 from sfusion.models.layers import remove_layers
-from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS
+from sfusion.signals import MEASURES, REDUNDANCY, SIGNALS, registry
 from sfusion.signals.extraction import extract_signals
 from sfusion.signals.information import mutual_information
 
@@ -511,3 +511,14 @@ def test_bad_input_is_one_line(tiny_bert, probe, rows, options, says):
     )
     with tiny.refused(says):
         extract_signals(tiny_bert, data, **options)
+
+
+def test_a_signal_is_registered_once_and_with_three_paragraphs():
+    def no_paragraphs(layer):
+        """Low means little."""
+
+    with pytest.raises(ValueError, match="no_paragraphs needs three paragraphs"):
+        registry.signal("A New One", "weight", "units")(no_paragraphs)
+    with pytest.raises(ValueError, match="'weight-norm' is registered already"):
+        registry.signal("Weight-Norm", "weight", "units")(no_paragraphs)
+    assert "a-new-one" not in SIGNALS

@@ -5,6 +5,7 @@ from unittest.mock import Mock
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,7 @@ from sfusion import SIGNALS, STRATEGIES
 from sfusion.pruning import registry
 from sfusion.pruning.fusion import EVERYTHING, FUSION_MODELS, READS, standardise
 from sfusion.pruning.path import ORIGINAL, PruningPath
-from sfusion.pruning.registry import View, choose
+from sfusion.pruning.registry import View, choose, register
 from sfusion.pruning.searches import next_path
 from sfusion.pruning.setting import Setting
 from sfusion.pruning.strategies import (
@@ -261,3 +262,16 @@ def test_expand_draws_the_random_baseline_in_its_place_and_lookup_finds_every_la
     monkeypatch.undo()
     for name, strategy in STRATEGIES.items():
         assert all(lookup(label) is strategy for label in expand([name], 12))
+
+
+def test_a_name_is_taken_once():
+    known = STRATEGIES["middle-first"]
+    with pytest.raises(ValueError, match="'middle-first' is registered already"):
+        register(known)
+    assert STRATEGIES["middle-first"] is known
+
+
+def test_a_label_of_no_strategy_is_one_line():
+    assert lookup("random-3").name == "random"
+    with tiny.refused("'nonsense' is not known"):
+        lookup("nonsense")

@@ -358,8 +358,8 @@ def paper_and_we(results: Results) -> Exhibit:
     count = effective_signals(correlations).mean()
     finding = (
         "- The paper says: twelve signals from five groups.\n"
-        f"- We get: about {count:.1f} independent orders of the layers in twelve "
-        "signals; Intensity and Energy rank the layers with a correlation of "
-        f"{energy:.2f}."
+        f"- We get: about {count:.1f} independent orders of the layers in "
+        f"{len(names)} signals; Intensity and Energy rank the layers with a "
+        f"correlation of {energy:.2f}."
     )
     return Exhibit("signals_compared", pd.DataFrame(), finding)

@@ -154,7 +154,8 @@ def load_start(
     for label in used:
         if label not in names:
             raise SfusionError(
-                f"{rows.where} has the label {label!r}, which labels do not name"
+                f"{rows.where} has the label {label!r}, which labels (--labels) do not "
+                "name"
             )
     model = saved.with_new_head(names, derive_seed("head", seed))
     numbers = {label: names.index(label) for label in used}

@@ -97,7 +97,7 @@ def check_target(target: Target) -> None:
     """
     keep, max_drop = target.keep, target.max_drop
     if keep is not None and max_drop is not None:
-        raise SfusionError("give keep or max_drop, not both")
+        raise SfusionError("give keep (--keep) or max_drop (--max-drop), not both")
     if max_drop is not None and not 0 <= max_drop < 1:
         raise SfusionError(
             f"max_drop {max_drop}: give a share such as 0.01, one percentage point"

@@ -62,8 +62,8 @@ def fetch_from_hub(name: str, revision: str | None = None) -> Path:
         )
     except Exception as error:  # those of the Hub's client have no common base
         raise SfusionError(
-            f"model {name!r} is not embedded, no directory, and the Hub did not return "
-            f"it ({type(error).__name__}); pass a local directory"
+            f"model {name!r}: there is no such directory, and the Hub has no such "
+            f"model or cannot be reached ({type(error).__name__}); pass a directory"
         ) from error
     return Path(folder)
 

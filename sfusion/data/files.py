@@ -213,23 +213,31 @@ def _check_header(table: Table, texts: Sequence[str], labels: Sequence[str]) -> 
 
 
 def _check_swallowed(where: str, texts: Iterable[str], labels: set[str]) -> None:
-    """Refuse a text that is made of rows: a stray quote took them for one field."""
+    """Refuse a text that is made of rows: a stray quote took them for one field.
+
+    What is left of a row has its label beside a separator, without the blank that
+    follows a comma in prose. A line that is the name of a class alone is no row.
+    """
     for number, text in enumerate(texts, 1):
         lines = text.splitlines()
         if len(lines) < 2:
             continue
-        ends = [_fields(line)[-1] for line in lines[:-1]]
-        starts = [_fields(line)[0] for line in lines[1:]]
-        if labels.issuperset(ends) or labels.issuperset(starts):
+        ends = [_fields(line)[1:][-1:] for line in lines[:-1]]
+        starts = [_fields(line)[:-1][:1] for line in lines[1:]]
+        if _are_labels(ends, labels) or _are_labels(starts, labels):
             raise SfusionError(
                 f"{where}: row {number} has a text of {len(lines)} lines, which are "
                 "rows with labels of their own: look for a stray quote before or in it"
             )
 
 
+def _are_labels(fields: list[list[str]], labels: set[str]) -> bool:
+    return all(field and field[0] in labels for field in fields)
+
+
 def _fields(line: str) -> list[str]:
     """Split a line where a file of rows may."""
-    return [field.strip().strip('"') for field in re.split(r"[,;\t|]", line)]
+    return [field.strip('"\r') for field in re.split(r"[,;\t|]", line)]
 
 
 def _note_blanks(table: Table, column: str) -> list[str]:

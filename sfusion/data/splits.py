@@ -237,7 +237,9 @@ def divide(
     drawn = {}
     for (split, part), size in zip(parts.items(), sizes, strict=True):
         if part.empty:
-            raise SfusionError(f"{where}: too few texts for a {split} split")
+            raise SfusionError(
+                f"{where}: too few texts for a {split} split: give more of them"
+            )
         labels = part["label"].tolist()
         rows = draw(labels, part["text"].tolist(), size, salts.get(split, split))
         drawn[split] = part.iloc[rows]
@@ -282,7 +284,10 @@ def split_rows(
         _refuse_strange(test, train)
         rest = rest[~rest["text"].isin(held["text"])]
         if rest.empty:
-            raise SfusionError(f"{train.where}: every text occurs in {test.where}")
+            raise SfusionError(
+                f"{train.where}: every text occurs in {test.where} too, and texts that "
+                "are tested must not be trained on: give other texts"
+            )
         _refuse_taken(rest, train, test)
     order_labels((), [rest], train.where)
     share = min(VALIDATION_SHARE, VALIDATION_LIMIT / len(rest))

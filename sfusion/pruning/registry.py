@@ -122,12 +122,19 @@ STRATEGIES: dict[str, Strategy] = {}
 
 
 def register(added: Strategy) -> None:
-    """Make a strategy known by its name.
+    """Make a strategy known by its name, which no other may have.
 
     Parameters
     ----------
     added : Strategy
+
+    Raises
+    ------
+    ValueError
+        When there is a strategy of that name.
     """
+    if added.name in STRATEGIES:
+        raise ValueError(f"strategy {added.name!r} is registered already")
     STRATEGIES[added.name] = added
 
 

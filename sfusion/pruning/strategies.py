@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sfusion.errors import SfusionError
 from sfusion.pruning.fusion import EVERYTHING, FUSION_MODELS, features
 from sfusion.pruning.registry import (
     LAYER_SETS,
@@ -282,7 +283,13 @@ def lookup(label: str) -> Strategy:
     Returns
     -------
     Strategy
+
+    Raises
+    ------
+    SfusionError
+        For a label that is none.
     """
-    if label in STRATEGIES:
-        return STRATEGIES[label]
-    return STRATEGIES[label.rpartition("-")[0]]
+    for name in (label, label.rpartition("-")[0]):
+        if name in STRATEGIES:
+            return STRATEGIES[name]
+    raise SfusionError(f"strategy {label!r} is not known")

@@ -104,13 +104,21 @@ def signal(
     -------
     callable
         A decorator for a function of :class:`LayerPass` whose docstring holds reading,
-        formula and source, a paragraph each.
+        formula and source, a paragraph each. It raises ValueError for any other
+        docstring, and for a name that is taken.
     """
     table = REDUNDANCY if group == "redundancy" else SIGNALS
 
     def register(compute: Compute) -> Compute:
         slug = title.lower().replace(" ", "-")
+        if slug in SIGNALS or slug in REDUNDANCY:
+            raise ValueError(f"signal {slug!r} is registered already")
         paragraphs = (compute.__doc__ or "").split("\n\n")
+        if len(paragraphs) != 3:
+            raise ValueError(
+                f"the docstring of {compute.__name__} needs three paragraphs: reading, "
+                "formula and source"
+            )
         reading, formula, source = (" ".join(text.split()) for text in paragraphs)
         table[slug] = Signal(
             slug,
