@@ -113,6 +113,16 @@ def against(table: pd.DataFrame, other: str) -> str:
     return phrase(table.loc["half_removed"], other)
 
 
+def over_depths(table: pd.DataFrame, other: str) -> str:
+    """Say in a clause how the first side stands to the other, over all depths."""
+    return phrase(table.loc["mean_accuracy"], other)
+
+
+def half_points(table: pd.DataFrame) -> str:
+    """Write a contrast with half of the layers removed as a number alone."""
+    return percentage(table.loc["half_removed"])
+
+
 def claims_table(results: Results, twelve: Results) -> pd.DataFrame:
     """Set the claims beside what is found on six and on twelve layers."""
     table = sf.overview.verdicts(results, twelve).table
@@ -374,7 +384,17 @@ def rendered(results: Results, twelve: Results) -> dict[Path, bytes]:
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
     )
-    for write in (markdown, points, percentage, half, both, against, cite):
+    for write in (
+        markdown,
+        points,
+        percentage,
+        half,
+        both,
+        against,
+        over_depths,
+        half_points,
+        cite,
+    ):
         environment.filters[write.__name__] = write
     values = content(results, twelve)
     made = {EXPLORER: explorer([results, twelve]).encode()}

@@ -321,5 +321,5 @@ def _across_finding(table: pd.DataFrame) -> str:
         f"{len(values)} measures: {', '.join(same) or 'none'}. It changes sides for "
         f"{', '.join(texts) or 'none'}, and is clear of 0 on one model alone for "
         f"{', '.join(lost) or 'none'}: there, what a forest learned on one model "
-        "misleads it on the other."
+        "may mislead it on the other."
     )

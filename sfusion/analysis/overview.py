@@ -56,14 +56,19 @@ PHRASES = {
     "cannot tell": "shows no clear difference from {other}",
 }
 
-# A claim's number in words; {count}, {ours} and {within} are filled in.
+# A claim's number in words; {count} and {ours} are filled in, and {says} with those
+# parts of the claim's note that begin as NOTED says.
+NOTED = {
+    "C1": ("within",),
+    "C3": ("seed by seed", "the drop shrinks"),
+    "C5": ("first layer", "last layer", "layers removed"),
+}
 IN_WORDS = {
-    "C1": "best or tied on {count} datasets, {within}",
+    "C1": "best or tied on {count} datasets, {says}",
     "C2": "{ours} pp more from a signal chosen for the dataset than from one for all",
-    "C3": "above the original on {count} datasets",
-    "C4": "the ratio to all parameters grows to at most {ours} times the original's",
-    "C5": "{ours} pp from keeping the end that matters less, the first layer or the "
-    "last",
+    "C3": "above the original on {count} datasets by means over seeds; {says}",
+    "C4": "accuracy per parameter grows to at most {ours} times the original's",
+    "C5": "pp gained by keeping an end, among sets that keep the other: {says}",
     "C6": "ahead on {count} datasets",
 }
 
@@ -292,9 +297,12 @@ def claim_in_words(claim: str, row: pd.Series) -> str:
     numbers = row["ours"], row["low"], row["high"]
     ours = interval_text(*numbers, digits=2, signed=claim != "C4")
     parts = [part.strip() for part in row["note"].split(";")]
-    within = [part for part in parts if part.startswith("within")]
-    short = " ".join(within).replace("percentage point", "pp").removesuffix(" datasets")
-    words = IN_WORDS[claim].format(count=row["count"], ours=ours, within=short)
+    noted = []
+    for beginning in NOTED.get(claim, ()):
+        found = [part for part in parts if part.startswith(beginning)]
+        noted += [part.partition(", by number")[0] for part in found]
+    says = "; ".join(noted).replace("percentage point", "pp").removesuffix(" datasets")
+    words = IN_WORDS[claim].format(count=row["count"], ours=ours, says=says)
     return f"{words}: **{row['verdict']}**"
 
 
@@ -315,7 +323,10 @@ def verdicts(results: Results, twelve: Results) -> Exhibit:
     for study in (results, twelve):
         board = scoreboard(study)
         depth = int(study.nodes["layers"].max())
-        columns["the paper says"] = board["paper"]
+        by_summary = board["standing"] != "author"
+        columns["the paper says"] = board["paper"].where(
+            ~by_summary, board["paper"] + " (by a summary)"
+        )
         said = {name: claim_in_words(name, row) for name, row in board.iterrows()}
         columns[f"on {DEPTHS.get(depth, depth)} layers"] = said
     table = pd.DataFrame(columns)
