@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from sfusion.pruning.tree import PruningTree
 
+# In the order of the study recipe, whose rates are used here.
 HALF = PruningPath.of(2, 3, 1)
 DEEP = PruningPath.of(2, 3, 1, 4)
 

@@ -111,7 +111,8 @@ def measured_paths(stage: Stage, depth: int) -> list[tuple[PruningPath, str | No
     list of (PruningPath, str or None)
         Each with the condition of its distillation.
     """
-    # From the middle of the layers below the last one, which stays.
+    # From the middle of the layers below the last one, which stays. Of six layers that
+    # is 2, 3, 1, 4, 0, where the strategy middle-first goes 3, 2, 4, 1, 0.
     middle = (depth - 2) / 2
     order = sorted(range(depth - 1), key=lambda layer: (abs(layer - middle), -layer))
     if stage == "original":

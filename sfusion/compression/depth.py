@@ -111,7 +111,7 @@ def choose_depth(
     ----------
     tree : PruningTree
     paths : sequence of PruningPath
-        From :func:`sfusion.pruning.tree.follow`.
+        From :func:`sfusion.pruning.searches.follow`.
     target : Target
     distill : bool
 

@@ -73,9 +73,9 @@ class Results(StudyResults):
     nodes : DataFrame
         A row per node: ``task``, ``seed``, ``path``, ``removed``,
         ``validation_accuracy``, ``test_accuracy``, ``test_correct`` (a bit per test
-        text, see :func:`sfusion.pruning.tree.unpack`), seconds of ``training``,
+        text, see :func:`sfusion.pruning.node.unpack`), seconds of ``training``,
         ``evaluation`` and ``extraction``, and the sizes of
-        :func:`sfusion.models.layers.size`.
+        :func:`sfusion.models.size.size`.
     signals : DataFrame
         A row per remaining layer of a node (``layer``: number in the original model), a
         column per signal; of the nodes where something reads them.

@@ -135,7 +135,7 @@ class RowStudy(Study):
 
     A subclass names its ``kind``, its ``profile_type`` and its ``frames``, and says
     which units there are and what measuring one means. What it files, it files in the
-    store that it is given, by :meth:`PruningTree.record` or
+    store that it is given, by :meth:`sfusion.pruning.tree.PruningTree.record` or
     :meth:`RecordStore.recorded`.
     """
 

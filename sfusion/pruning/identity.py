@@ -49,7 +49,7 @@ def identity(
         Fingerprint.
     seed, max_length, threads : int
     precision : str
-        See :func:`sfusion.resolve_precision`.
+        See :func:`sfusion.training.precision.resolve_precision`.
     **more : object
         What else decides.
 
