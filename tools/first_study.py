@@ -10,7 +10,7 @@ import pandas as pd
 import sfusion as sf
 from sfusion.analysis.contrasts import CONTRASTS, CONTROLS, contrast_text
 from sfusion.analysis.depth import claim_text
-from sfusion.analysis.statistics import signed_text, verdict_text
+from sfusion.analysis.statistics import number_text, verdict_text
 from sfusion.experiments.profiles import ROOT
 from sfusion.experiments.results import Results
 
@@ -107,4 +107,4 @@ def _drift(results: Results, profile: dict[str, Any]) -> str:
         & (tried["samples"] == used["samples"])
         & (tried["learning_rate"] == used["learning_rate"])
     ]
-    return signed_text(row["after 5"].item())
+    return number_text(row["after 5"].item())

@@ -27,7 +27,6 @@ from sfusion.analysis.statistics import (
     difference_text,
     interval_text,
     number_text,
-    signed_text,
     t_interval,
     units,
 )
@@ -389,9 +388,9 @@ def one_layer(twelve: Results) -> Exhibit:
     means = table.mean()
     finding = (
         "Fine-tuned again, the model without its first layer is "
-        f"{signed_text(means.iloc[0])} pp from the original, without its last "
-        f"{signed_text(means.iloc[-1])}, and without one of the others "
-        f"{signed_text(means.iloc[1:-1].mean())}. What sets of layers gain by keeping "
+        f"{number_text(means.iloc[0])} pp from the original, without its last "
+        f"{number_text(means.iloc[-1])}, and without one of the others "
+        f"{number_text(means.iloc[1:-1].mean())}. What sets of layers gain by keeping "
         f"an end: {scoreboard(twelve, ['C5']).loc['C5', 'note']}."
     )
     return Exhibit(

@@ -386,7 +386,7 @@ def _draw_kept(gains: pd.DataFrame) -> PlainFigure:
     means = 100 * gains.pivot_table("gain", "removed", "layer")
     limit = means.abs().max(axis=None)
     figure, axes = one_panel(PAGE, 0.36 * len(means) + 0.8)
-    texts = means.map(lambda gain: f"{gain:+z.1f}".replace("-", "−"))
+    texts = means.map(number_text)
     sns.heatmap(
         means,
         ax=axes,

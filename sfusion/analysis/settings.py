@@ -20,7 +20,7 @@ from sfusion.analysis.contrasts import (
 from sfusion.analysis.costs import strategies_ranked
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.analysis.scores import measured, observed, with_best_single
-from sfusion.analysis.statistics import TIE, bootstrap, interval_text, signed_text
+from sfusion.analysis.statistics import TIE, bootstrap, interval_text, number_text
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.path import PruningPath
 from sfusion.pruning.strategies import STRATEGIES, TRANSFER
@@ -146,7 +146,7 @@ def original_recipe(results: Results, recipe: RowResults) -> Exhibit:
     ]
     longer = change[change.index.get_level_values("samples") == 3 * used[0]]
     for row in longer.drop(columns="mean").to_dict("records"):
-        texts = [f"{task} {signed_text(pp)}" for task, pp in row.items()]
+        texts = [f"{task} {number_text(pp)}" for task, pp in row.items()]
         sentences.append(f"Three times the samples change {', '.join(texts)} pp.")
     return Exhibit(
         "original_recipe",
@@ -195,8 +195,8 @@ def recovery(results: Results, long: Results, recipe: RowResults) -> Exhibit:
     for dose in by_itself.sort_values(ascending=False).index:
         sentences.append(
             f"- {_dose(*dose)}: five recoveries change an unpruned model by "
-            f"{signed_text(by_itself[dose])} pp, and leave "
-            f"{signed_text(after_three[dose])} pp after three removals."
+            f"{number_text(by_itself[dose])} pp, and leave "
+            f"{number_text(after_three[dose])} pp after three removals."
         )
     best = after_three[by_itself >= -HARMLESS].idxmax()
     sentences.append(
@@ -269,7 +269,7 @@ def rate_contrasts(results: Results, fast: Results) -> Exhibit:
         compared = [name for name in COMPARED if name in score]
         lost = 100 * (observed(score)[compared].mean() - original)
         texts = [
-            f"{strategy_title(name)} {signed_text(pp)}" for name, pp in lost.items()
+            f"{strategy_title(name)} {number_text(pp)}" for name, pp in lost.items()
         ]
         paragraphs.append(f"With {study}, minus the original: {'; '.join(texts)} pp.")
         scores.append(score)

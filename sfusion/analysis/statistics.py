@@ -382,22 +382,6 @@ def interval_text(
     return f"{mean:{form}} [{low:{form}}, {high:{form}}]".replace("-", "−")
 
 
-def signed_text(value: float, digits: int = 1) -> str:
-    """Write a number with its sign, with a true minus sign.
-
-    Parameters
-    ----------
-    value : float
-    digits : int
-
-    Returns
-    -------
-    str
-        Such as ``−0.2``.
-    """
-    return f"{value:+z.{digits}f}".replace("-", "−")
-
-
 def compare_pair(first: pd.Series, second: pd.Series) -> dict[str, Any]:
     """Compare two scores on the same datasets and seeds.
 

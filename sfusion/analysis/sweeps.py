@@ -31,7 +31,7 @@ from sfusion.analysis.scores import (
     wide,
     with_best_single,
 )
-from sfusion.analysis.statistics import TIE, bootstrapped
+from sfusion.analysis.statistics import TIE, bootstrapped, number_text
 from sfusion.experiments.results import UNIT
 from sfusion.pruning.path import PruningPath
 from sfusion.pruning.strategies import lookup
@@ -266,7 +266,7 @@ def surviving_layer(results: Results) -> Exhibit:
     paths["change"] = 100 * (paths["test_accuracy"] - paths["original"])
     table = paths.groupby("layer")["change"].agg(["mean", "size"])
     table.columns = ["change", "paths"]
-    changes = table["change"].map("{:+.1f}".format).str.replace("-", "−")
+    changes = table["change"].map(number_text)
     listed = ", ".join(f"layer {layer}: {text}" for layer, text in changes.items())
     finding = f"Change of accuracy with one layer left, pp, by that layer: {listed}."
     shown = table.rename_axis("layer that is left").rename(
