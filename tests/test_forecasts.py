@@ -86,7 +86,7 @@ def test_exhibits_of_the_forecast_say_what_they_find(planted, monkeypatch):
         "whole datasets",
         "whole parents, each tree alone",
     ]
-    assert list(removals.shown["removals"]) == [40, 40]
+    assert list(removals.shown["removals tried"]) == [40, 40]
     importance = forecasts.importance(study)
     assert "forest puts Weight-Norm first" in importance.finding
     assert len(importance.table) == 2 * len(SIGNALS) and importance.figure is not None

@@ -129,8 +129,8 @@ def _costs_in_words(costs: pd.DataFrame) -> pd.DataFrame:
     shown = costs[list(titles)].map(number_text)
     shown["standard deviation (pp)"] = costs["std"].map("{:.1f}".format)
     shown = shown.drop(columns="std").rename(columns=titles)
-    shown["removals"] = costs["rows"]
-    order = [*titles.values(), "removals"]
+    shown["removals tried"] = costs["rows"]
+    order = [*titles.values(), "removals tried"]
     return shown[order].rename_axis("dataset")
 
 
@@ -146,7 +146,7 @@ def _quality_in_words(table: pd.DataFrame) -> pd.DataFrame:
         "rank_correlation": "rank correlation",
         "within_r2": "explained among siblings",
         "pairs_ordered": "pairs ordered rightly",
-        "rows": "removals",
+        "rows": "removals tried",
         "siblings": "removals with a sibling",
     }
     shown["held out"] = shown["held out"].replace(HELD_OUT_TITLES)
