@@ -214,7 +214,15 @@ def compare(
     return 0
 
 
-@app.command(epilog=_example("sfusion signals --model my-model --data reviews.csv"))
+@app.command(
+    epilog=_example(
+        "sfusion signals --model my-model --data reviews.csv",
+        before="Where a signal ranks the layers, the one with its lowest value goes "
+        "first; of attention-entropy it is the highest. Gradients and mutual "
+        "information read the labels, and gradients the head: a new one is not "
+        "trained here.\n\n",
+    )
+)
 def signals(
     model: Model,
     data: Annotated[
@@ -237,12 +245,7 @@ def signals(
     max_length: MaxLength = None,
     seed: Seed = 0,
 ) -> None:
-    """Print the signals of a model's layers as CSV, one row each.
-
-    Where a signal ranks the layers, the one with its lowest value goes first; of
-    attention-entropy it is the highest. Gradients and mutual information read the
-    labels, and gradients the head: a new one is not trained here.
-    """
+    """Print the signals of a model's layers as CSV, one row each."""
     from sfusion.compression.probing import probe_signals
 
     table = probe_signals(
