@@ -292,16 +292,18 @@ def ceiling(
 
 def doses(found: RowResults) -> dict[str, str]:
     """Say how much it matters where samples go."""
-    table = sf.doses.ways_compared(found).table.rename(columns={"value": "difference"})
+    compared = sf.doses.ways_compared(found)
+    table = compared.table.rename(columns={"value": "difference"})
     fewest = table["total"].min()
     few = table[table["total"] == fewest].set_index(["first", "second"])
     other = "one that was pruned step by step with as many"
     return {
         "units": datasets_and_seeds(found["rows"]),
         "fewest": f"{fewest:,}",
+        "original": f"{found.manifest['profile']['original']['samples']:,}",
         "at_once": phrase(few.loc[("at once", "step by step")], other),
         "across": sf.doses.by_total(found).finding,
-        "compared": sf.doses.ways_compared(found).finding,
+        "compared": compared.finding,
         "preferred": sf.doses.preferred_by_validation(found).finding,
     }
 

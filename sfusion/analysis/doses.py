@@ -66,13 +66,13 @@ def by_total(found: RowResults) -> Exhibit:
     Exhibit
     """
     losses = _losses(found)
+    totals = losses.columns.unique("total")
     rows = []
-    for total in losses.columns.unique("total"):
+    for total in totals:
         for way in WAYS:
             loss = bootstrap(losses[total, way]).points()
             rows.append({"total": _total(total), "way": way, **loss._asdict()})
     table = pd.DataFrame(rows)
-    totals = losses.columns.unique("total")
     few = losses[totals.min(), "taught"]
     many = losses[totals.max(), "step by step"]
     words = comparison_text(*bootstrap(few - many))
