@@ -114,10 +114,12 @@ def reproduce(
     results.save(BUILD / name / "results")
     if study.shown_in_notebooks:
         notebooks.execute_all(profile, "built")
-    if accept:
-        results.save(COMMITTED / name)
-        print(f"accepted as results/{name}")
-    return _compare_study(profile)
+    code = _compare_study(profile)  # with what is committed, before it is replaced
+    if not accept:
+        return code
+    results.save(COMMITTED / name)
+    print(f"accepted as results/{name}")
+    return 0
 
 
 @app.command(epilog=_example("sfusion replay --profile base"))

@@ -414,6 +414,6 @@ def test_models_that_lost_an_end_are_counted(study):
     accuracy = study.nodes.set_index([*UNIT, "path"])["test_accuracy"]
     lost = accuracy.xs(name_of((0, 1)), level="path") - accuracy.xs("", level="path")
     assert forest["change"] == pytest.approx(100 * lost.mean(), abs=1e-3)
-    assert "lost the first layer on 9 of 9 models" in shown.finding
+    assert "removed the first layer of 9 of the 9 models" in shown.finding
     text = f"{100 * lost.mean():+.1f}".replace("-", "−")
     assert f"kept the last lie {text} pp from the original" in shown.finding

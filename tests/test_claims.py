@@ -11,7 +11,6 @@ from sfusion.analysis.paper_claims import gain_of_own_signal, judge, judge_both
 from sfusion.analysis.scoreboard import (
     CLAIMS,
     claims,
-    count_text,
     every_claim,
     first_measures,
     optimism,
@@ -159,8 +158,8 @@ def test_c1_says_how_near_the_forest_comes():
     # One point behind on t, two on u, tied with all on v.
     assert "within 1 pp of the best on 2 of 3" in note
     assert "linear regression best or tied on 1" in note
-    text = count_text(row_of("C1", best=best))
-    assert text == "1 of 3 (within 1 pp of the best on 2 of 3)"
+    short = row_of("C1", best=best)["short"]
+    assert short == "best or tied on 1 of 3 datasets, within 1 pp of the best on 2 of 3"
 
 
 def test_c2_is_supported_where_every_dataset_has_its_own_signal():
@@ -319,7 +318,7 @@ def test_what_the_paper_says_stands_beside_what_we_get():
     assert [line[:9] for line in lines] == ["- **C5.**", "- **C6.**"]
     assert lines[0].endswith("every layer was removed alone.")
     assert f"*{CLAIMS.loc['C6', 'statement']}.*" in lines[1]
-    assert "We get **supported**: 1.00 [1.00, 1.00], needed > 0.50" in lines[1]
+    assert "We get **supported**: ahead on 3 of 3 datasets. As a number" in lines[1]
     board = every_claim(results)
     assert "1 cannot be tested" in board.finding
     assert list(board.table.index) == list(CLAIMS.index)

@@ -325,9 +325,10 @@ def test_reproduce_computes_keeps_draws_and_compares(mine, executed, capsys, tmp
     built = load_results(tmp_path / "build" / "mine" / "results")
     accepted = load_results(tmp_path / "results" / "mine")
     pd.testing.assert_frame_equal(built.nodes, accepted.nodes)
-    assert "the reproduction agrees" in capsys.readouterr().out
+    assert "accepted as results/mine" in capsys.readouterr().out
     # Again: all is there, and nothing differs.
     assert _main("reproduce", "--profile", mine) == 0
+    assert "the reproduction agrees" in capsys.readouterr().out
     assert (tmp_path / "build" / "mine" / "comparison.csv").is_file()
 
 

@@ -140,7 +140,7 @@ def test_the_power_of_a_study_is_that_of_its_spread(results):
     row = shown.table[shown.table["contrast"] == CONTROLS["position"].title].iloc[0]
     # Of two degrees of freedom 4.30265 and 1.06066, times an error of .01528.
     assert row["detectable"] == pytest.approx(5.36331 * 1.52753, abs=1e-3)
-    assert "few: 3 datasets, 2 seeds: 8.19 pp" in shown.finding
+    assert "from 8.19 pp on (few: 3 datasets, 2 seeds)" in shown.finding
 
 
 def test_a_contrast_without_its_strategies_is_left_out():

@@ -70,13 +70,19 @@ def test_saved_results_are_opened_by_name(results, tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(opened["letters"], results["letters"])
 
 
-def test_reproduce_runs_accepts_and_compares(profile, tmp_path, monkeypatch, capsys):
+def test_reproduce_compares_with_the_old_results_before_it_replaces_them(
+    profile, results, tmp_path, monkeypatch, capsys
+):
     for module in (cli, places):
         monkeypatch.setattr(module, "BUILD", tmp_path / "build")
         monkeypatch.setattr(module, "COMMITTED", tmp_path / "results")
+    other = results["words"].assign(size=[9, 9, 9])
+    _with_words(results, other).save(tmp_path / "results" / "words")
+    assert cli.main(["reproduce", "--profile", str(profile)]) == 1
     assert cli.main(["reproduce", "--profile", str(profile), "--accept"]) == 0
-    assert "the reproduction agrees" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("the reproduction DIFFERS") == 2
     assert cli.main(["compare", "--profile", str(profile)]) == 0
+    assert "the reproduction agrees" in capsys.readouterr().out
 
 
 def test_another_profile_type_checks_its_keys(profile, tmp_path):

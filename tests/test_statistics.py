@@ -171,6 +171,9 @@ def test_a_difference_is_judged_by_the_margin(low, high, verdict, words):
         ((-0.02, -0.03, -0.011), "behind by 2.0 pp [1.1, 3.0]"),
         ((0.007, 0.004, 0.01), "ahead, by less than 1 pp (+0.7 pp [+0.4, +1.0])"),
         ((0.004, -0.005, 0.012), "cannot tell (+0.4 pp [−0.5, +1.2])"),
+        # An end that would read as 0 and is not has one digit more, an exact 0 has not.
+        ((0.0102, 0.0002, 0.0204), "ahead by 1.02 pp [0.02, 2.04]"),
+        ((0.0102, 0.0, 0.0204), "cannot tell (+1.0 pp [+0.0, +2.0])"),
     ],
 )
 def test_a_difference_is_written_in_words(numbers, text):

@@ -272,6 +272,8 @@ def ceiling(
         "depth": int(results.nodes["layers"].max()),
         "half_gain": interval_text(*halved[["value", "low", "high"]], signed=True),
         "bound": f"{halved['dataset']:.1f}",
+        "largest_bound": f"{found.table['dataset'].max():.1f}",
+        "largest_model_bound": f"{found.table['model'].max():.1f}",
         "model_bound": f"{halved['model']:.1f}",
         "sets": sets["gone"].nunique(),
         "models": f"{len(sets):,}",
@@ -323,6 +325,8 @@ def content(results: Results, twelve: Results) -> dict[str, Any]:
     defaults = sf.defaults.compared(found).table
     report = sf.load_report()
     reproduction = sf.open_results(DEFAULT).manifest
+    fast = sf.open_results(FAST)
+    rates = {"shown": recovery_rate(results), "fast": recovery_rate(fast)}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     return {
         "tasks": results.tasks["task"].nunique(),
@@ -333,9 +337,13 @@ def content(results: Results, twelve: Results) -> dict[str, Any]:
         "drawn": six_contrasts["random"]["drawn"].iloc[0],
         "six": six_contrasts,
         "twelve": twelve_contrasts,
-        "fast": by_key(sf.open_results(FAST)),
+        "fast": by_key(fast),
         "answer": sf.overview.answer(results, twelve).finding,
-        "rate_ratio": _rate_ratio(results),
+        "rate_ratio": f"{rates['fast'] / rates['shown']:.1f}",
+        "rates": {name: f"{rate:.0e}" for name, rate in rates.items()},
+        "rate_moved": rate_moved(results, fast),
+        "universal": _universal(results),
+        "first_measures": _first_measures(results),
         "doses": doses(sf.open_results("doses")),
         "losers": losers(found),
         "default": defaults.loc["The default against the original"],
@@ -360,10 +368,38 @@ def content(results: Results, twelve: Results) -> dict[str, Any]:
     }
 
 
-def _rate_ratio(results: Results) -> str:
-    fast = sf.open_results(FAST).manifest["profile"]["recovery"]["learning_rate"]
-    shown = results.manifest["profile"]["recovery"]["learning_rate"]
-    return f"{fast / shown:.1f}"
+def recovery_rate(results: Results) -> float:
+    """Look up the learning rate of a study's recoveries."""
+    return results.manifest["profile"]["recovery"]["learning_rate"]
+
+
+def rate_moved(results: Results, fast: Results) -> dict[str, str]:
+    """Say how far a higher rate moves the forest's lead over random orders."""
+    title = EVERY_CONTRAST["random"].title
+    table = sf.settings.rate_contrasts(results, fast).table
+    halved = table[table["measure"] == "half_removed"].set_index("contrast")
+    before, after = 100 * halved.loc[title, "difference"]
+    change = sf.settings.rate_changes(results, fast).loc[title]
+    return {
+        "before": f"{before:.1f}",
+        "after": f"{after:.1f}",
+        "change": interval_text(*change, signed=True),
+    }
+
+
+def _universal(results: Results) -> str:
+    """Name the layers that one set for all datasets keeps, at half."""
+    table = sf.ceiling.ceiling(results).table
+    removed = sorted(table["removed"].unique())
+    kept = table.loc[table["removed"] == removed[len(removed) // 2], "kept"]
+    return f"layers {kept.iloc[0].replace(' ', ', ')}, counted from 0"
+
+
+def _first_measures(results: Results) -> str:
+    """Say which claims were measured otherwise at first, and what that changes."""
+    found = sf.scoreboard.first_measures(results)
+    claims = ", ".join(found.table.index)
+    return f"What {claims} measure was changed after the first runs. {found.finding}"
 
 
 def fusion_rows(studies: list[Results]) -> pd.DataFrame:

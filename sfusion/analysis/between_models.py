@@ -167,9 +167,10 @@ def lost_ends(twelve: Results) -> Exhibit:
     forest = table.loc["random-forest-other-model"]
     finding = (
         f"With {paths['removed'].iloc[0]} layers gone the forest of another model has "
-        f"lost the first layer on {forest['lost_first']:.0f} of "
-        f"{forest['models']:.0f} models, its position alone on "
-        f"{_count_of(table, 'random-forest-position-other-model')}, the own forest on "
+        f"removed the first layer of {forest['lost_first']:.0f} of the "
+        f"{forest['models']:.0f} models, a forest that knows that model's positions "
+        "alone of "
+        f"{_count_of(table, 'random-forest-position-other-model')}, the own forest of "
         f"{_count_of(table, 'random-forest')}. Over all paths of the study, models "
         "that lost the first layer and kept the last lie "
         f"{_change_text(means, (True, False))} from the original, those that kept both "

@@ -154,12 +154,13 @@ def power(studies: dict[str, Results]) -> Exhibit:
     halved = position[position["measure"] == "half_removed"]
     sentences = []
     for _, row in halved.iterrows():
-        sentences.append(f"{row['study']}: {row['detectable']:.2f} pp")
+        sentences.append(f"from {row['detectable']:.2f} pp on ({row['study']})")
     finding = (
-        f"The own forest against position alone, half of the layers removed, would "
-        f"show four times in five from a difference of {'; '.join(sentences)}. A study "
-        f"that detects less than {100 * MARGIN:g} pp can also show that there is no "
-        "difference of that size; another hardly can."
+        f"With a power of {POWER:.0%}, a difference between the own forest and "
+        "position alone, half of the layers removed, would be seen "
+        f"{' and '.join(sentences)}. A study that detects less than "
+        f"{100 * MARGIN:g} pp can also show that there is no difference of that size; "
+        "another hardly can."
     )
     caption = (
         "Difference (pp of test accuracy) that a study of the same spread between "

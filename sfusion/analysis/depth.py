@@ -18,7 +18,7 @@ from sfusion.analysis.contrasts import (
 )
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
 from sfusion.analysis.layer_sets import trained_sets
-from sfusion.analysis.scoreboard import count_text, scoreboard
+from sfusion.analysis.scoreboard import scoreboard
 from sfusion.analysis.scores import distilled, half_of, measured, redrawn, require
 from sfusion.analysis.statistics import (
     bootstrap,
@@ -520,4 +520,4 @@ def claim_text(row: pd.Series) -> str:
     if pd.isna(row["ours"]):
         return ""
     number = interval_text(row["ours"], row["low"], row["high"], digits=2)
-    return f"{count_text(row)}: {number}" if row["count"] else number
+    return f"{row['count']}: {number}" if row["count"] else number

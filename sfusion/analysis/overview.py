@@ -19,11 +19,7 @@ from sfusion.analysis.drawing import interval_rows
 from sfusion.analysis.exhibits import Exhibit, exhibit
 from sfusion.analysis.rankings import DATASET_COLUMNS
 from sfusion.analysis.scoreboard import scoreboard
-from sfusion.analysis.statistics import (
-    MARGIN,
-    interval_text,
-    verdict_text,
-)
+from sfusion.analysis.statistics import MARGIN, Interval, points_text, verdict_text
 from sfusion.errors import StudyLacks
 from sfusion.experiments.results import UNIT
 
@@ -46,30 +42,20 @@ EXAMPLES = [
     (0.4, -0.9, 1.7),
 ]
 
-# What is said of a side, by the verdict.
-PHRASES = {
-    "ahead": "is ahead of {other} by {value} pp [{low}, {high}]",
-    "behind": "is behind {other} by {value} pp [{low}, {high}]",
-    "ahead, by less than 1 pp": "is ahead of {other}, but by less than 1 pp",
-    "behind, by less than 1 pp": "is behind {other}, but by less than 1 pp",
-    "no difference of 1 pp or more": "is within 1 pp of {other}",
-    "cannot tell": "shows no clear difference from {other}",
-}
-
-# A claim's number in words; {count} and {ours} are filled in, and {says} with those
-# parts of the claim's note that begin as NOTED says.
-NOTED = {
-    "C1": ("within",),
-    "C3": ("seed by seed", "the drop shrinks"),
-    "C5": ("first layer", "last layer", "layers removed"),
-}
-IN_WORDS = {
-    "C1": "best or tied on {count} datasets, {says}",
-    "C2": "{ours} pp more from a signal chosen for the dataset than from one for all",
-    "C3": "above the original on {count} datasets by means over seeds; {says}",
-    "C4": "accuracy per parameter grows to at most {ours} times the original's",
-    "C5": "pp gained by keeping an end, among sets that keep the other: {says}",
-    "C6": "ahead on {count} datasets",
+# What is said of a side, by the verdict: what it does, and to what.
+CLAUSES = {
+    "ahead": ("is ahead", "of {other} by {unsigned}"),
+    "behind": ("is behind", "{other} by {unsigned}"),
+    "ahead, by less than 1 pp": (
+        "is ahead",
+        "of {other}, but by less than 1 pp ({signed})",
+    ),
+    "behind, by less than 1 pp": (
+        "is behind",
+        "{other}, but by less than 1 pp ({signed})",
+    ),
+    "no difference of 1 pp or more": ("is within 1 pp", "of {other} ({signed})"),
+    "cannot tell": ("shows no clear difference", "from {other} ({signed})"),
 }
 
 # Columns of Results.tasks, and what they are called in print.
@@ -130,18 +116,19 @@ def phrase(row: pd.Series, other: str) -> str:
     str
         Such as ``is ahead of middle first by 0.6 pp [0.2, 1.1]``.
     """
-    difference, low, high = (100 * row[["difference", "low", "high"]]).tolist()
-    verdict = verdict_text(row["low"], row["high"])
-    if verdict == "behind":
-        difference, low, high = -difference, -high, -low
-    numbers = {
-        name: f"{number:z.1f}".replace("-", "−")
-        for name, number in (("value", difference), ("low", low), ("high", high))
-    }
-    words = PHRASES[verdict].format(other=other, **numbers)
-    if verdict in ("ahead", "behind"):
-        return words
-    return f"{words} ({interval_text(difference, low, high, signed=True)})"
+    return " ".join(_clause(row, other))
+
+
+def _clause(row: pd.Series, other: str) -> tuple[str, str]:
+    """Divide a clause into its verb and what that is said of."""
+    found = Interval(row["difference"], row["low"], row["high"])
+    verdict = verdict_text(found.low, found.high)
+    verb, object_ = CLAUSES[verdict]
+    positive = found.turned() if verdict == "behind" else found
+    signed = points_text(found, signed=True)
+    return verb, object_.format(
+        other=other, unsigned=points_text(positive), signed=signed
+    )
 
 
 def _one_word(verdicts: pd.Series) -> str:
@@ -164,13 +151,11 @@ def _three(rows: pd.DataFrame, layers: str) -> str:
         "middle": "*middle layers first*",
         "position": "a forest that reads only where a layer stands",
     }
-    clauses: dict[str, list[str]] = {}
+    by_verb: dict[str, list[str]] = {}
     for name, other in opponents.items():
-        clause = phrase(rows.loc[(SIX[name].title, layers)], other)
-        verb, _, rest = clause.partition(f" {other}")
-        verb, preposition = verb.rsplit(" ", 1)
-        clauses.setdefault(verb, []).append(f"{preposition} {other}{rest}")
-    said = [f"{verb} {_listed(objects)}" for verb, objects in clauses.items()]
+        verb, object_ = _clause(rows.loc[(SIX[name].title, layers)], other)
+        by_verb.setdefault(verb, []).append(object_)
+    said = [f"{verb} {_listed(objects)}" for verb, objects in by_verb.items()]
     return ", and ".join(said)
 
 
@@ -208,9 +193,12 @@ def answer(results: Results, twelve: Results) -> Exhibit:
             raise StudyLacks(f"{title!r} on {layers} layers is not in these studies")
     middle = rows.loc[SIX["middle"].title, "difference"]
     as_well = (middle.abs() < MARGIN).all()
-    without_signals = ", and a rule that learns nothing does about as well"
+    rule = (
+        ", and a rule that learns nothing chooses the layers about as well as the "
+        "fusion"
+    )
     finding = (
-        f"**{_one_word(pd.concat(boards))}{without_signals if as_well else ''}.** "
+        f"**{_one_word(pd.concat(boards))}{rule if as_well else ''}.** "
         "With half of the layers removed from a model of six, a forest that fuses "
         f"twelve signals {_three(rows, 'six')}. With half removed from a model of "
         f"twelve, it {_three(rows, 'twelve')}."
@@ -236,8 +224,10 @@ def six_opponents(results: Results, twelve: Results) -> Exhibit:
     drawn = " or ".join(made.table["drawn"].unique())
     caption = (
         "Test accuracy with half of the layers removed, own forest minus the opponent: "
-        f"percentage points, means with 95% bootstrap intervals over {drawn}. Grey: "
-        f"differences of less than {100 * MARGIN:g} pp, which count as none."
+        f"percentage points, means with 95% intervals over {drawn}, on twelve layers "
+        "the wider of bootstrap and Student's. Grey: less than "
+        f"{100 * MARGIN:g} pp; a difference counts as none where its whole interval is "
+        "grey."
     )
     return replace(made, finding="", caption=caption)
 
@@ -276,13 +266,11 @@ def how_a_verdict_is_read() -> Exhibit:
     return Exhibit("how_a_verdict_is_read", table, finding, figure, caption)
 
 
-def claim_in_words(claim: str, row: pd.Series) -> str:
+def claim_in_words(row: pd.Series) -> str:
     """Write what is found of a claim, with its unit and its verdict.
 
     Parameters
     ----------
-    claim : str
-        Such as ``C1``.
     row : Series
         Of :func:`sfusion.analysis.scoreboard.scoreboard`.
 
@@ -294,16 +282,7 @@ def claim_in_words(claim: str, row: pd.Series) -> str:
     """
     if pd.isna(row["ours"]):
         return ""
-    numbers = row["ours"], row["low"], row["high"]
-    ours = interval_text(*numbers, digits=2, signed=claim != "C4")
-    parts = [part.strip() for part in row["note"].split(";")]
-    noted = []
-    for beginning in NOTED.get(claim, ()):
-        found = [part for part in parts if part.startswith(beginning)]
-        noted += [part.partition(", by number")[0] for part in found]
-    says = "; ".join(noted).replace("percentage point", "pp").removesuffix(" datasets")
-    words = IN_WORDS[claim].format(count=row["count"], ours=ours, says=says)
-    return f"{words}: **{row['verdict']}**"
+    return f"{row['short']}: **{row['verdict']}**"
 
 
 @exhibit
@@ -327,8 +306,9 @@ def verdicts(results: Results, twelve: Results) -> Exhibit:
         columns["the paper says"] = board["paper"].where(
             ~by_summary, board["paper"] + " (by a summary)"
         )
-        said = {name: claim_in_words(name, row) for name, row in board.iterrows()}
-        columns[f"on {DEPTHS.get(depth, depth)} layers"] = said
+        columns[f"on {DEPTHS.get(depth, depth)} layers"] = board.apply(
+            claim_in_words, axis=1
+        )
     table = pd.DataFrame(columns)
     counts = scoreboard(results)["verdict"].value_counts()
     listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())

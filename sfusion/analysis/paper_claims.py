@@ -78,8 +78,8 @@ class Answer:
         What belongs beside the number.
     drawn : str
         What the interval draws.
-    beside : str
-        What stands in brackets after the count of datasets.
+    short : str
+        What is found, with its unit, in a clause.
     """
 
     ours: float
@@ -89,7 +89,7 @@ class Answer:
     verdict: str
     note: str
     drawn: str
-    beside: str = ""
+    short: str = ""
 
 
 class Evidence:
@@ -202,13 +202,14 @@ def forest_is_best(evidence: Evidence) -> Answer:
     line_wins = _share_won(means.to_numpy(), PAPER_STRATEGIES.index(LINE))
     near_count = (behind <= MARGIN + TIE).sum()
     near_text = f"{near_count} of {len(means)}"
-    beside = f"within {100 * MARGIN:.0f} pp of the best on {near_text}"
+    near_best = f"within {100 * MARGIN:.0f} pp of the best on {near_text}"
     note = (
-        f"{_seed_by_seed(fourteen, wins)}; {beside}; "
+        f"{_seed_by_seed(fourteen, wins)}; {near_best}; "
         f"linear regression best or tied on {line_wins * len(means):.0f}"
     )
+    short = f"best or tied on {count_text(evidence, won.value)} datasets, {near_best}"
     verdict = judge_both(judge(*won[1:], 7 / 9), judge(*near[1:], 1.0))
-    answer = Answer(*won, 7 / 9, verdict, note, _drawn(fourteen), beside)
+    answer = Answer(*won, 7 / 9, verdict, note, _drawn(fourteen), short)
     return _counted(evidence, answer)
 
 
@@ -231,8 +232,12 @@ def own_signal_gains(evidence: Evidence) -> Answer:
         titles = " = ".join(STRATEGIES[name].title for name in names)
         best.append(f"{task}: {titles}")
     note = "highest on test, chance included: " + "; ".join(best)
+    short = (
+        f"{interval_text(*gain, digits=2, signed=True)} pp more from a signal chosen "
+        "for the dataset than from one for all"
+    )
     verdict = judge(*gain[1:], 0.0, above=True)
-    return Answer(*gain, 0.0, verdict, note, units(scores))
+    return Answer(*gain, 0.0, verdict, note, units(scores), short)
 
 
 def gain_of_own_signal(frame: pd.DataFrame, scores: pd.DataFrame) -> pd.Series:
@@ -284,9 +289,12 @@ def distilled_beat_original(evidence: Evidence) -> Answer:
     by_teacher = bootstrap(scores["distilled"] - scores["same-steps"]).points()
     fair = bootstrap(fair_pair, _share_above, tasks=False)
     counted = compare_pair(pair["distilled"], pair["original"])
+    seed_by_seed = f"{_seed_by_seed(pair, _share_above)} above"
+    rest = evidence.datasets - counted["ahead"]
+    shrinks = round(shrunk.value * rest)
     note = (
         f"by means over seeds {counted['ahead']} above, {counted['tied']} just equal "
-        f"and {counted['behind']} below; {_seed_by_seed(pair, _share_above)} above; "
+        f"and {counted['behind']} below; {seed_by_seed}; "
         f"exact sign test p = {counted['sign_test']:.2f}; "
         f"the drop shrinks on {shrunk[0]:.0%} of the others; highest accuracy minus "
         "that of the same steps without a teacher: "
@@ -294,8 +302,14 @@ def distilled_beat_original(evidence: Evidence) -> Answer:
         "above an original that had the same steps too: "
         f"{interval_text(*fair, digits=2)}"
     )
+    short = (
+        f"above the original on {count_text(evidence, above.value)} datasets by means "
+        f"over seeds ({seed_by_seed}); the drop shrinks on {shrinks} of the other "
+        f"{rest}"
+    )
     verdict = judge_both(judge(*above[1:], 6 / 9), judge(*shrunk[1:], 1.0))
-    return _counted(evidence, Answer(*above, 6 / 9, verdict, note, _drawn(pair)))
+    answer = Answer(*above, 6 / 9, verdict, note, _drawn(pair), short)
+    return _counted(evidence, answer)
 
 
 def largest_ratio(evidence: Evidence) -> Answer:
@@ -323,7 +337,11 @@ def largest_ratio(evidence: Evidence) -> Answer:
     places = near["removed"].astype(str) + " removed by " + near["denominator"]
     found = "; ".join(sorted(set(places))) or "no reading"
     note = f"as per cent, within 5 of {RATIO}: {found}; the paper gives no definition"
-    return Answer(*fold, RATIO, UNTESTABLE, note, units(accuracy))
+    short = (
+        f"accuracy per parameter grows to at most {interval_text(*fold, digits=2)} "
+        "times the original's"
+    )
+    return Answer(*fold, RATIO, UNTESTABLE, note, units(accuracy), short)
 
 
 def ends_are_worth_keeping(evidence: Evidence) -> Answer:
@@ -344,24 +362,30 @@ def ends_are_worth_keeping(evidence: Evidence) -> Answer:
     half = half_of(sorted(set(conditional["removed"])), depth)
     found = []
     notes = []
+    gains = []
     for end, what in {"first": FIRST_END, "last": LAST_END}.items():
         rows = conditional[conditional["what"] == what]
         halved = rows[rows["removed"] == half].iloc[0]
         gain = Interval(halved["value"], halved["low"], halved["high"])
         found.append(gain)
         by_depth = ", ".join(number_text(one) for one in rows["value"])
-        notes.append(
-            f"{end} layer {interval_text(*gain, signed=True)}, on {halved['ahead']} of "
-            f"{halved['datasets']} datasets, by number of removals {by_depth}"
-        )
+        text = f"{end} layer {interval_text(*gain, signed=True)}"
+        where = f"{halved['ahead']} of {halved['datasets']} datasets"
+        gains.append(f"{text} pp (above 0 on {where})")
+        notes.append(f"{text}, on {where}, by number of removals {by_depth}")
     both = table[(table["what"] == BOTH_ENDS) & (table["removed"] == half)].iloc[0]
     text = interval_text(both["value"], both["low"], both["high"], signed=True)
     notes.append(f"both ends against all other sets {text}")
     notes.append(_main_effects(evidence.results, half))
     tasks = ", ".join(sorted(set(trained_sets(evidence.results)["task"])))
     note = f"{'; '.join(notes)}; layers removed: {half}; on {tasks}"
+    removed = "1 layer" if half == 1 else f"{half} layers"
+    short = (
+        f"with {removed} removed, gain of keeping one end among sets that keep the "
+        f"other: {', '.join(gains)}"
+    )
     verdict = judge_both(*(judge(*gain[1:], 0.0, above=True) for gain in found))
-    return Answer(*min(found), 0.0, verdict, note, both["drawn"])
+    return Answer(*min(found), 0.0, verdict, note, both["drawn"], short)
 
 
 def _main_effects(results: Results, removed: int) -> str:
@@ -399,7 +423,9 @@ def forest_beats_line(evidence: Evidence) -> Answer:
         "percentage points"
     )
     verdict = judge(*ahead[1:], 0.5, above=True)
-    return _counted(evidence, Answer(*ahead, 0.5, verdict, note, _drawn(pair)))
+    short = f"ahead on {count_text(evidence, ahead.value)} datasets"
+    answer = Answer(*ahead, 0.5, verdict, note, _drawn(pair), short)
+    return _counted(evidence, answer)
 
 
 COUNTING = ("C1", "C3", "C6")  # about the datasets at hand: seeds alone are drawn
@@ -412,6 +438,21 @@ MEASURES: dict[str, Callable[[Evidence], Answer]] = {
     "C5": ends_are_worth_keeping,
     "C6": forest_beats_line,
 }
+
+
+def count_text(evidence: Evidence, share: float) -> str:
+    """Write a share of the datasets as a count, such as ``4 of 9``.
+
+    Parameters
+    ----------
+    evidence : Evidence
+    share : float
+
+    Returns
+    -------
+    str
+    """
+    return f"{share * evidence.datasets:.0f} of {evidence.datasets}"
 
 
 def _counted(evidence: Evidence, answer: Answer) -> Answer:

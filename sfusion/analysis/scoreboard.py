@@ -26,6 +26,7 @@ from sfusion.analysis.paper_claims import (
     MEASURES,
     Answer,
     Evidence,
+    count_text,
     judge,
 )
 from sfusion.analysis.scores import protocols, task_means, wide
@@ -55,7 +56,7 @@ def scoreboard(results: Results, which: Iterable[str] | None = None) -> pd.DataF
         Index claim; ``paper`` (the statement), ``standing``, ``measure``, ``first``
         (the measure as it was written before the first runs), ``ours`` (the number),
         ``low`` and ``high`` (95% bootstrap interval), ``count`` (such as "2 of 9", for
-        claims that count datasets), ``beside`` (what belongs behind it), ``needed``
+        claims that count datasets), ``short`` (what is found, in a clause), ``needed``
         (what the number would have to reach), ``verdict``, ``note``, and ``drawn``,
         what the interval draws.
     """
@@ -65,10 +66,9 @@ def scoreboard(results: Results, which: Iterable[str] | None = None) -> pd.DataF
         answer = _answer(claim, evidence)
         count = ""
         if claim in COUNTING and answer.verdict != NOT_MEASURED:
-            won = evidence.datasets * answer.ours
-            count = f"{won:.0f} of {evidence.datasets}"
+            count = count_text(evidence, answer.ours)
         rows[claim] = {**asdict(answer), "count": count}
-    columns = ["ours", "low", "high", "count", "beside", "needed", "verdict"]
+    columns = ["ours", "low", "high", "count", "short", "needed", "verdict"]
     columns += ["note", "drawn"]
     numbers = pd.DataFrame.from_dict(rows, orient="index")[columns]
     words = CLAIMS.rename(columns={"statement": "paper"}).drop(columns="sign")
@@ -115,13 +115,12 @@ def _sentences(claim: str, row: pd.Series) -> str:
         return f"{says} We get nothing here: {row['note']}."
     number = interval_text(row["ours"], row["low"], row["high"], digits=2)
     sign = CLAIMS.loc[claim, "sign"]
-    note = row["note"][0].upper() + row["note"][1:]
     needed = f"needed {sign} {row['needed']:.2f}"
     if not sign:
         needed = f"the paper gives {row['needed']:.2f} without a unit"
     return (
-        f"{says} We get **{row['verdict']}**: {number}, {needed} "
-        f"({row['measure']}). {note}."
+        f"{says} We get **{row['verdict']}**: {row['short']}. As a number "
+        f"({row['measure']}): {number}, {needed}."
     )
 
 
@@ -140,32 +139,17 @@ def every_claim(results: Results) -> Exhibit:
     board = scoreboard(results)
     counts = board["verdict"].value_counts()
     found = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
+    lines = [f"Of {len(board)} claims: {found}. What belongs beside the numbers:", ""]
+    for claim, note in board["note"].items():
+        lines.append(f"- **{claim}.** {note[0].upper()}{note[1:]}.")
     return Exhibit(
         "scoreboard",
         board,
-        f"Of {len(board)} claims: {found}.",
+        "\n".join(lines),
         caption="Each number with its 95% bootstrap interval, what that draws, and "
         "what the claim needs. The verdicts are not corrected for being several.",
         shown=_board_in_words(board),
     )
-
-
-def count_text(row: pd.Series) -> str:
-    """Write how many datasets a claim counts, and what belongs behind it.
-
-    Parameters
-    ----------
-    row : Series
-        Of :func:`scoreboard`.
-
-    Returns
-    -------
-    str
-        Such as ``4 of 9 (within 1 pp of the best on 9 of 9)``.
-    """
-    if not row["beside"]:
-        return row["count"]
-    return f"{row['count']} ({row['beside']})"
 
 
 def _board_in_words(board: pd.DataFrame) -> pd.DataFrame:
@@ -181,8 +165,8 @@ def _board_in_words(board: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "the paper says": board["paper"],
-            "datasets": board.apply(count_text, axis=1),
-            "ours [95% interval]": texts,
+            "we find": board["short"],
+            "as a number [95% interval]": texts,
             "the interval draws": board["drawn"],
             "needed": needed,
             "verdict": board["verdict"],

@@ -46,6 +46,10 @@ class Interval(NamedTuple):
         """Turn shares into percentage points."""
         return Interval(100 * self.value, 100 * self.low, 100 * self.high)
 
+    def turned(self) -> Interval:
+        """Look at a difference from its other side."""
+        return Interval(-self.value, -self.high, -self.low)
+
 
 def bootstrap(
     frame: pd.Series | pd.DataFrame,
@@ -318,16 +322,39 @@ def comparison_text(difference: float, low: float, high: float, digits: int = 1)
         ``no difference of 1 pp or more (+0.1 pp [−0.4, +0.6])``.
     """
     words = verdict_text(low, high)
-    points = Interval(difference, low, high).points()
+    found = Interval(difference, low, high)
     if words == "ahead":
-        value, ends = interval_text(*points, digits=digits).split(" ", 1)
-        return f"ahead by {value} pp {ends}"
+        return f"ahead by {points_text(found, digits)}"
     if words == "behind":
-        turned = interval_text(-points.value, -points.high, -points.low, digits=digits)
-        value, ends = turned.split(" ", 1)
-        return f"behind by {value} pp {ends}"
-    value, ends = interval_text(*points, digits=digits, signed=True).split(" ", 1)
-    return f"{words} ({value} pp {ends})"
+        return f"behind by {points_text(found.turned(), digits)}"
+    return f"{words} ({points_text(found, digits, signed=True)})"
+
+
+def points_text(found: Interval, digits: int = 1, *, signed: bool = False) -> str:
+    """Write a difference of accuracies in percentage points, with its interval.
+
+    Parameters
+    ----------
+    found : Interval
+        Shares of accuracy.
+    digits : int
+        One more is written where an end would read as 0 and is not.
+    signed : bool
+        Whether a plus sign is written.
+
+    Returns
+    -------
+    str
+        Such as ``0.6 pp [0.2, 1.1]``.
+    """
+    points = found.points()
+    for end in (points.low, points.high):
+        if abs(end) > 100 * TIE and round(end, digits) == 0:
+            digits += 1
+            break
+    text = interval_text(*points, digits=digits, signed=signed)
+    value, ends = text.split(" ", 1)
+    return f"{value} pp {ends}"
 
 
 def number_text(number: float, digits: int = 1) -> str:
