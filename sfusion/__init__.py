@@ -13,6 +13,7 @@ _EXPORTS = {
         "beyond_position",
         "candidates",
         "ceiling",
+        "choices",
         "compressing",
         "contrasts",
         "controls",

@@ -1,10 +1,11 @@
 """What the choice of layers is worth once the original has taught what is left.
 
 Strategies have named the layers that they would remove, in the committed records of a
-pruning study. Here every set of layers that they came to is removed at once from the
-same original, recovered and distilled in the same way, so that models differ in the
-choice alone; strategies that came to the same set share its model. Nothing is chosen on
-either accuracy.
+pruning study; a lookup table names them from its searches of the other datasets. Here
+every set of layers that they came to is removed at once from the same original,
+recovered and distilled in the same way, so that models differ in the choice alone;
+strategies that came to the same set share its model. Nothing is chosen on either
+accuracy.
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ from sfusion.experiments.profiles import Names, Seeds, StudyProfile, load_profil
 from sfusion.experiments.results import open_results
 from sfusion.experiments.study import Row, RowStudy
 from sfusion.experiments.trees import Experiment, open_tree
+from sfusion.pruning.lookup_table import make_lookup_table
 from sfusion.pruning.path import ORIGINAL, PruningPath
+from sfusion.pruning.registry import LAYER_SETS
+from sfusion.pruning.setting import Setting
+from sfusion.pruning.strategies import STRATEGIES
 from sfusion.training.recipes import Recipe
 
 if TYPE_CHECKING:
-    import pandas as pd
-
+    from sfusion.experiments.results import Results
     from sfusion.experiments.store import RecordStore
 
 # What is evaluated of every set: name, and the condition of its extra steps.
@@ -94,32 +98,48 @@ class ChoicesStudy(RowStudy):
     def rounds(self) -> list[list[Choice]]:
         """Train the originals first, or workers would each train them."""
         results = open_results(self.profile.profile)
-        rows = results.trajectories
-        rows = rows[rows["removed"] == self.profile.removals]
-        found = rows.set_index(["task", "seed", "strategy"])["path"]
         originals = []
         choices = []
         for task, seed in itertools.product(self.profile.tasks, self.profile.seeds):
             originals.append(Choice(task, seed))
-            choices += self._choices(found, task, seed)
+            choices += self._choices(results, task, seed)
         return [originals, choices]
 
-    def _choices(self, found: pd.Series, task: str, seed: int) -> list[Choice]:
+    def _choices(self, results: Results, task: str, seed: int) -> list[Choice]:
         """List the sets that strategies came to on one task and seed, each once."""
         chosen = defaultdict(list)
         for label in self.profile.strategies:
-            if (task, seed, label) not in found.index:
-                raise SfusionError(
-                    f"results/{self.profile.profile} does not say which layers {label} "
-                    f"removes on {task}, seed {seed}: leave it out of profile "
-                    f"{self.profile.name!r}"
-                )
-            path = PruningPath.parse(found[task, seed, label])
-            chosen[tuple(sorted(path.removed))].append(label)
+            known = STRATEGIES.get(label)
+            if known is not None and known.reads == LAYER_SETS:
+                removed = _looked_up(results, task, seed, self.profile.removals)
+            else:
+                removed = self._followed(results, task, seed, label)
+            chosen[removed].append(label)
         return [
             Choice(task, seed, removed, tuple(labels))
             for removed, labels in chosen.items()
         ]
+
+    def _followed(
+        self, results: Results, task: str, seed: int, label: str
+    ) -> tuple[int, ...]:
+        """Read which layers a strategy removed."""
+        rows = results.trajectories
+        keys = {
+            "task": task,
+            "seed": seed,
+            "strategy": label,
+            "removed": self.profile.removals,
+        }
+        for column, value in keys.items():
+            rows = rows[rows[column] == value]
+        if rows.empty:
+            raise SfusionError(
+                f"results/{self.profile.profile} does not say which layers {label} "
+                f"removes on {task}, seed {seed}: leave it out of profile "
+                f"{self.profile.name!r}"
+            )
+        return tuple(sorted(PruningPath.parse(rows["path"].iloc[0]).removed))
 
     def measure(self, unit: Choice, store: RecordStore) -> dict[str, list[Row]]:
         """Recover and distil the layers that one choice leaves."""
@@ -147,6 +167,16 @@ class ChoicesStudy(RowStudy):
                 rows.append(row)
         tree.release()
         return {"rows": rows}
+
+
+def _looked_up(
+    results: Results, task: str, seed: int, removals: int
+) -> tuple[int, ...]:
+    """Choose the layers that the other tasks' searches of the same seed prefer."""
+    nodes = results.nodes
+    others = nodes[(nodes["task"] != task) & (nodes["seed"] == seed)]
+    setting = Setting(nodes["layers"].max(), fixed=(), seed=seed, task=task)
+    return make_lookup_table(others, setting).best(removals)
 
 
 STUDY = ChoicesStudy

@@ -1,5 +1,6 @@
 """The studies beside the pruning study: arithmetic, grids, and a run of each."""
 
+import itertools
 import math
 from itertools import permutations
 from types import SimpleNamespace
@@ -522,6 +523,27 @@ def test_strategies_that_chose_the_same_layers_share_their_model(
     assert kept["removal-loss", "distilled"] == "0-4-5"
     accuracies = found.set_index(["strategy", "stage"])["test_accuracy"]
     assert accuracies["top-first"].equals(accuracies["alternate"])
+
+
+def test_a_lookup_table_chooses_by_the_other_tasks_of_the_same_seed(monkeypatch):
+    best = {("agnews", 0): "3-2", ("imdb", 0): "3-1", ("yelp", 0): "3-1"}
+    best |= {(task, 1): "2-1" for task in ("agnews", "imdb", "yelp")}
+    rows = []
+    for (task, seed), favourite in best.items():
+        for size, gone in itertools.product((1, 2, 3), range(2**4)):
+            layers = [layer for layer in (3, 2, 1, 0) if gone >> layer & 1]
+            if len(layers) == size:
+                path = "-".join(map(str, layers))
+                accuracy = 0.9 if path == favourite else 0.5
+                rows.append((task, seed, path, 4, accuracy))
+    columns = ["task", "seed", "path", "layers", "validation_accuracy"]
+    results = SimpleNamespace(nodes=pd.DataFrame(rows, columns=columns))
+    monkeypatch.setattr(choices, "open_results", lambda name: results)
+    changes = {"strategies": ("one-shot-lookup",), "tasks": ("agnews",), "removals": 2}
+    asked = load_study("choices").profile.model_copy(update=changes)
+    for seed, removed in ((0, (1, 3)), (1, (1, 2))):
+        study = choices.ChoicesStudy(asked.model_copy(update={"seeds": (seed,)}))
+        assert study.units()[1].removed == removed
 
 
 def test_a_choice_that_the_records_lack_is_refused(monkeypatch):
