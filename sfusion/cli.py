@@ -196,6 +196,11 @@ def compare(
     if not models:
         if data is not None:
             raise SfusionError("--data is for classifiers: name two or more of them")
+        if profile is None and not (BUILD / notebooks.DEFAULT / "results").is_dir():
+            raise SfusionError(
+                "give two or more classifiers and --data FILE; or --profile NAME, of "
+                "a study that was reproduced here"
+            )
         return _compare_study(profile or notebooks.DEFAULT)
     if profile is not None:
         raise SfusionError("give classifiers or --profile, not both")

@@ -112,6 +112,22 @@ def test_onnx_files_are_compared_one_text_at_a_time(given, tmp_path):
     assert eight["accuracy"] == (predicted == labels).mean()
 
 
+def test_models_are_read_to_the_length_that_one_was_compressed_for(given, tmp_path):
+    small = shutil.copytree(given / "other", tmp_path / "small")
+    models = [given / "one", small]
+
+    def length(**options):
+        found = sf.compare_classifiers(models, given / "test.csv", **options)
+        assert f"of {found.max_length} tokens at most" in str(found)
+        return found.max_length
+
+    usual = length()
+    (small / "report.json").write_text(json.dumps({"data": {"max_length": 5}}))
+    assert usual != 5 and length() == 5 and length(max_length=7) == 7
+    (small / "report.json").write_text("[]")  # of another program
+    assert length() == usual
+
+
 def test_the_command_prints_both_tables(given, capsys):
     arguments = ["compare", given / "one", given / "other"]
     arguments += ["--data", given / "test.csv", "--threads", 1]

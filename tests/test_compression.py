@@ -253,7 +253,7 @@ def _chosen(curve):
 @pytest.mark.parametrize(
     ("change", "held", "settled"),
     [
-        ((0.2, 0.1, 0.3), True, True),
+        ((0.1, 0.05, 0.3), True, True),
         ((-0.01, -0.01, 0.01), True, True),
         ((-0.01, -0.011, 0.01), True, False),
         ((-0.011, -0.02, -0.01), False, False),
@@ -268,6 +268,28 @@ def test_the_verdict_says_plainly_whether_accuracy_held(result, change, held, se
     assert ("not more than 1 pp below the original" in said) == held
     assert ("it is more than 1 pp below the original" in said) != held
     assert ("too few" in said) != settled
+
+
+def test_the_verdict_says_where_it_says_little(result):
+    report = result.report
+    few = {**report, "data": {**report["data"], "test": 1}}
+    assert "on 1 text, too few to say anything of others" in verdict(few)
+    assert "too few to say anything" not in verdict(report)
+    much = {**report, "change": {"accuracy": 0.8, "low": 0.7, "high": 0.9}}
+    assert "is no measure" in verdict(much) and "is no measure" not in verdict(report)
+    slow = {**report, "latency_ratio": {"after": {"batch_1": 0.5}}}
+    assert "0.5 times as fast (that is slower)" in verdict(slow)
+
+
+def test_a_model_of_one_layer_has_nothing_to_remove(given, tmp_path, fails):
+    model = sf.remove_layers(sf.load_model(given / "tuned"), [1, 2, 3])
+    for part in (model, load_tokenizer(given / "tuned")):
+        part.save_pretrained(tmp_path / "one")
+    for keep in (1, None):
+        assert "has 1 layer, of which 1 must stay" in fails(
+            model=tmp_path / "one", keep=keep
+        )
+    assert "is a file: give the directory" in fails(model=given / "train.csv")
 
 
 def test_it_is_the_same_again_from_python_frames_and_without_the_distillation(
@@ -334,7 +356,7 @@ def test_what_the_user_may_not_have_meant_is_noted(given, tmp_path):
     found = _compress(given, tmp_path / "out", "base", **options)
     card = (tmp_path / "out" / "README.md").read_text()
     cut = "100% of the training texts are longer than 4 tokens"
-    for words in (cut, "what stands behind is not read", "new head"):
+    for words in (cut, "what stands behind is not read", "hold no head"):
         assert words in str(found) and words in card
 
 
@@ -361,7 +383,7 @@ def test_without_a_target_there_is_a_curve_and_the_choice_is_quick(
     within = found.curve[found.curve["validation_accuracy"] >= original - spread]
     assert _chosen(found.curve)["layers"] == within["layers"].min()
     left = str(tmp_path / ".out.sfusion")
-    assert left in str(found) and "delete it yourself" in str(found)
+    assert left in str(found) and "To take none, delete that folder" in str(found)
     # The work is still there: nothing is trained again, and then it goes.
     (tmp_path / "out").rename(tmp_path / "curve")
     monkeypatch.delattr(torch.Tensor, "backward")
@@ -564,6 +586,9 @@ def fails(given, tmp_path, refused, monkeypatch):
         ({"strategy": "greedy-oracle"}, "'greedy-oracle' is not known"),
         ({"threads": -1}, "threads -1"),
         ({"learning_rate": "inf"}, "learning_rate inf"),
+        ({"learning_rate": 100}, "learning_rate 100: give a number between 0 and 1"),
+        ({"model": "./none/such"}, "'./none/such': there is no such directory"),
+        ({"text_column": "kind"}, "has only 3 different text(s) in"),
         ({"labels": "a,b"}, "2 labels are given for the model's 3 classes"),
         ({"seed": -1}, "seed -1"),
         ({"out": "no/such/place"}, "no/such is not a directory; create it first"),
@@ -598,8 +623,8 @@ def test_a_model_with_code_or_without_some_layers_is_one_line(fails, given, tmp_
 def test_a_place_that_is_taken_or_closed_is_one_line(fails, tmp_path):
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("")
-    for taken in ("full", "full/file"):
-        assert "not empty" in fails(out=tmp_path / taken)
+    assert "not empty" in fails(out=tmp_path / "full")
+    assert "is a file: give a new directory" in fails(out=tmp_path / "full" / "file")
     (tmp_path / "link").symlink_to("nowhere")
     assert "is a link" in fails(out=tmp_path / "link")
     if os.geteuid():

@@ -92,7 +92,7 @@ def test_kinds_of_labels():
             b"text,label\na,b\n",
             "data.txt: the suffix must be .csv, .tsv, .jsonl, .json or",
         ),
-        ("data.csv", b"", "data.csv cannot be read: "),
+        ("data.csv", b"", "data.csv is empty"),
         ("data.csv", b"text,label\n", "data.csv holds no text"),
         (
             "data.csv",
@@ -165,6 +165,20 @@ def test_kinds_of_labels():
 def test_a_bad_file_is_one_line(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     _refuses(message, read_rows, tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("", "the name of a file is empty"),
+        ("https://example.org/data.csv", "is an address: fetch the file"),
+        ("s3://bucket/data.csv", "is an address"),
+        (".", ". is a directory: give one file"),
+        ("nothing.csv", "no file nothing.csv"),
+    ],
+)
+def test_what_is_no_file_is_named_for_what_it_is(name, message):
+    _refuses(message, read_rows, name)
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_a_new_head_and_what_is_not_used_are_said(own, signals, model):
     code, said = signals(model)
     assert code == 0
     assert "weights in its files that are not used: 'top.bias', 'top.weight'" in said
-    assert "warning: the model gets a new head in place of its own (not used" in said
+    assert "warning: the model's files hold no head: it gets a new one" in said
 
 
 def test_layers_that_the_configuration_leaves_out_are_said(signals, model):

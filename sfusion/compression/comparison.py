@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ from joblib import cpu_count
 from sfusion.analysis.statistics import interval_text
 from sfusion.compression.accuracy import accuracy_interval, paired_change
 from sfusion.compression.latency import BEFORE, Latencies, latency
-from sfusion.compression.output import load_plain
+from sfusion.compression.output import REPORT, load_plain
 from sfusion.compression.quantisation import INT8_NAME
 from sfusion.compression.tokens import fit_tokens
 from sfusion.data.encoding import Encoded, encode
 from sfusion.data.files import read_rows
-from sfusion.data.labels import resolve_labels
+from sfusion.data.labels import counted, resolve_labels
 from sfusion.errors import SfusionError, need_extra, one_line
 from sfusion.models.source import ModelSource
 from sfusion.training.evaluation import predict_logits
@@ -73,10 +74,13 @@ class Comparison:
     recalls : DataFrame
         A row per class, those first where the recalls differ most: ``texts``, and a
         column per classifier.
+    max_length : int
+        Tokens of a text that a classifier reads at most.
     """
 
     table: pd.DataFrame
     recalls: pd.DataFrame
+    max_length: int
 
     def __str__(self) -> str:
         """Return the comparison in two small tables."""
@@ -105,7 +109,8 @@ class Comparison:
         of = f"{len(differing)} of {len(self.recalls)} classes"
         return "\n".join(
             [
-                f"{texts:,} texts; 95% intervals, of the same texts resampled",
+                f"{counted(texts, 'text')} of {self.max_length} tokens at most; 95% "
+                "intervals, of the same texts resampled",
                 shown.to_string(),
                 "",
                 f"Recall (%) where it differs most, {of}:",
@@ -136,8 +141,12 @@ def compare_classifiers(
         the one that the others are compared with.
     data : str, Path, DataFrame or datasets.Dataset
         Labelled texts that no model has been trained on.
-    text_column, label_column, labels, max_length, threads
-        See :func:`sfusion.compress`; each model counts its own tokens.
+    text_column, label_column, labels, threads
+        See :func:`sfusion.compress`.
+    max_length : int, optional
+        Tokens of a text; each model counts its own. By default as many as a compressed
+        model among them was made for (its ``report.json`` says so, the largest number
+        counts); without one as in :func:`sfusion.compress`.
 
     Returns
     -------
@@ -152,10 +161,13 @@ def compare_classifiers(
     if threads is not None and threads < 1:
         raise SfusionError(f"threads {threads}: give a positive number")
     rows = read_rows(data, text_column, label_column)
+    sources = [ModelSource.open(model) for model in models]
+    if max_length is None:
+        max_length = _length_of_reports(sources)
     with fixed_threads(threads or cpu_count()):
         contenders = []
-        for name, model in zip(names, models, strict=True):
-            contenders += _open(name, model, rows, labels, max_length)
+        for name, source in zip(names, sources, strict=True):
+            contenders += _open(name, source, rows, labels, max_length)
         runs = {}
         texts = {}
         for contender in contenders:
@@ -164,7 +176,23 @@ def compare_classifiers(
             texts[key] = contender.data
         times = latency(runs, texts)
     truth = rows.frame["label"].to_numpy()
-    return Comparison(_tabulate(contenders, truth, times), _recalls(contenders, truth))
+    return Comparison(
+        _tabulate(contenders, truth, times),
+        _recalls(contenders, truth),
+        max(one.data.input_ids.shape[1] for one in contenders),
+    )
+
+
+def _length_of_reports(sources: Sequence[ModelSource]) -> int | None:
+    """Read for how many tokens compressed models were made; None where none says so."""
+    lengths = []
+    for source in sources:
+        file = source.directory / REPORT
+        try:
+            lengths.append(int(json.loads(file.read_bytes())["data"]["max_length"]))
+        except (OSError, ValueError, LookupError, TypeError):  # none, or another's
+            continue
+    return max(lengths, default=None)
 
 
 def _names(models: Sequence[str | Path]) -> list[str]:
@@ -184,16 +212,16 @@ def _names(models: Sequence[str | Path]) -> list[str]:
 
 def _open(
     name: str,
-    model: str | Path,
+    source: ModelSource,
     rows: Rows,
     labels: Sequence[str] | None,
     max_length: int | None,
 ) -> list[Contender]:
     """Let a model answer all texts, and its ONNX files."""
-    source = ModelSource.open(model)
     if not source.as_saved().has_head:
         raise SfusionError(
-            f"model {str(model)!r} has no classification head: give a fine-tuned one"
+            f"model {str(source.name)!r} has no classification head: give a "
+            "fine-tuned one"
         )
     used = sorted(set(rows.frame["label"]))
     numbers = resolve_labels(used, source.labels, rows.where, labels)

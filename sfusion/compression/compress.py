@@ -93,10 +93,11 @@ class CompressionResult:
             files = [file for file in self.work.rglob("*") if file.is_file()]
             size = sum(file.stat().st_size for file in files) / 1e6
             lines.append(
-                f"the models of all depths are left in {self.work} ({size:,.0f} MB): "
-                "the same call with a number of layers to keep (and another place to "
-                "write to) takes one of them without training, and then removes it; "
-                "or delete it yourself"
+                f"the models of all depths are left in {self.work} ({size:,.0f} MB). "
+                "To take another depth without its training: rename "
+                f"{self.directory.name}, and make the same call again with a number of "
+                "layers to keep (--keep) and the same place to write to; the models "
+                "are then removed. To take none, delete that folder."
             )
         return "\n".join(lines)
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 FEW = 8  # texts of a class
 MANY = 10  # labels, above which they may be no classes
+REPEATED = 10  # times that every text stands there, from which they may be no texts
 # Share of texts that hold nothing that the tokenizer knows: said, and refused.
 SOME_UNKNOWN = 0.02
 MOST_UNKNOWN = 0.5
@@ -41,9 +42,17 @@ def doubt_rows(train: Rows, test: Rows | None) -> list[str]:
     Raises
     ------
     SfusionError
-        When the labels are hardly fewer than the texts.
+        When the labels are hardly fewer than the texts, or hardly any texts differ.
     """
     classes = train.frame["label"].nunique()
+    different = train.frame["text"].nunique()
+    if different <= classes < len(train.frame) or (
+        REPEATED * different <= len(train.frame)
+    ):
+        raise SfusionError(
+            f"{train.where} has only {different} different text(s) in "
+            f"{len(train.frame)} rows: name the column of the texts (--text-column)"
+        )
     if classes > max(MANY, len(train.frame) / 2):
         raise SfusionError(
             f"{train.where} has {classes} labels for {len(train.frame)} texts: name "

@@ -111,8 +111,8 @@ def read_texts(
     tests = None if test is None else read_rows(test, *columns)
     more = None if unlabelled is None else read_rows(unlabelled, columns[0], None)
     most = most_samples(len(rows.frame))
-    split = split_rows(rows, tests, seed=seed, limit=most)
     doubts = tuple(doubt_rows(rows, tests))
+    split = split_rows(rows, tests, seed=seed, limit=most)
     return Texts(rows, split, more, most, held_out=test is None, doubts=doubts)
 
 
@@ -147,7 +147,10 @@ def load_start(
     saved = source.as_saved(new_head)
     used = sorted(set(rows.frame["label"]))
     if saved.has_head:
-        numbers = resolve_labels(used, source.labels, rows.where, labels)
+        new_head_instead = ", or train a new head (--new-head)"
+        numbers = resolve_labels(
+            used, source.labels, rows.where, labels, new_head_instead
+        )
         saved.model.config.update(numbered(labels or source.labels))
         return Start(saved.model, True, numbers, saved.unused)
     names = tuple(labels or order_labels(rows.names, [rows.frame], rows.where))

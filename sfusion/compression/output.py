@@ -37,6 +37,9 @@ if TYPE_CHECKING:
     from sfusion.pruning.tree import PruningTree
 
 
+REPORT = "report.json"  # in the directory of the model
+
+
 @contextlib.contextmanager
 def workplace(out: Path) -> Iterator[Path]:
     """Hold the folder of the work for this process alone.
@@ -144,10 +147,10 @@ def write_output(
     report["seconds"] = stopwatch.read()
     write(Exhibit("curve", curve, figure=compression_curve(curve)), folder)
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    (folder / "report.json").write_text(text, "utf-8")
+    (folder / REPORT).write_text(text, "utf-8")
     (folder / "README.md").write_text(str(card(report)), "utf-8")
     for file in folder.iterdir():  # some libraries leave theirs to the owner
-        shutil.copymode(folder / "report.json", file)
+        shutil.copymode(folder / REPORT, file)
     _move(folder, out)
     return report
 

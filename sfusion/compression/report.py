@@ -20,6 +20,7 @@ from sfusion.compression.card import licence
 from sfusion.compression.export import ONNX_NAMES, OnnxFile
 from sfusion.compression.recall import lost_classes
 from sfusion.compression.request import Target
+from sfusion.data.labels import counted
 from sfusion.data.splits import SPLITS
 
 if TYPE_CHECKING:
@@ -30,6 +31,13 @@ if TYPE_CHECKING:
     from sfusion.compression.understanding import Understanding
     from sfusion.models.source import ModelSource
     from sfusion.pruning.tree import PruningTree
+
+# Test texts, below which an interval of them says nothing of others (declared here).
+FEWEST = 30
+
+# Accuracy that no removal of layers gains, so that something else is wrong with the
+# original (declared here).
+TOO_MUCH = 0.1
 
 # Of what was understood: what concerns the model.
 MODEL_FACTS = ("unused_weights", "new_weights", "accuracy_as_it_stands")
@@ -205,15 +213,42 @@ def verdict(report: dict[str, Any]) -> str:
     held, low_held, high_held = [number >= -limit - 1e-9 for number in numbers]
     points = interval_text(*(100 * number for number in numbers), signed=True)
     speed = report["latency_ratio"]["after"]["batch_1"]
+    is_slower = " (that is slower)" if speed < 1 else ""
+    left = f"{after['layers']} of {before['layers']} layers are left"
     said = (
-        f"{after['layers']} of {before['layers']} layers are left, {speed:.1f} times "
-        f"as fast; test accuracy went from {before['accuracy']:.1%} to "
-        f"{after['accuracy']:.1%}, {points} pp: {'not' if held else 'it is'} more "
-        f"than {100 * limit:g} pp below the original"
+        f"{left}, {speed:.1f} times as fast{is_slower}; test accuracy went from "
+        f"{before['accuracy']:.1%} to {after['accuracy']:.1%}, {points} pp: "
+        f"{'not' if held else 'it is'} more than {100 * limit:g} pp below the original"
     )
-    if low_held != held or high_held != held:
+    texts = report["data"]["test"]
+    if texts < FEWEST:
+        said += f" on {counted(texts, 'text')}, too few to say anything of others"
+    elif low_held != held or high_held != held:
         said += " on these texts, which are too few to settle it"
+    if change["accuracy"] > TOO_MUCH:
+        said += (
+            ". An original that does so much worse than what is left of it is no "
+            "measure: see the warnings, and whether its classes are these labels"
+        )
     return f"{said}."
+
+
+def _onnx_lines(entry: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Say what an ONNX file takes and answers, or why there is none."""
+    if "left_out" in entry:
+        return [f"8 bits: {entry['left_out']}"]
+    times = {batch: found["median"] for batch, found in entry["latency_ms"].items()}
+    line = (
+        f"{entry['file']}: {entry['bytes'] / 1e6:.4g} MB, test accuracy "
+        f"{entry['accuracy']:.1%}, {times['batch_1']:.4g} ms for one text, "
+        f"{times['batch_32']:.4g} ms for 32"
+    )
+    if times["batch_32"] > after["latency_ms"]["batch_32"]["median"]:
+        line += ", which is slower than PyTorch"
+    lines = [line]
+    if "kept" in entry:
+        lines.append(f"{entry['file']}: {entry['kept']}")
+    return lines
 
 
 def summary(report: dict[str, Any]) -> str:
@@ -231,11 +266,10 @@ def summary(report: dict[str, Any]) -> str:
     table = compression_table(report)
     lines = [
         report["verdict"],
-        f"removed by {report['strategy']}: layers {removed}",
+        f"layers removed by {report['strategy']}, counted from 0: {removed}",
         table.to_string(float_format="{:.4g}".format, index_names=False),
     ]
     for name in ONNX_NAMES:
-        for key in ("left_out", "kept"):
-            if key in report.get(name, {}):
-                lines.append(f"{name}: {report[name][key]}")
+        if name in report:
+            lines += _onnx_lines(report[name], report["after"])
     return "\n".join([*lines, *report["notes"]])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import tempfile
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sfusion.data.labels import shown
+from sfusion.data.labels import counted, shown
 from sfusion.errors import SfusionError, one_line
 from sfusion.pruning.strategies import COMPRESSION_STRATEGIES
 
@@ -63,9 +62,15 @@ class Target:
         ------
         SfusionError
         """
+        if depth <= lowest:
+            raise SfusionError(
+                f"the model has {counted(depth, 'layer')}, of which {lowest} must "
+                "stay: there is nothing to remove"
+            )
         if self.keep is not None and not lowest <= self.keep < depth:
             raise SfusionError(
-                f"cannot keep {self.keep} layers: give {lowest} to {depth - 1}"
+                f"cannot keep {counted(self.keep, 'layer')}: give {lowest} to "
+                f"{depth - 1}"
             )
 
 
@@ -103,7 +108,7 @@ def check_target(target: Target) -> None:
             f"max_drop {max_drop}: give a share such as 0.01, one percentage point"
         )
     if keep is not None and keep < 1:
-        raise SfusionError(f"cannot keep {keep} layers: keep at least one")
+        raise SfusionError(f"cannot keep {counted(keep, 'layer')}: keep at least one")
 
 
 def check_options(
@@ -124,9 +129,13 @@ def check_options(
         raise SfusionError(f"strategy {strategy!r} is not known: use one of {known}")
     if seed < 0:
         raise SfusionError(f"seed {seed}: give 0 or more")
-    for name, number in (("learning_rate", learning_rate), ("threads", threads)):
-        if number is not None and not 0 < number < math.inf:
-            raise SfusionError(f"{name} {number}: give a positive number")
+    if threads is not None and threads < 1:
+        raise SfusionError(f"threads {threads}: give a positive number")
+    if learning_rate is not None and not 0 < learning_rate < 1:
+        raise SfusionError(
+            f"learning_rate {learning_rate:g}: give a number between 0 and 1, such as "
+            "0.0001"
+        )
 
 
 def check_place(out: Path) -> None:
@@ -144,6 +153,8 @@ def check_place(out: Path) -> None:
     with one_line(f"{shown(str(out))} cannot be written"):
         if out.is_symlink():
             raise SfusionError(f"{out} is a link: give the directory itself")
+        if out.is_file():
+            raise SfusionError(f"{out} is a file: give a new directory")
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise SfusionError(
                 f"{out} exists already and is not empty: give a new directory"

@@ -178,7 +178,7 @@ def judge(
             f"{', '.join(map(repr, swapped))} for another of them: check their order "
             "(--labels)"
         ]
-    if trial.accuracy <= trial.most_frequent:
+    if trial.accuracy <= trial.most_frequent < 1:
         return [
             f"the model answers {share}, no more than if it always said the most "
             "frequent class: check that it was fine-tuned on these labels"

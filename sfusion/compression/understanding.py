@@ -11,7 +11,7 @@ import pandas as pd
 
 from sfusion.compression.doubts import doubt_classes, doubt_tokens
 from sfusion.compression.trial import judge, try_model
-from sfusion.data.labels import list_names
+from sfusion.data.labels import counted, list_names
 from sfusion.data.splits import SPLITS, count_classes
 from sfusion.models.architectures import architecture_of, layer_stack
 from sfusion.models.weights import group_names
@@ -183,7 +183,7 @@ def _label_names(start: Start) -> list[str]:
 
 def _count_line(name: str, counts: Mapping[str, int]) -> str:
     total = sum(counts.values())
-    head = f"{name}: {total:,} texts of {len(counts)} classes"
+    head = f"{name}: {counted(total, 'text')} of {counted(len(counts), 'class')}"
     if len(counts) <= COUNTED:
         listed = ", ".join(f"{label!r} {count:,}" for label, count in counts.items())
         return f"{head}: {listed}"
@@ -224,8 +224,8 @@ def _doubt_length(length: TextLength, split: str) -> list[str]:
     texts = "training texts" if split == "train" else "texts"
     return [
         f"{length.cut:.0%} of the {texts} are longer than {length.tokens} tokens and "
-        "were cut there, and what stands behind is not read: a larger max_length reads "
-        "more of them, where the model takes it"
+        "were cut there, and what stands behind is not read: a larger max_length "
+        "(--max-length) reads more of them, where the model takes it"
     ]
 
 
@@ -240,7 +240,10 @@ def _doubt_model(start: Start) -> list[str]:
         )
     if not start.is_tuned:
         also = f" (not used: {unused})" if unused else ""
-        doubts.append(f"the model gets a new head in place of its own{also}")
+        if start.missing:
+            doubts.append(f"the model's files hold no head: it gets a new one{also}")
+        else:
+            doubts.append(f"the model gets a new head in place of its own{also}")
     elif start.unused and not beyond:
         doubts.append(f"weights in the model's files that are not used: {unused}")
     return doubts

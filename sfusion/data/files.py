@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     Source: TypeAlias = str | Path | pd.DataFrame | datasets.Dataset
 
 
+ADDRESS = re.compile(r"[A-Za-z][\w+.-]+://")
+
+
 @dataclass(frozen=True, eq=False)
 class Table:
     """A table as it was read.
@@ -117,6 +120,12 @@ def read_table(source: Source, label: str | None) -> Table:
     if not isinstance(source, str | Path):
         raise SfusionError(
             f"data of type {type(source).__name__}: give a file or a data frame"
+        )
+    if not str(source):
+        raise SfusionError("the name of a file is empty: give its path")
+    if ADDRESS.match(str(source)):
+        raise SfusionError(
+            f"{source} is an address: fetch the file, and give its path here"
         )
     path = Path(source)
     content = read_file(path)

