@@ -1,5 +1,6 @@
 """The book: it builds without a warning, links lead somewhere, a browser shows it."""
 
+import itertools
 import json
 import re
 import runpy
@@ -115,10 +116,12 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path):
     )
     (tmp_path / "two.html").write_text(
         '<a href="gone.css">x</a><a href="https://else.where">y</a>'
+        '<script src="https://else.where/math.js"></script>'
     )
     assert broken_links(tmp_path) == [
         "one.html -> two.html#there",
         "two.html -> gone.css",
+        "two.html loads https://else.where/math.js",
     ]
 
 
@@ -131,6 +134,17 @@ def test_pages_load_and_link_figures_to_their_numbers(page, browser, book):
     assert browser.execute_script(BROKEN_IMAGES) == []
     if "notebooks" in page:
         assert browser.find_elements("partial link text", "numbers (CSV)")
+
+
+def test_formulas_of_cells_and_of_findings_are_set_without_a_network(browser, book):
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    _open(browser, book, "notebooks/01_signals.html")
+    cards = WebDriverWait(browser, 20).until(
+        lambda b: b.find_elements("css selector", ".cell_output mjx-container")
+    )
+    assert len(cards) >= len(sf.SIGNALS)
+    assert "$" not in browser.find_element("css selector", "article").text
 
 
 def test_search_finds_a_signal(browser, book):
@@ -173,6 +187,23 @@ def test_the_explorer_shows_the_numbers_of_the_records(
         assert cells[3] == f"{node['parameters'] / 1e6:.1f}"
         gone = [int(box.text) for box in row.find_elements("css selector", ".gone")]
         assert gone == sorted(PruningPath.parse(node["path"]).removed)
+
+
+def test_the_lines_of_the_explorer_are_named_and_answer_to_the_pointer(browser, book):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    assert _open(browser, book, "explorer.html") == []
+    rows = browser.find_elements("css selector", "#rows tbody tr")
+    titles = [row.find_element("tag name", "td").text for row in rows]
+    labels = browser.find_elements("css selector", "#curve .name")
+    assert [label.text for label in labels] == titles
+    heights = sorted(label.rect["y"] for label in labels)
+    apart = [high - low for low, high in itertools.pairwise(heights)]
+    assert min(apart) >= labels[0].rect["height"] / 2
+    drawing = browser.find_element("css selector", "#curve svg")
+    before = browser.find_element("id", "step").text
+    ActionChains(browser).move_to_element(drawing).perform()
+    assert browser.find_element("id", "step").text != before
 
 
 def test_the_explorer_holds_every_path_of_single_layers(book):

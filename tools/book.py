@@ -2,8 +2,9 @@
 
 usage: python tools/book.py [OUT]
 
-Nothing is executed: notebooks show their stored outputs. Any warning, and any link to a
-page, anchor or file that is not there, ends with 1.
+Nothing is executed: notebooks show their stored outputs. Any warning, any link to a
+page, anchor or file that is not there, and anything that is loaded from another host
+ends with 1.
 """
 
 import re
@@ -135,13 +136,18 @@ def lay_out(source: Path) -> None:
     script.write_text(f"const RECORDS = {records};\n", encoding="utf-8")
 
 
+# What a page loads by itself, as a link does not: attribute by tag.
+LOADED = {"script": "src", "img": "src", "link": "href"}
+
+
 class Page(HTMLParser):
-    """The anchors of a page, and what it refers to."""
+    """The anchors of a page, what it refers to, and what it loads."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.anchors: set[str | None] = set()
         self.references: set[str] = set()
+        self.loaded: set[str] = set()
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -151,10 +157,16 @@ class Page(HTMLParser):
                 self.anchors.add(value)
             if value and key in ("href", "src"):
                 self.references.add(value)
+            if value and key == LOADED.get(tag):
+                self.loaded.add(value)
 
 
 def broken_links(folder: Path) -> list[str]:
-    """List the links within a site that lead nowhere, as "page -> link"."""
+    """List links within a site that lead nowhere, and what comes from elsewhere.
+
+    As "page -> link". A page that loads a script or a style from another host shows no
+    formulas without a network.
+    """
     folder = folder.resolve()
     pages = {
         file: Page(file.read_text(encoding="utf-8"))
@@ -166,6 +178,9 @@ def broken_links(folder: Path) -> list[str]:
         for reference in page.references:
             if not leads_somewhere(reference, file, pages):
                 broken.append(f"{file.relative_to(folder)} -> {reference}")
+        for reference in page.loaded:
+            if urlsplit(reference).netloc:
+                broken.append(f"{file.relative_to(folder)} loads {reference}")
     return sorted(broken)
 
 
@@ -193,7 +208,7 @@ def main() -> int:
     code = build_main([*options, str(source), str(out)])
     broken = broken_links(out)
     for line in broken:
-        print(f"broken link: {line}")
+        print(f"broken: {line}")
     print(f"the book is in {out}")
     return 1 if code or broken else 0
 

@@ -17,13 +17,13 @@ extensions = [
     "sphinx.ext.autosummary",  # its pages, a room and a module each
     "sphinx.ext.viewcode",  # links from there to the code
     "numpydoc",  # sections of the docstrings
-    "sphinxcontrib.mermaid",  # the schematics of notebook 00
+    "sphinx-mathjax-offline",  # formulas: MathJax from the pages themselves
 ]
 nb_execution_mode = "off"  # the stored outputs are the records' own
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # findings hold formulas, as cells do
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
-myst_fence_as_directive = ["mermaid"]
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
@@ -37,7 +37,7 @@ html_theme_options = {
     "navbar_persistent": [],
 }
 html_static_path = ["_static"]
-html_css_files = ["explorer.css"]
+html_css_files = ["book.css"]
 html_copy_source = False
 html_show_sourcelink = False
 templates_path = ["_templates"]

@@ -43,22 +43,51 @@ function element(name, attributes, text) {
   return made;
 }
 
-/** Accuracy over the layers removed, a line per chosen strategy. */
+/** Move labels apart that would stand on one another, above an end; they keep their order. */
+function spread(places, gap, end) {
+  const order = [...places.keys()].sort((a, b) => places[a] - places[b]);
+  const moved = [...places];
+  order.forEach((one, rank) => {
+    if (rank > 0) moved[one] = Math.max(moved[one], moved[order[rank - 1]] + gap);
+  });
+  const beyond = Math.max(0, Math.max(...moved) - end);
+  return moved.map((place) => place - beyond);
+}
+
+/** Accuracy over the layers removed, a line per chosen strategy with its name at its end. */
 function drawCurve(model, task, seed, names, removed) {
-  const depth = RECORDS.models[model].layers, wide = 600, high = 220, pad = 40;
+  const depth = RECORDS.models[model].layers;
+  const wide = 600, high = Math.max(220, 60 + 14 * names.length), pad = 40, names_wide = 190;
   const lines = names.map((name) => [...Array(depth).keys()].map((n) => rowOf(model, task, seed, name, n).accuracy));
   const all = lines.flat(), top = Math.max(...all, 0.01), bottom = Math.min(...all, top - 0.01);
-  const x = (n) => pad + ((wide - 2 * pad) * n) / (depth - 1);
+  const x = (n) => pad + ((wide - pad - names_wide) * n) / (depth - 1);
   const y = (share) => high - pad + ((share - bottom) / (top - bottom)) * (2 * pad - high - 10);
   const svg = element("svg", { viewBox: `0 0 ${wide} ${high}` });
   for (let n = 0; n < depth; n++) svg.append(element("text", { x: x(n) - 3, y: high - 20 }, n));
-  svg.append(element("text", { x: wide / 2 - 40, y: high - 5 }, "layers removed"));
+  svg.append(element("text", { x: pad, y: high - 5 }, "layers removed; point at a line or a step"));
   for (const share of [bottom, top]) svg.append(element("text", { x: 2, y: y(share) + 4 }, (100 * share).toFixed(1)));
   svg.append(element("line", { class: "axis", x1: x(removed), x2: x(removed), y1: y(top), y2: y(bottom) }));
+  const ends = spread(lines.map((line) => y(line[depth - 1])), 13, high - 12);
   lines.forEach((line, i) => {
     const points = line.map((share, n) => `${x(n)},${y(share)}`).join(" ");
     const colour = COLOURS[i % COLOURS.length];
-    svg.append(element("polyline", { points, fill: "none", stroke: colour, "stroke-width": 1.5 }));
+    const group = element("g", { class: "strategy", "data-strategy": names[i] });
+    group.append(element("polyline", { points, fill: "none", stroke: "transparent", "stroke-width": 12 }));
+    group.append(element("polyline", { class: "line", points, fill: "none", stroke: colour, "stroke-width": 1.5 }));
+    const title = RECORDS.strategies[names[i]];
+    const label = element("text", { class: "name", x: x(depth - 1) + 8, y: ends[i] + 4 }, title);
+    label.style.fill = colour;
+    group.append(label, element("title", {}, `${title}: ${(100 * line[removed]).toFixed(1)}% with ${removed} removed`));
+    svg.append(group);
+  });
+  // Pointing at a step chooses it; a line that is pointed at comes to the front.
+  svg.addEventListener("pointermove", (event) => {
+    const place = new DOMPoint(event.clientX, event.clientY).matrixTransform(svg.getScreenCTM().inverse());
+    const step = Math.round(((place.x - pad) * (depth - 1)) / (wide - pad - names_wide));
+    if (step >= 0 && step < depth && step !== removed) {
+      at("removed").value = step;
+      draw();
+    }
   });
   at("curve").replaceChildren(svg);
 }
