@@ -343,6 +343,14 @@ def compress(
     labels: Labels = None,
     new_head: NewHead = False,
     max_length: MaxLength = None,
+    read: Annotated[
+        str | None,
+        typer.Option(
+            metavar="END",
+            help="Which end of a longer text is read, head or tail; saved with the "
+            "model. By default as its tokenizer says, mostly the head.",
+        ),
+    ] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(
@@ -375,6 +383,7 @@ def compress(
         labels=_listed(labels),
         new_head=new_head,
         max_length=max_length,
+        read=read,
         learning_rate=learning_rate,
         threads=threads,
         seed=seed,

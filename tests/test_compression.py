@@ -21,7 +21,7 @@ import tiny
 import torch
 from huggingface_hub import ModelCard
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 import sfusion as sf
 from sfusion import SfusionError, cli
@@ -268,6 +268,34 @@ def test_the_verdict_says_plainly_whether_accuracy_held(result, change, held, se
     assert ("not more than 1 pp below the original" in said) == held
     assert ("it is more than 1 pp below the original" in said) != held
     assert ("too few" in said) != settled
+
+
+@pytest.mark.parametrize("trims", [False, True])
+def test_the_tail_of_long_texts_is_read_and_plain_transformers_reads_it(
+    trims, given, tmp_path
+):
+    files = {}
+    for name in ("train", "test"):
+        frame = pd.read_csv(given / f"{name}.csv")
+        # What tells the class stands behind more than is read.
+        frame["words"] = "the " * 40 + frame["words"]
+        files[name] = frame
+    options = {**files, "keep": 3, "max_length": 16, "distill": False}
+    head = _compress(given, tmp_path / "head", **options)
+    options["trim_vocabulary"] = trims
+    tail = _compress(given, tmp_path / "tail", read="tail", **options)
+    assert tail.report["after"]["accuracy"] > head.report["after"]["accuracy"] + 0.2
+    assert tail.report["data"]["read"] == "tail"
+    assert any(
+        "what stands before the last of them" in note for note in tail.report["notes"]
+    )
+    card = (tail.directory / "README.md").read_text()
+    assert "It reads the last 16 tokens" in card and "--read tail" in card
+    classify = pipeline("text-classification", str(tail.directory))
+    texts = files["test"]["words"].tolist()
+    answers = classify(texts, truncation=True, max_length=16)
+    right = [answer["label"] for answer in answers] == files["test"]["kind"]
+    assert right.sum() == tail.report["after"]["correct"]
 
 
 def test_the_verdict_says_where_it_says_little(result):
@@ -588,6 +616,8 @@ def fails(given, tmp_path, refused, monkeypatch):
         ({"learning_rate": "inf"}, "learning_rate inf"),
         ({"learning_rate": 100}, "learning_rate 100: give a number between 0 and 1"),
         ({"model": "./none/such"}, "'./none/such': there is no such directory"),
+        ({"read": "both"}, "both ends of a text are not built"),
+        ({"read": "middle"}, "read 'middle': give head or tail"),
         ({"text_column": "kind"}, "has only 3 different text(s) in"),
         ({"labels": "a,b"}, "2 labels are given for the model's 3 classes"),
         ({"seed": -1}, "seed -1"),

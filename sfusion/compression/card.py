@@ -57,6 +57,8 @@ def command(report: dict[str, Any]) -> str:
         words.append(f"--max-drop {target['max_drop']}")
     words.append(f"--strategy {report['strategy']}")
     words.append(f"--max-length {report['data']['max_length']}")
+    if report["data"].get("read") == "tail":
+        words.append("--read tail")
     if not any(row["distilled"] for row in report["curve"]):
         words.append("--no-distill")
     options = {

@@ -133,6 +133,7 @@ def compress(
     labels: Sequence[str] | None = None,
     new_head: bool = False,
     max_length: int | None = None,
+    read: str | None = None,
     learning_rate: float | None = None,
     threads: int | None = None,
     seed: int = 0,
@@ -192,6 +193,9 @@ def compress(
     max_length : int, optional
         Tokens per text; by default as many as 95% of the training texts need, at most
         128.
+    read : {"head", "tail"}, optional
+        Which end of a longer text is read; by default as the tokenizer says, mostly the
+        head. It is saved with the tokenizer.
     learning_rate : float, optional
         See :func:`sfusion.compression.budgets.recipes`.
     threads : int, optional
@@ -215,7 +219,7 @@ def compress(
     target = Target(keep, max_drop)
     forms = Forms(onnx, int8, trim_vocabulary)
     check_target(target)
-    check_options(strategy, seed, learning_rate, threads)
+    check_options(strategy, seed, learning_rate, threads, read)
     check_place(out)
     if unlabelled is not None and not distill:
         raise SfusionError(
@@ -226,7 +230,7 @@ def compress(
         need_extra("onnx")
 
     texts = read_texts(train, test, unlabelled, (text_column, label_column), seed)
-    source = ModelSource.open(model)
+    source = ModelSource.open(model, read)
     start = load_start(source, texts.rows, labels, new_head, seed)
     target.check_depth(_lowest(start), len(layer_stack(start.model)))
     if trim_vocabulary:
@@ -313,6 +317,8 @@ def _plant(
     task = ready.task
     model = job.start.model
     decided: dict[str, Any] = {"labels": list(task.label_names), "new_head": new_head}
+    if job.source.end is not None:
+        decided["read"] = job.source.end
     if job.texts.unlabelled is not None:
         decided["unlabelled"] = corpora.fingerprint(job.texts.unlabelled.frame)
     fingerprint = job.source.fingerprint

@@ -171,6 +171,7 @@ def _describe_data(job: Job, tree: PruningTree) -> dict[str, Any]:
         "held_out_test": job.texts.held_out,
         "max_length": job.length.tokens,
         "cut": job.length.cut,
+        "read": job.length.end,
         "texts_per_class": job.understood.facts["texts_per_class"],
         **{split: len(getattr(task, split)) for split in SPLITS},
         "unlabelled": len(tree.taught) - len(task.train),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sfusion.data.labels import counted, shown
+from sfusion.data.tokenizers import CUT_SIDES
 from sfusion.errors import SfusionError, one_line
 from sfusion.pruning.strategies import COMPRESSION_STRATEGIES
 
@@ -112,13 +113,17 @@ def check_target(target: Target) -> None:
 
 
 def check_options(
-    strategy: str, seed: int, learning_rate: float | None, threads: int | None
+    strategy: str,
+    seed: int,
+    learning_rate: float | None,
+    threads: int | None,
+    read: str | None,
 ) -> None:
     """Refuse options that make no sense; see :func:`sfusion.compress`.
 
     Parameters
     ----------
-    strategy, seed, learning_rate, threads
+    strategy, seed, learning_rate, threads, read
 
     Raises
     ------
@@ -131,6 +136,13 @@ def check_options(
         raise SfusionError(f"seed {seed}: give 0 or more")
     if threads is not None and threads < 1:
         raise SfusionError(f"threads {threads}: give a positive number")
+    if read == "both":
+        raise SfusionError(
+            "read 'both': both ends of a text are not built, for plain transformers "
+            "would not read them so: give head or tail"
+        )
+    if read not in (None, *CUT_SIDES):
+        raise SfusionError(f"read {read!r}: give {' or '.join(CUT_SIDES)}")
     if learning_rate is not None and not 0 < learning_rate < 1:
         raise SfusionError(
             f"learning_rate {learning_rate:g}: give a number between 0 and 1, such as "

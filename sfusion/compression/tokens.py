@@ -26,10 +26,13 @@ class TextLength:
     tokens : int
     cut : float
         Share of the texts that are longer.
+    end : {"head", "tail"}
+        Which end of those is read.
     """
 
     tokens: int
     cut: float
+    end: str = "head"
 
 
 def ready_tokenizer(
@@ -123,7 +126,8 @@ def fit_tokens(
         raise SfusionError(
             f"max_length {max_length}: the model takes {SHORTEST} to {limit} tokens"
         )
-    return TextLength(max_length, float(np.mean(lengths > max_length)))
+    end = "tail" if tokenizer.truncation_side == "left" else "head"
+    return TextLength(max_length, float(np.mean(lengths > max_length)), end)
 
 
 def _count_tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> np.ndarray:

@@ -196,9 +196,12 @@ def _count_line(name: str, counts: Mapping[str, int]) -> str:
 
 def _length_line(length: TextLength, split: str, count: int) -> str:
     cut = round(length.cut * count)
+    how = "are cut there"
+    if length.end == "tail":
+        how = f"the last {length.tokens} are read"
     return (
         f"tokens: {length.tokens} a text at most; {cut:,} of {count:,} {split} texts "
-        "are longer and are cut there"
+        f"are longer and {how}"
     )
 
 
@@ -222,10 +225,13 @@ def _doubt_length(length: TextLength, split: str) -> list[str]:
     if length.cut <= MANY_CUT:
         return []
     texts = "training texts" if split == "train" else "texts"
+    unread = "what stands behind"
+    if length.end == "tail":
+        unread = "what stands before the last of them"
     return [
-        f"{length.cut:.0%} of the {texts} are longer than {length.tokens} tokens and "
-        "were cut there, and what stands behind is not read: a larger max_length "
-        "(--max-length) reads more of them, where the model takes it"
+        f"{length.cut:.0%} of the {texts} are longer than {length.tokens} tokens, and "
+        f"{unread} is not read: a larger max_length (--max-length) reads more of them, "
+        "where the model takes it"
     ]
 
 

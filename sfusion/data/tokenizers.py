@@ -7,14 +7,22 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from sfusion.data.pretrained import TOKENIZER_FILES, locate_model
 from sfusion.errors import SfusionError, one_line
 
+# On which side a text is cut, by the end that is read.
+CUT_SIDES = {"head": "right", "tail": "left"}
 
-def load_tokenizer(name_or_dir: str | Path) -> PreTrainedTokenizerBase:
+
+def load_tokenizer(
+    name_or_dir: str | Path, end: str | None = None
+) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a model.
 
     Parameters
     ----------
     name_or_dir : str or Path
         As in :func:`sfusion.data.pretrained.locate_model`.
+    end : {"head", "tail"}, optional
+        Which end of a text that is too long it reads, also once it is saved and loaded
+        again; by default as it was saved.
 
     Returns
     -------
@@ -31,4 +39,8 @@ def load_tokenizer(name_or_dir: str | Path) -> PreTrainedTokenizerBase:
             f"{str(directory)!r} has no tokenizer: it lacks {TOKENIZER_FILES[0]}"
         )
     with one_line(f"the tokenizer in {str(directory)!r} cannot be loaded"):
-        return AutoTokenizer.from_pretrained(directory, trust_remote_code=False)
+        # An attribute that is set later is not saved: it has to be given here.
+        options = {} if end is None else {"truncation_side": CUT_SIDES[end]}
+        return AutoTokenizer.from_pretrained(
+            directory, trust_remote_code=False, **options
+        )

@@ -123,19 +123,24 @@ class ModelSource:
         As it was asked for.
     directory : Path
         Where its files are.
+    end : {"head", "tail"}, optional
+        Which end of a text that is too long is read; by default as the tokenizer says.
     """
 
     name: str
     directory: Path
+    end: str | None = None
 
     @classmethod
-    def open(cls, name_or_dir: str | Path) -> ModelSource:
+    def open(cls, name_or_dir: str | Path, end: str | None = None) -> ModelSource:
         """Find a model.
 
         Parameters
         ----------
         name_or_dir : str or Path
             As in :func:`sfusion.data.pretrained.locate_model`.
+        end : {"head", "tail"}, optional
+            See the attribute.
 
         Returns
         -------
@@ -150,7 +155,7 @@ class ModelSource:
         with one_line(f"model {shown(name)} cannot be opened"):
             directory = locate_model(name_or_dir)
             refuse_adapter(directory, name)
-        return cls(name, directory)
+        return cls(name, directory, end)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -182,7 +187,7 @@ class ModelSource:
 
     @cached_property
     def _tokenizer(self) -> PreTrainedTokenizerBase:
-        return load_tokenizer(self.directory)
+        return load_tokenizer(self.directory, self.end)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
