@@ -14,7 +14,7 @@ LOCK := $(if $(shell command -v flock),flock requirements.lock)
 PYTEST := $(PY) -m pytest -q -n $(JOBS) --dist loadfile --nbval-current-env
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce replay compare test nbval notebooks book wheel bench lint clean lock
+.PHONY: help env reproduce replay compare test nbval notebooks render book wheel bench lint clean lock
 # Tests share the cores between workers, and never reach for the Hub.
 test nbval: export OMP_NUM_THREADS := 1
 test nbval: export HF_HUB_OFFLINE := 1
@@ -44,6 +44,9 @@ nbval: env ## check the notebooks' stored outputs only
 
 notebooks: env ## store fresh outputs in the notebooks, after a change that alters them
 	$(PY) -m jupyter nbconvert --to notebook --execute --inplace --ExecutePreprocessor.record_timing=False notebooks/*.ipynb
+
+render: env ## write README, docs and the book's explorer anew from the results
+	$(PY) tools/render.py
 
 book: env ## make the notebooks, docs and reference a static site under build/book
 	$(PY) tools/book.py
