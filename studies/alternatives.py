@@ -408,7 +408,6 @@ def _taught_on(
 class AlternativesStudy(RowStudy):
     """Rows of four frames; their speed is measured last, when nothing else runs."""
 
-    kind = "alternatives"
     profile_type = AlternativesProfile
     profile: AlternativesProfile
     frames = {
@@ -430,11 +429,6 @@ class AlternativesStudy(RowStudy):
         # Times are of one machine: only that each thing was timed is compared.
         "speed": Compared(keys=("model", "alternative", "layers", "format", "batch")),
     }
-
-    def units(self) -> list[AlternativeRun | str]:
-        """List what is judged, and the timing of all."""
-        judged = self._judged()
-        return [*judged, SPEED]
 
     def rounds(self) -> Sequence[Sequence[AlternativeRun | str]]:
         """Time the models when all others are done."""

@@ -393,7 +393,6 @@ def _position_of(study: str) -> pd.DataFrame:
 class CandidatesStudy(RowStudy):
     """Regrets of every candidate, and the paths of strategies that were not studied."""
 
-    kind = "candidates"
     profile_type = CandidatesProfile
     profile: CandidatesProfile
     frames = {
@@ -407,15 +406,15 @@ class CandidatesStudy(RowStudy):
         ),
     }
 
-    def units(self) -> list[CandidateRun]:
-        """List every candidate in every study, and what is followed."""
+    def rounds(self) -> list[list[CandidateRun]]:
+        """List every candidate in every study, and what is followed, in one round."""
         names = ["greedy", *REDUNDANCY, *CANDIDATES, "chance"]
         units = []
         for study in self.profile.studies:
             units += [CandidateRun(study, "regrets", name) for name in names]
         for study in self.profile.followed:
             units += [CandidateRun(study, "paths", name) for name in FOLLOWED]
-        return units
+        return [units]
 
     def measure(self, unit: CandidateRun, store: RecordStore) -> dict[str, list[Row]]:
         """Measure one candidate, or follow one strategy."""

@@ -79,7 +79,6 @@ class Choice:
 class ChoicesStudy(RowStudy):
     """Accuracy of every strategy's choice before and after the distillation."""
 
-    kind = "choices"
     profile_type = ChoicesProfile
     profile: ChoicesProfile
     frames = {
@@ -90,13 +89,11 @@ class ChoicesStudy(RowStudy):
         )
     }
 
-    def units(self) -> list[Choice]:
-        """List the sets of layers that were chosen, after the originals."""
-        originals, choices = self.rounds()
-        return originals + choices
-
     def rounds(self) -> list[list[Choice]]:
-        """Train the originals first, or workers would each train them."""
+        """List the sets of layers that were chosen, after the originals.
+
+        Those are trained first, or workers would each train them.
+        """
         results = open_results(self.profile.profile)
         originals = []
         choices = []
@@ -175,7 +172,7 @@ def _looked_up(
     """Choose the layers that the other tasks' searches of the same seed prefer."""
     nodes = results.nodes
     others = nodes[(nodes["task"] != task) & (nodes["seed"] == seed)]
-    setting = Setting(nodes["layers"].max(), fixed=(), seed=seed, task=task)
+    setting = Setting(results.depth, fixed=(), seed=seed, task=task)
     return make_lookup_table(others, setting).best(removals)
 
 

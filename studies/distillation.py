@@ -12,7 +12,6 @@ three layers have seen as many samples. Nothing is chosen on either accuracy.
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -378,7 +377,6 @@ def _described(condition: Condition) -> dict[str, Any]:
 class DistillationStudy(RowStudy):
     """Accuracy of every condition and of the models that they start from."""
 
-    kind = "distillation"
     profile_type = DistillationProfile
     profile: DistillationProfile
     frames = {
@@ -389,16 +387,10 @@ class DistillationStudy(RowStudy):
         )
     }
 
-    def units(self) -> list[ConditionRun]:
-        """List every model on every task and seed."""
-        return list(itertools.chain(*self.rounds()))
-
     def rounds(self) -> list[list[ConditionRun]]:
         """Train what conditions start from first, or workers would each train it."""
-        return [
-            self._runs(["deep"]),
-            self._runs([n for n in STARTS if n != "deep"]),
-        ] + [self._runs(list(CONDITIONS))]
+        others = [name for name in STARTS if name != "deep"]
+        return [self._runs(names) for names in (["deep"], others, list(CONDITIONS))]
 
     def _runs(self, names: list[str]) -> list[ConditionRun]:
         runs = []

@@ -97,7 +97,6 @@ class DoseRun:
 class DosesStudy(RowStudy):
     """Accuracy at half of the layers, a row per way and total."""
 
-    kind = "doses"
     profile_type = DosesProfile
     profile: DosesProfile
     frames = {
@@ -108,12 +107,11 @@ class DosesStudy(RowStudy):
         )
     }
 
-    def units(self) -> list[DoseRun]:
-        """List every way of spending every total, after the originals."""
-        return list(itertools.chain(*self.rounds()))
-
     def rounds(self) -> list[list[DoseRun]]:
-        """Train the originals first, or workers would each train them."""
+        """List every way of spending every total, after the originals.
+
+        Those are trained first, or workers would each train them.
+        """
         experiments = list(itertools.product(self.profile.tasks, self.profile.seeds))
         spent = itertools.product(experiments, self.profile.totals, WAYS)
         return [

@@ -117,7 +117,7 @@ def follow(results: Results, chooser: Chooser) -> list[Row]:
         the same layers in another order are read; where there is none, the path ends.
         One that ranks once reads the original alone.
     """
-    depth = int(results.nodes["layers"].max())
+    depth = results.depth
     ordered = results.signals.sort_values([*UNIT, "path", "layer"])
     rows = []
     for (task, seed), part in ordered.groupby(UNIT, sort=False):

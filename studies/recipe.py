@@ -132,7 +132,6 @@ def measured_paths(stage: Stage, depth: int) -> list[tuple[PruningPath, str | No
 class RecipeStudy(RowStudy):
     """Validation accuracy under changed recipes, a row per model."""
 
-    kind = "recipe"
     profile_type = RecipeProfile
     profile: RecipeProfile
     frames = {
@@ -154,8 +153,8 @@ class RecipeStudy(RowStudy):
         )
     }
 
-    def units(self) -> list[TrialRun]:
-        """List every change on every task and seed."""
+    def rounds(self) -> list[list[TrialRun]]:
+        """List every change on every task and seed, in one round."""
         runs = []
         for trial in self.profile.trials:
             recipe = getattr(load_profile(trial.profile), trial.stage)
@@ -164,7 +163,7 @@ class RecipeStudy(RowStudy):
             ):
                 changed = type(recipe)(**recipe.model_dump() | change)
                 runs.append(TrialRun(trial.profile, trial.stage, changed, task, seed))
-        return runs
+        return [runs]
 
     def measure(self, unit: TrialRun, store: RecordStore) -> dict[str, list[Row]]:
         """Evaluate the models of one trial on validation."""

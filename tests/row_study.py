@@ -19,21 +19,17 @@ class LetterProfile(StudyProfile):
 class LetterStudy(RowStudy):
     """Rows of words, and of their letters; the longest words are read first."""
 
-    kind = "letters"
     profile_type = LetterProfile
     frames = {
         "words": Compared(keys=("word",), values=("greatest", "size"), tolerance=1),
         "letters": Compared(keys=("word", "place")),
     }
 
-    def units(self):
-        """List the words of the profile."""
-        return self.profile.words
-
     def rounds(self):
-        """Read words of more than three letters first."""
-        long = [word for word in self.units() if len(word) > 3]
-        return [long, [word for word in self.units() if word not in long]]
+        """List the words of the profile, those of more than three letters first."""
+        words = self.profile.words
+        long = [word for word in words if len(word) > 3]
+        return [long, [word for word in words if word not in long]]
 
     def measure(self, unit, store):
         """File the greatest letter of a word."""

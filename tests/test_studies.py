@@ -60,7 +60,7 @@ def test_the_committed_recipes_are_those_of_the_profile():
     study = load_study("recipe")
     rows = open_results("recipe")["rows"]
     expected = []
-    for unit in study.units():
+    for unit in itertools.chain(*study.rounds()):
         profile = load_profile(unit.profile)
         depth = {"nine": 6, "base": 12}[unit.profile]
         for path, condition in recipes.measured_paths(unit.stage, depth):
@@ -535,21 +535,22 @@ def test_a_lookup_table_chooses_by_the_other_tasks_of_the_same_seed(monkeypatch)
             if len(layers) == size:
                 path = "-".join(map(str, layers))
                 accuracy = 0.9 if path == favourite else 0.5
-                rows.append((task, seed, path, 4, accuracy))
-    columns = ["task", "seed", "path", "layers", "validation_accuracy"]
-    results = SimpleNamespace(nodes=pd.DataFrame(rows, columns=columns))
+                rows.append((task, seed, path, accuracy))
+    columns = ["task", "seed", "path", "validation_accuracy"]
+    results = SimpleNamespace(nodes=pd.DataFrame(rows, columns=columns), depth=4)
     monkeypatch.setattr(choices, "open_results", lambda name: results)
     changes = {"strategies": ("one-shot-lookup",), "tasks": ("agnews",), "removals": 2}
     asked = load_study("choices").profile.model_copy(update=changes)
     for seed, removed in ((0, (1, 3)), (1, (1, 2))):
         study = choices.ChoicesStudy(asked.model_copy(update={"seeds": (seed,)}))
-        assert study.units()[1].removed == removed
+        _, [choice] = study.rounds()
+        assert choice.removed == removed
 
 
 def test_a_choice_that_the_records_lack_is_refused(monkeypatch):
     asked = load_study("choices").profile.model_copy(update={"strategies": ("ours",)})
     with pytest.raises(SfusionError, match="which layers ours removes on newsgroup"):
-        choices.ChoicesStudy(asked).units()
+        choices.ChoicesStudy(asked).rounds()
 
 
 def test_later_texts_are_what_follows_in_the_training_texts(profile):

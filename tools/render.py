@@ -269,7 +269,7 @@ def ceiling(
     halved = halved.iloc[len(halved) // 2]
     sets = sf.layer_sets.searched_sets(results)
     return {
-        "depth": int(results.nodes["layers"].max()),
+        "depth": results.depth,
         "half_gain": interval_text(*halved[["value", "low", "high"]], signed=True),
         "bound": f"{halved['dataset']:.1f}",
         "largest_bound": f"{found.table['dataset'].max():.1f}",

@@ -127,7 +127,7 @@ def removed_ends(results: Results) -> pd.DataFrame:
         original's in percentage points.
     """
     curves = results.curves()
-    depth = int(results.nodes["layers"].max())
+    depth = results.depth
     half = half_of(sorted(set(curves["removed"]) - {0}), depth)
     halved = curves[curves["removed"] == half].copy()
     gone = [PruningPath.parse(path).removed for path in halved["path"]]
@@ -270,7 +270,7 @@ def signals_across_models(results: Results, twelve: Results) -> Exhibit:
     """
     studies = {}
     for study in (results, twelve):
-        depth = int(study.nodes["layers"].max())
+        depth = study.depth
         studies[f"{depth} layers"] = measure_correlations(study)
     if len(studies) < 2:
         raise StudyLacks("this study has the same model")

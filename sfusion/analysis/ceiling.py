@@ -243,7 +243,7 @@ def universal_sets(results: Results) -> pd.DataFrame:
         5``), ``models`` of which it is the universal set, ``all_models``, and
         ``accuracy``, mean test accuracy of the universal sets in per cent.
     """
-    depth = int(results.nodes["layers"].max())
+    depth = results.depth
     universal = chosen_sets(results).query("chosen_by == @UNIVERSAL")
     rows = {}
     for removed, of_size in universal.groupby("removed"):

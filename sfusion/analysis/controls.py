@@ -272,7 +272,7 @@ def gains_by_surviving_layer(results: Results) -> pd.DataFrame:
         as a share.
     """
     frame = results.curves()
-    depth = int(results.nodes["layers"].max())
+    depth = results.depth
     keys = [*UNIT, "strategy"]
     orders = frame[(frame["name"] == "random") & (frame["layers"] == 1)]
     layers = [PruningPath.parse(path).remaining(depth)[0] for path in orders["path"]]
@@ -300,7 +300,7 @@ def all_orders(results: Results) -> Exhibit:
     Exhibit
     """
     sets = searched_sets(results)
-    last = results.nodes["layers"].max() - 1
+    last = results.depth - 1
     keeps_last = [last not in gone for gone in sets["gone"]]
     curves = results.curves()
     pruned = curves[(curves["name"] == FOREST) & (curves["removed"] > 0)]

@@ -82,7 +82,7 @@ class Work:
 
 def _models(layers: Iterable[int], results: Results, units: int = 1) -> pd.Series:
     """Count models by the layers left, per unit."""
-    depth = int(results.nodes["layers"].max())
+    depth = results.depth
     counts = pd.Series(list(layers), dtype=int).value_counts()
     return counts.reindex(range(1, depth + 1), fill_value=0) / units
 
@@ -106,7 +106,7 @@ def _tried(results: Results, which: Callable[[Strategy], bool]) -> Work:
     parents = children[children["removed"] > 1]
     paths = [PruningPath.parse(path).parent.name for path in parents["path"]]
     parents = parents.assign(path=paths).drop_duplicates([*UNIT, "path"])
-    depth = int(results.nodes["layers"].max())
+    depth = results.depth
     units = len(results.tasks)
     nothing = _models([], results)
     seen = _models(depth + 1 - parents["removed"], results, units)
@@ -115,7 +115,7 @@ def _tried(results: Results, which: Callable[[Strategy], bool]) -> Work:
 
 def _work(results: Results, name: str) -> Work:
     """Count what a strategy makes a user run, from a fine-tuned model on."""
-    depth = int(results.nodes["layers"].max())
+    depth = results.depth
     nothing = _models([], results)
     path = _models(range(1, depth), results)
     choices = _models(range(2, depth + 1), results)

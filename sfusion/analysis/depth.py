@@ -52,20 +52,6 @@ COLLAPSING = (
 ASKED_ELSEWHERE = ("teacher", "one-shot", "siblings")
 
 
-def depth_of(results: Results) -> int:
-    """Count the layers of a study's original model.
-
-    Parameters
-    ----------
-    results : Results
-
-    Returns
-    -------
-    int
-    """
-    return int(results.nodes["layers"].max())
-
-
 @exhibit
 def rates(twelve: Results, recipe: RowResults) -> Exhibit:
     """Show the learning rates that were tried on validation before the study.
@@ -198,7 +184,7 @@ def collapse(twelve: Results) -> Exhibit:
     Exhibit
     """
     curves = twelve.curves()
-    depth = depth_of(twelve)
+    depth = twelve.depth
     asked = [name for name in COLLAPSING if name in set(curves["name"])]
     if FOREST not in asked or "middle-first" not in asked:
         raise StudyLacks("this study has no own forest or no middle first")
@@ -316,7 +302,7 @@ def half_removed(twelve: Results) -> Exhibit:
     """
     curves = twelve.curves()
     removals = sorted(set(curves["removed"]) - {0})
-    half = half_of(removals, depth_of(twelve))
+    half = half_of(removals, twelve.depth)
     scores = 100 * redrawn(curves, ["name", "removed"])
     original = scores.xs(0, axis=1, level="removed").iloc[:, 0]
     halved = scores.xs(half, axis=1, level="removed").sub(original, axis=0)
@@ -349,7 +335,7 @@ def half_removed(twelve: Results) -> Exhibit:
     best, second, third = shown.index[:3]
     by_mean = table["mean"].dropna().sort_values(ascending=False)
     finding = (
-        f"With {half} of {depth_of(twelve)} layers removed, {best} comes nearest to "
+        f"With {half} of {twelve.depth} layers removed, {best} comes nearest to "
         f"the original ({texts[0]} pp), before {second} ({texts[1]}) and {third} "
         f"({texts[2]}); {shown.index[-1]} ends last ({texts[-1]}). "
         f"The own forest takes place {table.index.get_loc(FOREST) + 1} of "
@@ -417,14 +403,14 @@ def side_by_side(results: Results, twelve: Results) -> Exhibit:
     -------
     Exhibit
     """
-    if depth_of(results) == depth_of(twelve):
+    if results.depth == twelve.depth:
         raise StudyLacks("this study has the same model")
     asked = {
         key: one
         for key, one in (CONTRASTS | CONTROLS | OPPONENTS).items()
         if not key.startswith(ASKED_ELSEWHERE)
     }
-    studies = {f"{depth_of(one)} layers": one for one in (results, twelve)}
+    studies = {f"{one.depth} layers": one for one in (results, twelve)}
     return contrasts_of_two("twelve_contrasts", studies, asked)
 
 
@@ -497,7 +483,7 @@ def claims(results: Results, twelve: Results) -> Exhibit:
     for study in (results, twelve):
         board = scoreboard(study)
         columns["the paper says"] = board["paper"]
-        title = f"{depth_of(study)} layers"
+        title = f"{study.depth} layers"
         columns[title] = [claim_text(row) for _, row in board.iterrows()]
         columns[f"{title}, verdict"] = board["verdict"]
     table = pd.DataFrame(columns)

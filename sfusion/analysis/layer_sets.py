@@ -110,7 +110,7 @@ def searched_sets(results: Results) -> pd.DataFrame:
         When no dataset of the study was searched.
     """
     sets = trained_sets(results)
-    if sets["removed"].nunique() < results.nodes["layers"].max() - 1:
+    if sets["removed"].nunique() < results.depth - 1:
         raise StudyLacks("this study did not train every set of layers")
     return sets
 
@@ -222,7 +222,7 @@ def gain_of_keeping(results: Results) -> pd.DataFrame:
     """
     sets = trained_sets(results)
     gains = {}
-    for layer in range(results.nodes["layers"].max()):
+    for layer in range(results.depth):
         kept = [layer not in gone for gone in sets["gone"]]
         groups = sets.groupby([*UNIT, "removed", pd.Series(kept, name="kept")])
         means = groups["test_accuracy"].mean().unstack("kept")
@@ -296,7 +296,7 @@ def ends_kept(results: Results) -> pd.DataFrame:
     sets = trained_sets(results)
     if sets.empty:
         raise StudyLacks("there is no dataset on which every layer was removed alone")
-    last = int(results.nodes["layers"].max()) - 1
+    last = results.depth - 1
     both = keeps(sets, 0) & keeps(sets, last)
     means = redrawn(sets.assign(both=both), ["both", "removed"])
     gains = {

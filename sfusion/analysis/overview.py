@@ -301,7 +301,7 @@ def verdicts(results: Results, twelve: Results) -> Exhibit:
     columns = {}
     for study in (results, twelve):
         board = scoreboard(study)
-        depth = int(study.nodes["layers"].max())
+        depth = study.depth
         by_summary = board["standing"] != "author"
         columns["the paper says"] = board["paper"].where(
             ~by_summary, board["paper"] + " (by a summary)"
@@ -312,7 +312,7 @@ def verdicts(results: Results, twelve: Results) -> Exhibit:
     table = pd.DataFrame(columns)
     counts = scoreboard(results)["verdict"].value_counts()
     listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    depth = int(results.nodes["layers"].max())
+    depth = results.depth
     here = f"on {DEPTHS.get(depth, depth)} layers"
     finding = f"Of {len(table)} claims, {here}: {listed}."
     plain = table.map(lambda text: text.replace("**", ""))

@@ -357,7 +357,7 @@ def ends_are_worth_keeping(evidence: Evidence) -> Answer:
         Of the end that gains less, with half of the layers removed.
     """
     table = ends_kept(evidence.results)
-    depth = int(evidence.results.nodes["layers"].max())
+    depth = evidence.results.depth
     conditional = table[table["what"] != BOTH_ENDS]
     half = half_of(sorted(set(conditional["removed"])), depth)
     found = []
@@ -392,7 +392,7 @@ def _main_effects(results: Results, removed: int) -> str:
     """Say what the ends gain whatever else is kept: what C5 measured before."""
     sets = trained_sets(results)
     halved = sets[sets["removed"] == removed]
-    last = int(results.nodes["layers"].max()) - 1
+    last = results.depth - 1
     effects = []
     for end in (0, last):
         effects.append(bootstrap(100 * redrawn_gain(halved, end)[removed]))

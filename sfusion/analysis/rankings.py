@@ -320,7 +320,7 @@ def signal_correlation(results: Results) -> Exhibit:
     pairs = matrix.stack()
     pairs = pairs[[first < second for first, second in pairs.index]]
     count = effective_signals(correlations).mean()
-    layers = int(results.nodes["layers"].max())
+    layers = results.depth
     # Of unrelated orders, squared correlations are 1 / (layers - 1).
     chance = len(names) / (1 + (len(names) - 1) / (layers - 1))
     finding = (

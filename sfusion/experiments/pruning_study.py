@@ -61,7 +61,6 @@ class PruningStudy(Study):
         For an unknown strategy, or one that needs other datasets than there are.
     """
 
-    kind = "pruning"
     profile_type = Profile
     shown_in_notebooks = True
     profile: Profile

@@ -94,6 +94,11 @@ class Results(StudyResults):
     distillation: pd.DataFrame
     manifest: dict[str, Any]
 
+    @property
+    def depth(self) -> int:
+        """Layers of the originals."""
+        return int(self.nodes["layers"].max())
+
     def curves(self) -> pd.DataFrame:
         """Join every strategy's pruning path with what was found at its nodes.
 

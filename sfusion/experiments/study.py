@@ -37,7 +37,6 @@ class Study(ABC):
         Of the class ``profile_type``.
     """
 
-    kind: ClassVar[str]
     profile_type: ClassVar[type[StudyProfile]]
     shown_in_notebooks: ClassVar[bool] = False
 
@@ -70,7 +69,7 @@ class Study(ABC):
         frames = self.measure_all(store, quiet)
         chosen = choose_precision(self.profile.precision, default_device())
         manifest = {
-            "study": self.kind,
+            "study": self.profile.study,
             "profile": self.profile.model_dump(mode="json"),
             "machine": machine(self.profile),
             "precision_reason": chosen.reason,
@@ -133,7 +132,7 @@ class Study(ABC):
 class RowStudy(Study):
     """A study of a list of units, each of which is measured into rows of named frames.
 
-    A subclass names its ``kind``, its ``profile_type`` and its ``frames``, and says
+    A subclass names its ``profile_type`` and its ``frames``, and says
     which units there are and what measuring one means. What it files, it files in the
     store that it is given, by :meth:`sfusion.pruning.tree.PruningTree.record` or
     :meth:`RecordStore.recorded`.
@@ -142,13 +141,15 @@ class RowStudy(Study):
     frames: ClassVar[dict[str, Compared]]
 
     @abstractmethod
-    def units(self) -> Sequence[Hashable]:
-        """List what is measured; rows come in this order.
+    def rounds(self) -> Sequence[Sequence[Hashable]]:
+        """List the units that are measured, in rounds; rows come in this order.
 
         Returns
         -------
-        sequence
-            Plain values, tuples or frozen dataclasses of them: workers are sent them.
+        sequence of sequence
+            Plain values, tuples or frozen dataclasses of them: workers are sent them. A
+            round begins when the one before it has ended, for units that need what
+            others have filed.
         """
 
     @abstractmethod
@@ -158,7 +159,7 @@ class RowStudy(Study):
         Parameters
         ----------
         unit
-            Of :meth:`units`.
+            Of :meth:`rounds`.
         store : RecordStore
 
         Returns
@@ -166,16 +167,6 @@ class RowStudy(Study):
         dict of str to list of dict
             Rows by the name of their frame.
         """
-
-    def rounds(self) -> Sequence[Sequence[Hashable]]:
-        """List the units in rounds, where some need what others have filed.
-
-        Returns
-        -------
-        sequence of sequence
-            A round begins when the one before it has ended; by default a single one.
-        """
-        return [self.units()]
 
     def measure_all(
         self, store: RecordStore, quiet: bool | None
@@ -187,7 +178,7 @@ class RowStudy(Study):
         total = sum(len(units) for units in rounds)
         with (
             pool(self.profile.threads) as run,
-            progress(total, self.kind, quiet) as bar,
+            progress(total, self.profile.study, quiet) as bar,
         ):
             for units in rounds:
                 calls = [(study, unit, store) for unit in units]
