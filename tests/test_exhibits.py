@@ -86,7 +86,7 @@ def signals_of(seed=0, path="", **columns):
 def study_of(*parts):
     """Make a study that has signals alone."""
     signals = pd.concat(parts, ignore_index=True)
-    return SimpleNamespace(signals=signals, nodes=pd.DataFrame({"layers": [3]}))
+    return SimpleNamespace(signals=signals, depth=3)
 
 
 # The signals of a pruned model are no part of any exhibit.

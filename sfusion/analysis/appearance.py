@@ -10,7 +10,6 @@ from typing import Any
 
 import seaborn as sns
 from matplotlib import style
-from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from sfusion.analysis.scores import BEST_SINGLE
@@ -90,8 +89,6 @@ BASELINE: dict[str, Any] = {
 }
 
 BAND: dict[str, Any] = {"alpha": 0.25, "linewidth": 0, "zorder": 0}
-
-BLUES = LinearSegmentedColormap.from_list("blues", ["#FFFFFF", "#8CCBEF"])
 
 
 class PlainFigure(Figure):

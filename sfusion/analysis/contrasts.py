@@ -173,15 +173,13 @@ def contrast_list(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def in_words(table: pd.DataFrame, by: str = "measure") -> pd.DataFrame:
-    """Write contrasts in words, a row for each.
+def in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """Write contrasts in words, a row for each and a column per measure.
 
     Parameters
     ----------
     table : DataFrame
         From :func:`contrasts`.
-    by : {"measure", "study"}
-        What has a column for each of its values.
 
     Returns
     -------
@@ -189,8 +187,8 @@ def in_words(table: pd.DataFrame, by: str = "measure") -> pd.DataFrame:
         Index contrast.
     """
     texts = table.assign(text=table.apply(contrast_text, axis=1))
-    shown = texts.pivot(index="contrast", columns=by, values="text").fillna("")
-    shown = shown.loc[table["contrast"].unique(), table[by].unique()]
+    shown = texts.pivot(index="contrast", columns="measure", values="text").fillna("")
+    shown = shown.loc[table["contrast"].unique(), table["measure"].unique()]
     return shown.rename(columns=MEASURES).rename_axis(columns=None)
 
 

@@ -127,15 +127,15 @@ def score(predictions: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def importances(fits: list[Fit], repeats: int = 3) -> pd.DataFrame:
+def importances(fits: list[Fit]) -> pd.DataFrame:
     """Permutation importance of each signal (Breiman 2001), on held-out rows.
+
+    A signal is shuffled three times in each fold.
 
     Parameters
     ----------
     fits : list of (regressor, DataFrame)
         From :func:`held_out_fits`.
-    repeats : int
-        Shuffles of a signal in each fold.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def importances(fits: list[Fit], repeats: int = 3) -> pd.DataFrame:
             rows[recorded(rows)],
             rows[LABEL],
             scoring="neg_mean_squared_error",
-            n_repeats=repeats,
+            n_repeats=3,
             random_state=0,
         )
         losses.append(permuted.importances / variance)

@@ -26,8 +26,10 @@ MARGIN = 0.01
 # Of so few datasets a percentile interval covers too little: t intervals stand beside.
 FEW = 5
 
-LEVEL = 0.95
-POWER = 0.8
+LEVEL = 0.95  # of every interval
+ENDS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)  # the quantiles of its ends
+RESAMPLES = 2000
+POWER = 0.8  # how often a study would show a difference that it is said to detect
 
 
 class Interval(NamedTuple):
@@ -56,8 +58,8 @@ def bootstrap(
     statistic: Callable[[np.ndarray], float] = np.mean,
     *,
     tasks: bool = True,
-    resamples: int = 2000,
-    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
     seed: int = 0,
 ) -> Interval:
     """Compute an interval of a statistic over datasets, seeds and test texts.
@@ -141,14 +143,13 @@ def bootstrapped(parts: Mapping[str, pd.Series] | pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def t_interval(frame: pd.Series, level: float = LEVEL) -> Interval:
+def t_interval(frame: pd.Series) -> Interval:
     """Compute Student's interval of the mean over datasets.
 
     Parameters
     ----------
     frame : Series
         Index (task, seed) or (task, seed, draw): the means over seeds are the sample.
-    level : float
 
     Returns
     -------
@@ -158,7 +159,7 @@ def t_interval(frame: pd.Series, level: float = LEVEL) -> Interval:
     means = task_means(frame)
     if len(means) < 2:
         return Interval(float(means.mean()), -np.inf, np.inf)
-    reach = t.ppf((1 + level) / 2, len(means) - 1) * means.sem()
+    reach = t.ppf(ENDS[1], len(means) - 1) * means.sem()
     return Interval(float(means.mean()), means.mean() - reach, means.mean() + reach)
 
 
@@ -184,7 +185,7 @@ def careful_interval(frame: pd.Series) -> Interval:
     return Interval(drawn.value, low, max(drawn.high, student.high))
 
 
-def detectable(frame: pd.Series, power: float = POWER, level: float = LEVEL) -> float:
+def detectable(frame: pd.Series) -> float:
     """Compute the difference that so many datasets would show.
 
     Parameters
@@ -192,10 +193,6 @@ def detectable(frame: pd.Series, power: float = POWER, level: float = LEVEL) -> 
     frame : Series
         A difference, index (task, seed) or (task, seed, draw): its means over seeds
         vary between datasets as those of another study would.
-    power : float
-        How often a study would show it.
-    level : float
-        Of the interval that has to leave 0 out.
 
     Returns
     -------
@@ -207,34 +204,27 @@ def detectable(frame: pd.Series, power: float = POWER, level: float = LEVEL) -> 
     freedom = len(means) - 1
     if freedom < 1:
         return np.inf
-    reach = t.ppf((1 + level) / 2, freedom) + t.ppf(power, freedom)
+    reach = t.ppf(ENDS[1], freedom) + t.ppf(POWER, freedom)
     return float(reach * means.sem())
 
 
-def grouped_mean(
-    values: pd.Series, by: str = "task", resamples: int = 2000, level: float = 0.95
-) -> Interval:
-    """Average values that all count alike, with an interval over their groups.
+def grouped_mean(values: pd.Series) -> Interval:
+    """Average values that all count alike, with an interval over their datasets.
 
     Parameters
     ----------
     values : Series
-        Index with a level ``by``.
-    by : str
-        Groups are drawn with replacement, each with all of its values, so that a group
-        of many values counts more.
-    resamples : int
-    level : float
+        Index with a level ``task``: datasets are drawn with replacement, each with all
+        of its values, so that a dataset of many values counts more.
 
     Returns
     -------
     Interval
     """
-    sums = values.groupby(level=by).agg(["sum", "size"]).to_numpy()
+    sums = values.groupby(level="task").agg(["sum", "size"]).to_numpy()
     rng = np.random.default_rng(0)
-    totals = sums[rng.integers(len(sums), size=(resamples, len(sums)))].sum(axis=1)
-    ends = [(1 - level) / 2, (1 + level) / 2]
-    low, high = np.quantile(totals[:, 0] / totals[:, 1], ends)
+    totals = sums[rng.integers(len(sums), size=(RESAMPLES, len(sums)))].sum(axis=1)
+    low, high = np.quantile(totals[:, 0] / totals[:, 1], ENDS)
     return Interval(float(values.mean()), float(low), float(high))
 
 
@@ -257,14 +247,13 @@ def units(frame: pd.Series | pd.DataFrame, tasks: bool = True) -> str:
     return "datasets, seeds and texts" if has_texts else "datasets and seeds"
 
 
-def judge_difference(low: float, high: float, margin: float = MARGIN) -> str:
+def judge_difference(low: float, high: float) -> str:
     """Say what an interval of a difference shows, by a margin fixed in advance.
 
     Parameters
     ----------
     low, high : float
         Ends of the interval, shares of accuracy.
-    margin : float
 
     Returns
     -------
@@ -272,7 +261,7 @@ def judge_difference(low: float, high: float, margin: float = MARGIN) -> str:
         ``equivalent``: the whole interval lies within the margin, whatever its sign;
         ``better`` or ``worse``: it lies above or below 0; ``inconclusive``: neither.
     """
-    if max(-low, high) <= margin + TIE:
+    if max(-low, high) <= MARGIN + TIE:
         return "equivalent"
     if low > TIE:
         return "better"
@@ -281,28 +270,27 @@ def judge_difference(low: float, high: float, margin: float = MARGIN) -> str:
     return "inconclusive"
 
 
-def verdict_text(low: float, high: float, margin: float = MARGIN) -> str:
+def verdict_text(low: float, high: float) -> str:
     """Say in plain words what :func:`judge_difference` decides, and who is ahead.
 
     Parameters
     ----------
     low, high : float
         Ends of the interval, shares of accuracy.
-    margin : float
 
     Returns
     -------
     {"ahead", "behind", "ahead, by less than 1 pp", "behind, by less than 1 pp", \
 "no difference of 1 pp or more", "cannot tell"}
     """
-    verdict = judge_difference(low, high, margin)
+    verdict = judge_difference(low, high)
     if verdict == "inconclusive":
         return "cannot tell"
     if verdict == "equivalent" and low <= TIE and high >= -TIE:
-        return f"no difference of {100 * margin:g} pp or more"
+        return f"no difference of {100 * MARGIN:g} pp or more"
     side = "ahead" if low > TIE else "behind"
     if verdict == "equivalent":
-        return f"{side}, by less than {100 * margin:g} pp"
+        return f"{side}, by less than {100 * MARGIN:g} pp"
     return side
 
 

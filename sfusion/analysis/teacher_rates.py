@@ -6,9 +6,9 @@ import pandas as pd
 
 from sfusion.analysis.contrasts import contrast_text
 from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
-from sfusion.analysis.scores import redrawn, task_means
+from sfusion.analysis.scores import distilled, redrawn, task_means
 from sfusion.analysis.statistics import compare_pair, number_text
-from sfusion.analysis.teaching import TITLES, taught
+from sfusion.analysis.teaching import TITLES
 from sfusion.experiments.results import Results, RowResults
 
 
@@ -79,7 +79,7 @@ def labels_at_their_rate(results: Results, slower: Results) -> Exhibit:
     -------
     Exhibit
     """
-    frame = taught(results)
+    frame = distilled(results)
     profile = results.manifest["profile"]
     other = slower.manifest["profile"]
     used = profile["distillation"]["learning_rate"]
@@ -87,7 +87,7 @@ def labels_at_their_rate(results: Results, slower: Results) -> Exhibit:
     alike = all(profile[key] == other[key] for key in ("model", "original", "recovery"))
     if used == low or not alike:
         raise StudyLacks("this study was distilled at one rate alone")
-    frame = pd.concat([frame.assign(rate=used), taught(slower).assign(rate=low)])
+    frame = pd.concat([frame.assign(rate=used), distilled(slower).assign(rate=low)])
     frame = frame[frame["seed"].isin(slower.distillation["seed"])]
     validation = frame.groupby(["condition", "removed", "rate"])["validation_accuracy"]
     preferred = validation.mean()["same-steps"].unstack("rate").idxmax(axis=1)

@@ -13,7 +13,7 @@ from sfusion.analysis.drawing import (
     interval_rows,
     panel_grid,
 )
-from sfusion.analysis.exhibits import Exhibit, StudyLacks, exhibit
+from sfusion.analysis.exhibits import Exhibit, exhibit
 from sfusion.analysis.scores import distilled, protocols, redrawn, task_means
 from sfusion.analysis.statistics import (
     Interval,
@@ -38,28 +38,6 @@ TITLES = {
     "same-steps": "same steps",
     "original-same-steps": "original, same steps",
 }
-
-
-def taught(results: Results) -> pd.DataFrame:
-    """Take the conditions of a study's distillation.
-
-    Parameters
-    ----------
-    results : Results
-
-    Returns
-    -------
-    DataFrame
-        See :func:`sfusion.analysis.scores.distilled`.
-
-    Raises
-    ------
-    StudyLacks
-        When the study distils nothing.
-    """
-    if results.distillation.empty:
-        raise StudyLacks("this study distils nothing")
-    return distilled(results)
 
 
 @exhibit
@@ -112,7 +90,7 @@ def by_depth(results: Results) -> Exhibit:
     -------
     Exhibit
     """
-    frame = taught(results)
+    frame = distilled(results)
     means = 100 * frame.groupby(["condition", "removed"])["test_accuracy"].mean()
     gains = means["distilled"] - means["same-steps"]
     texts = [
@@ -136,7 +114,7 @@ def conditions(results: Results) -> Exhibit:
     -------
     Exhibit
     """
-    groups = taught(results).groupby(["condition", "task"], sort=False)
+    groups = distilled(results).groupby(["condition", "task"], sort=False)
     means = 100 * groups["test_accuracy"].mean().unstack("task")
     table = means.round(1).rename(index=TITLES)
     overall = means.mean(axis=1)
@@ -161,7 +139,7 @@ def gain_by_depth(results: Results) -> Exhibit:
     -------
     Exhibit
     """
-    scores = redrawn(taught(results), ["condition", "removed"])
+    scores = redrawn(distilled(results), ["condition", "removed"])
     gains = 100 * (scores["distilled"] - scores["same-steps"])
     gains.columns = [f"{removed} removed" for removed in gains]
     table = bootstrapped(gains)
@@ -192,7 +170,7 @@ def parts_of_the_gain(results: Results) -> Exhibit:
     -------
     Exhibit
     """
-    scores = redrawn(taught(results), ["condition"])
+    scores = redrawn(distilled(results), ["condition"])
     differences = {}
     for title, (first, second) in PARTS.items():
         differences[title] = scores[first] - scores[second]
@@ -228,7 +206,7 @@ def against_the_original(results: Results) -> Exhibit:
     -------
     Exhibit
     """
-    frame = taught(results)
+    frame = distilled(results)
     scores = protocols(frame)
     best = scores[scores["name"] == "distilled"].groupby("task")
     table = best[["test_selected", "validation_selected"]].mean()

@@ -121,19 +121,17 @@ def of_body(keys: Iterable[str], prefixes: tuple[str, ...]) -> list[str]:
     ]
 
 
-def group_names(keys: Iterable[str], depth: int = 2) -> list[str]:
-    """Shorten names of weights to the modules that they are in.
+def group_names(keys: Iterable[str]) -> list[str]:
+    """Shorten names of weights to the modules that they are in: to two parts each.
 
     Parameters
     ----------
     keys : iterable of str
-    depth : int
-        Parts of a name to keep.
 
     Returns
     -------
     list of str
         Each once.
     """
-    parts = [key.split(".")[:depth] for key in keys]
+    parts = [key.split(".")[:2] for key in keys]
     return list(dict.fromkeys(".".join(part) for part in parts))
