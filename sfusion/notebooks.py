@@ -3,7 +3,10 @@
 Their names give the order; the exhibits in them name what they make.
 """
 
+import contextlib
+import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +20,8 @@ TWELVE = "base"  # the one of twelve layers, which stands beside it
 DEFAULT = "embedded"  # the one that a fresh machine can reproduce
 # These take longest to replay: the one trains a model, the other fits forests.
 COMPUTING = ("02_one_pruning_step", "04_fusion")
+STDERR = 2  # the file descriptor, which kernels inherit
+
 NOTEBOOKS = sorted(file.stem for file in (ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -89,6 +94,27 @@ def longest_first() -> list[str]:
     return sorted(NOTEBOOKS, key=length, reverse=True)
 
 
+@contextlib.contextmanager
+def _stderr_held_back() -> Iterator[None]:
+    """Say what kernels say on stderr only where a notebook fails.
+
+    As it is shut down, a kernel may find a socket closed and log a traceback, though
+    all its cells have run; what cells write on stderr is in their notebook.
+    """
+    own = os.dup(STDERR)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), STDERR)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(own, held.read())
+            raise
+        finally:
+            os.dup2(own, STDERR)
+            os.close(own)
+
+
 def execute(name: str, profile: str, mode: str, target: Folders) -> None:
     """Run one notebook from top to bottom.
 
@@ -119,7 +145,10 @@ def execute(name: str, profile: str, mode: str, target: Folders) -> None:
     }
     try:
         target.notebooks.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="sfusion-") as sockets:
+        with (
+            tempfile.TemporaryDirectory(prefix="sfusion-") as sockets,
+            _stderr_held_back(),
+        ):
             # Over files of its own: over TCP every kernel warns that nothing is
             # encrypted. And it calls it an error to be interrupted, as all are before
             # they are shut down; those of cells come by the notebook.

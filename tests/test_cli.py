@@ -387,16 +387,37 @@ def _everything_in(folder):
     return registry.Folders(folder, folder, folder)
 
 
+def _execute_cells(folder, *sources):
+    """Execute a notebook of these cells, whose name is bad."""
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    kernel = {"name": "python3", "language": "python", "display_name": "3"}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    (folder / "notebooks").mkdir()
+    nbformat.write(notebook, folder / "notebooks" / "bad.ipynb")
+    registry.execute("bad", "smoke", "replay", _everything_in(folder / "out"))
+
+
 @pytest.mark.slow
 def test_a_notebook_that_fails_is_named_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(registry, "ROOT", tmp_path)
-    cell = nbformat.v4.new_code_cell("raise ValueError('first line\\nsecond line')")
-    kernel = {"name": "python3", "language": "python", "display_name": "3"}
-    notebook = nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": kernel})
-    (tmp_path / "notebooks").mkdir()
-    nbformat.write(notebook, tmp_path / "notebooks" / "bad.ipynb")
     with tiny.refused("bad", "first line"):
-        registry.execute("bad", "smoke", "replay", _everything_in(tmp_path / "out"))
+        _execute_cells(tmp_path, "raise ValueError('first line\\nsecond line')")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_kernel_is_heard_only_where_its_notebook_fails(
+    fails, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.setattr(registry, "ROOT", tmp_path)
+    # As a kernel does that closes while a thread of it waits.
+    cells = ["import os", "_ = os.write(2, b'Traceback of a kernel')"]
+    if fails:
+        with tiny.refused("bad", "no-such-name"):
+            _execute_cells(tmp_path, *cells, "raise KeyError('no-such-name')")
+    else:
+        _execute_cells(tmp_path, *cells)
+    assert ("Traceback of a kernel" in capfd.readouterr().err) == fails
 
 
 RUN = """
