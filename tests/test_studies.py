@@ -36,7 +36,7 @@ from studies import (
 )
 from studies import recipe as recipes
 
-KINDS = ("recipe", "distillation", "candidates", "alternatives")
+KINDS = ("recipe", "distillation", "candidates", "alternatives", "doses")
 PARENT = ["task", "seed", "path", "removed"]
 
 
