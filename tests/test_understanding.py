@@ -354,8 +354,8 @@ def test_a_place_that_cannot_take_the_model_is_refused_before_the_training(
 ):
     frame = tiny.labelled(90, 6)
 
-    def refusal():
-        options = {"out": tmp_path / "out", "keep": 2, "quiet": True}
+    def refusal(**forms):
+        options = {"out": tmp_path / "out", "keep": 2, "quiet": True, **forms}
         line = tiny.refusal(sf.compress, own / "model", frame, **options)
         assert list(tmp_path.iterdir()) == []
         return line
@@ -366,7 +366,11 @@ def test_a_place_that_cannot_take_the_model_is_refused_before_the_training(
     with monkeypatch.context() as patch:
         free = mock.Mock(free=10_000)
         patch.setattr("shutil.disk_usage", lambda _: free)
-        assert "MB are needed" in refusal() and "no space in" in refusal()
+        assert "about 0.1 MB are needed" in refusal() and "no space in" in refusal()
+    with monkeypatch.context() as patch:  # for the model, and not for its ONNX files
+        free = mock.Mock(free=80_000)
+        patch.setattr("shutil.disk_usage", lambda _: free)
+        assert "about 0.1 MB are needed" in refusal(int8=True)
     with monkeypatch.context() as patch:
         full = OSError(errno.ENOSPC, "No space left on device")
         patch.setattr("tempfile.TemporaryFile", mock.Mock(side_effect=full))

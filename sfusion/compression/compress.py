@@ -238,7 +238,7 @@ def compress(
     ready = _prepare(source, start, texts, labels, max_length, seed)
     understood = ready.understood
     job = Job(source, start, texts, ready.length, strategy, target, understood)
-    check_space(out, start.model)
+    check_space(out, start.model, forms)
     understood.say(quiet)
     threads = threads or cpu_count()
     with (

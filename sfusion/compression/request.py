@@ -17,7 +17,8 @@ from sfusion.pruning.strategies import COMPRESSION_STRATEGIES
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# At once on the disk: the original and what becomes of it.
+# At once on the disk: the original and what becomes of it; each ONNX form takes as much
+# again at most, with what is tried on the way to 8 bits.
 MODELS_KEPT = 2
 
 # One percentage point of accuracy, where the user names no other limit.
@@ -188,7 +189,7 @@ def check_place(out: Path) -> None:
         ) from None
 
 
-def check_space(out: Path, model: PreTrainedModel) -> None:
+def check_space(out: Path, model: PreTrainedModel, forms: Forms) -> None:
     """Refuse a place with no space for the models that lie there meanwhile.
 
     Parameters
@@ -197,6 +198,8 @@ def check_space(out: Path, model: PreTrainedModel) -> None:
         Absolute.
     model : transformers.PreTrainedModel
         The original, in float32.
+    forms : Forms
+        What is written beside it.
 
     Raises
     ------
@@ -205,7 +208,8 @@ def check_space(out: Path, model: PreTrainedModel) -> None:
     size = sum(
         weights.numel() * weights.element_size() for weights in model.parameters()
     )
-    needed = MODELS_KEPT * size
+    files = 2 if forms.int8 else int(forms.onnx)  # 8 bits are made of the other
+    needed = (MODELS_KEPT + files) * size
     free = shutil.disk_usage(out.parent).free
     if free < needed:
         raise SfusionError(
