@@ -9,8 +9,8 @@ import pandas as pd
 
 import sfusion as sf
 from sfusion.analysis.contrasts import CONTRASTS, CONTROLS, contrast_text
-from sfusion.analysis.depth import claim_text
 from sfusion.analysis.statistics import number_text, verdict_text
+from sfusion.analysis.twelve_layers import claim_text
 from sfusion.experiments.profiles import ROOT
 from sfusion.experiments.results import Results
 

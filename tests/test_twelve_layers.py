@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import tiny
 
-from sfusion.analysis import alternatives, compressing, defaults, depth, settings
+from sfusion.analysis import alternatives, compressing, defaults, settings
 from sfusion.analysis.contrasts import CONTRASTS, contrasts_of_two
 from sfusion.experiments.results import RowResults
 from sfusion.pruning.path import PruningPath
@@ -35,7 +35,7 @@ def forest_leads():
 
 
 def test_strategies_are_ranked_by_what_is_left_of_the_original(forest_leads):
-    shown = depth.half_removed(forest_leads)
+    shown = twelve_layers.half_removed(forest_leads)
     # Half of so many layers is nearest at two removals: .4 lost, of the forest .2.
     assert shown.table["pp"].iloc[[0, -1]].tolist() == pytest.approx([-20, -40])
     assert shown.table.index[0] == "random-forest"
@@ -43,7 +43,7 @@ def test_strategies_are_ranked_by_what_is_left_of_the_original(forest_leads):
 
 
 def test_both_measures_rank_the_strategies(forest_leads):
-    shown = depth.half_removed(forest_leads)
+    shown = twelve_layers.half_removed(forest_leads)
     # Of one and two removals .2 and .4 are lost, of the forest half.
     assert shown.table.loc["random-forest", "mean"] == pytest.approx(-15)
     assert shown.table.loc["energy", "mean"] == pytest.approx(-30)
@@ -57,7 +57,7 @@ def test_a_comparison_is_asked_again_in_other_ways():
         lead = leads[task] if label == "random-forest-transfer" else 0.0
         return 0.5, 0.5 + lead * (2 if removed == 2 else -1)
 
-    shown = depth.fragile(tiny.make_results(score))
+    shown = twelve_layers.fragile(tiny.make_results(score))
     table = shown.table
     every = "bootstrap over datasets, seeds and texts"
     assert table.loc[every, "pp"] == pytest.approx(6)
@@ -95,7 +95,7 @@ def test_the_last_removals_say_which_layers_are_left():
         nodes=frame,
         trajectories=pd.DataFrame(visits).assign(**unit),
     )
-    shown = depth.collapse(results)
+    shown = twelve_layers.collapse(results)
     forest = shown.table.loc["random-forest"]
     assert forest["accuracy"].to_dict() == pytest.approx({0: 90, 1: 30, 2: 20})
     assert forest["last"].tolist() == [1, 0, 0]
@@ -121,7 +121,7 @@ def test_a_contrast_that_changes_sides_between_two_studies_is_named(forest_leads
         "b, half of the layers removed",
         "b, mean over depths",
     ]
-    lacking = depth.side_by_side(forest_leads, forest_leads)
+    lacking = twelve_layers.side_by_side(forest_leads, forest_leads)
     assert lacking.finding == "*Not shown: this study has the same model.*"
 
 
