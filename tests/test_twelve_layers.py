@@ -6,7 +6,13 @@ import pandas as pd
 import pytest
 import tiny
 
-from sfusion.analysis import alternatives, compressing, defaults, settings
+from sfusion.analysis import (
+    alternatives,
+    compressing,
+    defaults,
+    settings,
+    twelve_layers,
+)
 from sfusion.analysis.contrasts import CONTRASTS, contrasts_of_two
 from sfusion.experiments.results import RowResults
 from sfusion.pruning.path import PruningPath
