@@ -36,7 +36,7 @@ from studies import (
 )
 from studies import recipe as recipes
 
-KINDS = ("recipe", "distillation", "candidates", "alternatives", "doses")
+KINDS = ("recipe", "distillation", "candidates", "alternatives", "doses", "choices")
 PARENT = ["task", "seed", "path", "removed"]
 
 

@@ -27,6 +27,7 @@ from sfusion.analysis.alternatives import (
     alternative_title,
     datasets_and_seeds,
 )
+from sfusion.analysis.appearance import strategy_title
 from sfusion.analysis.contrasts import (
     CONTRASTS,
     CONTROLS,
@@ -312,6 +313,24 @@ def doses(found: RowResults) -> dict[str, str]:
     }
 
 
+def choices(found: RowResults) -> dict[str, str]:
+    """Say what is left of the differences between choices after the distillation."""
+    losses = sf.choices.before_and_after_the_teacher(found).table
+    means = losses.pivot(index="strategy", columns="stage", values="value")
+    spread = (means.max() - means.min()).map("{:.1f}".format)
+    leads = sf.choices.against_one_set_for_all(found)
+    after = leads.table[leads.table["measure"] == "distilled"]
+    lowest = after.loc[after["value"].idxmin()].rename({"value": "difference"})
+    title = strategy_title(lowest["strategy"]).lower()
+    return {
+        "units": datasets_and_seeds(found["rows"]),
+        "before": spread["recovered"],
+        "after": spread["distilled"],
+        "finding": leads.finding,
+        "lowest": f"{title}, {phrase(lowest, 'one set for all datasets')}",
+    }
+
+
 def content(results: Results, twelve: Results) -> dict[str, Any]:
     """Gather what the templates name."""
     found = sf.open_results("alternatives")
@@ -347,6 +366,7 @@ def content(results: Results, twelve: Results) -> dict[str, Any]:
         "universal": _universal(results),
         "first_measures": _first_measures(results),
         "doses": doses(sf.open_results("doses")),
+        "choices": choices(sf.open_results("choices")),
         "losers": losers(found),
         "default": defaults.loc["The default against the original"],
         "summary": summary({"notes": [], **report}),

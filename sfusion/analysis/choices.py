@@ -80,7 +80,7 @@ def before_and_after_the_teacher(found: RowResults) -> Exhibit:
     finding = (
         f"From the best choice to the worst it is {spread['recovered']:.1f} pp before "
         f"the distillation and {spread['distilled']:.1f} pp after it. Distilled, the "
-        f"own forest's choice lies above an original that is trained to its end on "
+        "own forest's choice lies above the original, which is trained to its end, on "
         f"{above} datasets."
     )
     removed = found.manifest["profile"]["removals"]
@@ -126,11 +126,16 @@ def against_one_set_for_all(found: RowResults) -> Exhibit:
     for stage, when in {"recovered": "Before", "distilled": "After"}.items():
         of_stage = table[table["measure"] == stage]
         behind = of_stage.loc[of_stage["high"] < -TIE, "strategy"].map(strategy_title)
-        listed = ", ".join(behind) or "none"
-        sentences.append(
-            f"{when} the distillation {len(behind)} of {len(of_stage)} choices are "
-            f"behind the one set with their whole interval: {listed}."
-        )
+        if behind.empty:
+            sentences.append(
+                f"{when} the distillation none of {len(of_stage)} choices is behind "
+                "the one set with its whole interval."
+            )
+        else:
+            sentences.append(
+                f"{when} the distillation {len(behind)} of {len(of_stage)} choices are "
+                f"behind the one set with their whole interval: {', '.join(behind)}."
+            )
     return Exhibit(
         "choices_compared",
         table,
