@@ -9,6 +9,7 @@ lock=$PWD/requirements.lock
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
+rm -rf build/lib  # of an earlier build: modules that were renamed since would come along
 "$python" -m pip wheel --quiet --no-deps --no-build-isolation -w "$folder" .
 "$python" -m venv "$folder/env"
 "$folder/env/bin/pip" install --quiet --constraint "$lock" "$folder"/*.whl
