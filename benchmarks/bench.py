@@ -26,6 +26,7 @@ import overhead
 import step
 import sweep
 from experiments import seconds
+from joblib.externals.loky import get_reusable_executor
 from summary import summary
 
 from sfusion import notebooks
@@ -113,6 +114,9 @@ def measure(sections: list[str], quick: bool) -> dict[str, Any]:
     if found.get("quick") != quick:
         found = {"quick": quick}
     for name in sections:
+        # Workers keep the environment that they were started in, and its variables are
+        # what some sections change.
+        get_reusable_executor().shutdown(wait=True)
         start = time.perf_counter()
         found[name] = SECTIONS[name](quick)
         spent = round(time.perf_counter() - start, 1)

@@ -127,6 +127,11 @@ def draw_contrasts(
     names_two = parts[1] != ""
     shown["first"] = (parts[0] + " against").where(names_two, "")
     shown["second"] = parts[2].where(names_two, shown["contrast"])
+    sides = ("the other ahead", "the first ahead")
+    if names_two.all() and parts[0].nunique() == 1:
+        first = parts[0].iloc[0].lower()
+        sides = ("the opponent ahead", f"the {first} ahead")
+        difference = f"{first} minus opponent"
     return interval_rows(
         shown,
         label="second",
@@ -136,7 +141,7 @@ def draw_contrasts(
         series=by,
         margin=100 * MARGIN,
         xlabel=f"test accuracy{which}, {difference} (pp)",
-        sides=("the other ahead", "the first ahead"),
+        sides=sides,
     )
 
 
