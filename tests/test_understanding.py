@@ -100,6 +100,13 @@ def test_a_new_head_and_what_is_not_used_are_said(own, signals, model):
     assert "warning: the model's files hold no head: it gets a new one" in said
 
 
+def test_an_unknown_token_that_is_none_is_refused(signals, model):
+    _change(model / "tokenizer_config.json", unk_token="")
+    code, said = signals(model)
+    assert code == 2 and said.count("\n") == 1
+    assert "has the unknown token '', which its vocabulary lacks" in said
+
+
 def test_layers_that_the_configuration_leaves_out_are_said(signals, model):
     _change(model / "config.json", num_hidden_layers=2)
     code, said = signals(model)

@@ -41,6 +41,15 @@ def load_tokenizer(
     with one_line(f"the tokenizer in {str(directory)!r} cannot be loaded"):
         # An attribute that is set later is not saved: it has to be given here.
         options = {} if end is None else {"truncation_side": CUT_SIDES[end]}
-        return AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             directory, trust_remote_code=False, **options
         )
+    try:
+        _ = tokenizer.unk_token_id
+    except RecursionError:  # it is looked up as an unknown token, and so on
+        raise SfusionError(
+            f"the tokenizer in {str(directory)!r} has the unknown token "
+            f"{tokenizer.unk_token!r}, which its vocabulary lacks: name one that it "
+            "has (unk_token in tokenizer_config.json)"
+        ) from None
+    return tokenizer
